@@ -1,0 +1,1 @@
+//! Real Redis and Valkey servers and a fault proxy for tests.

@@ -1,0 +1,3 @@
+//! The one door for every habit of this repository.
+
+fn main() {}
