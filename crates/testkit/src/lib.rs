@@ -1,1 +1,37 @@
-//! Real Redis and Valkey servers and a fault proxy for tests.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(unix))]
+compile_error!(
+    "redbrick-testkit starts servers through sh and Unix sockets; it needs Linux or macOS"
+);
+
+pub mod provision;
+
+mod builder;
+mod counts;
+mod error;
+mod external;
+mod link;
+mod ports;
+mod process;
+mod reply;
+mod server;
+mod shared;
+#[cfg(feature = "tls")]
+mod tls;
+mod unique;
+mod version;
+mod wait;
+
+pub use builder::ServerBuilder;
+pub use counts::CommandCounts;
+pub use error::Error;
+pub use reply::Reply;
+pub use server::{Paused, Server};
+pub use shared::{Shared, Topology, shared};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsFiles};
+pub use unique::unique;
+pub use version::{Kind, Version};
+pub use wait::wait_until;

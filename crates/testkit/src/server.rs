@@ -1,0 +1,379 @@
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    CommandCounts, Error, Reply, ServerBuilder, Version,
+    builder::{Admin, CONFIG, Role, SOCKET, Site},
+    counts::Ledger,
+    link::{self, Link},
+    ports::Port,
+    process::{self, Process},
+    provision::{self, Found},
+    wait::poll,
+};
+
+/// A real server of its own: a process on a loopback port, in a temporary directory, without persistence.
+///
+/// It ends when this is dropped. When this is never dropped (a `static`, a panic that aborts, `kill -9`, Ctrl-C) a
+/// watchdog ends it as soon as the process is gone, and removes its directory.
+///
+/// Its configuration is `bind 127.0.0.1`, `save ""`, `appendonly no`, DEBUG allowed, and what the builder adds.
+#[derive(Debug)]
+pub struct Server {
+    found: Found,
+    port: Port,
+    socket: PathBuf,
+    process: Process,
+    admin: Option<Admin>,
+    ledger: Mutex<Ledger>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::Tls>,
+}
+
+impl Server {
+    /// Starts a server with default settings, whichever can be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerBuilder::start`].
+    pub fn start() -> Result<Self, Error> {
+        Self::builder().start()
+    }
+
+    /// Settings for a server to be started.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// The address by name, `127.0.0.1`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        "127.0.0.1"
+    }
+
+    /// The TCP port; it speaks TLS when the builder asked for it. The same through all restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Address and port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port()).into()
+    }
+
+    /// `redis://127.0.0.1:PORT`, or `rediss://…` with TLS; without credentials.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.address())
+    }
+
+    /// The Unix socket that the server listens on as well; in a directory that only this user can enter.
+    #[must_use]
+    pub fn unix_socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The number of the server's process; it changes with a restart.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What server it is.
+    #[must_use]
+    pub fn version(&self) -> &Version {
+        &self.found.version
+    }
+
+    /// The program that was started and where it came from.
+    #[must_use]
+    pub fn program(&self) -> &Found {
+        &self.found
+    }
+
+    /// The certificates, when the server speaks TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<&crate::Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Sends a command as an administrator who may do everything, over the Unix socket: whatever users, TLS or faults
+    /// stand before the port. Each call has a connection of its own, so nothing is remembered (`SELECT`, `MULTI`).
+    ///
+    /// Blocks until the server answers, for at most 30 s.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reply`] when the server refuses, [`Error::Down`] when it is not running, [`Error::Timeout`] when it is
+    /// paused or busy and [`Error::Io`]; the command may or may not have run in the last two cases.
+    pub fn command<A: AsRef<[u8]>>(
+        &self,
+        command: impl IntoIterator<Item = A>,
+    ) -> Result<Reply, Error> {
+        let command: Vec<_> = command.into_iter().collect();
+        let mut replies = self.exchange(&[&command])?;
+        link::answer(&command, Ok(replies.pop().unwrap_or(Reply::Nil)))
+    }
+
+    /// How often the server ran each command since it started (`INFO commandstats`); what [`command`](Self::command)
+    /// and this crate itself sent is taken off (but for what another thread is sending that way just now).
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn command_counts(&self) -> Result<CommandCounts, Error> {
+        let info = self.exchange(&[&["INFO", "commandstats"]])?.pop();
+        let text = info.as_ref().and_then(Reply::as_str).unwrap_or_default();
+        let mut counts = CommandCounts::parse(text);
+        // The server counts a command after it ran it, so this INFO is noted but not yet in its own answer.
+        let mut earlier = self.ledger().clone();
+        earlier.forget_one("info|commandstats");
+        earlier.take_off(&mut counts);
+        Ok(counts)
+    }
+
+    /// The bytes that a key and its value take in the server's memory, every element counted (`MEMORY USAGE key
+    /// SAMPLES 0`); `None` when there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn memory_usage(&self, key: impl AsRef<[u8]>) -> Result<Option<u64>, Error> {
+        let command: [&[u8]; 5] = [b"MEMORY", b"USAGE", key.as_ref(), b"SAMPLES", b"0"];
+        Ok(self.command(command)?.as_int().and_then(|bytes| u64::try_from(bytes).ok()))
+    }
+
+    /// What the server wrote to its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Whether the process runs; a paused one does.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Stops the process where it is (`SIGSTOP`): connections stay open, new ones are accepted by the kernel, nothing
+    /// is answered, and what was sent meanwhile is executed when it goes on.
+    ///
+    /// It goes on (`SIGCONT`) when the returned guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Down`] when it is not running, [`Error::Io`] when it cannot be signalled.
+    pub fn pause(&self) -> Result<Paused<'_>, Error> {
+        if self.process.signal(Signal::STOP)? {
+            Ok(Paused { server: self })
+        } else {
+            Err(self.down())
+        }
+    }
+
+    /// Kills the process (`kill -9`) and waits until it is gone; its connections end, its port refuses. Does nothing
+    /// when it is down already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be signalled, [`Error::Timeout`] when it does not end within 30 s.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.process.signal(Signal::KILL)?;
+        self.process.await_end()
+    }
+
+    /// Kills the process if it runs and starts it again on the same port, in the same directory, with the same
+    /// settings, and waits until it answers. Data and scripts are gone unless the settings keep them
+    /// (`config("appendonly", "yes")`); command counts start from zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill) and [`ServerBuilder::start`]; the server is down then.
+    pub fn restart(&self) -> Result<(), Error> {
+        self.kill()?;
+        // Somebody else may have taken the port meanwhile, and may give it back.
+        let restarted = poll(PATIENCE, || {
+            *self.ledger() = Ledger::default();
+            let written = self.process.output().len();
+            self.process.start_again()?;
+            match self.await_ready(written)? {
+                Readiness::Ready => Ok(Some(())),
+                Readiness::PortTaken => Ok(None),
+            }
+        })?;
+        restarted.ok_or_else(|| {
+            Error::timeout(
+                format!("the release of port {} by another process", self.port()),
+                PATIENCE,
+            )
+        })
+    }
+
+    pub(crate) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return "rediss";
+        }
+        "redis"
+    }
+
+    pub(crate) fn launch(builder: &ServerBuilder) -> Result<Self, Error> {
+        let found = provision::for_tests(builder.want)?;
+        for _ in 0..ATTEMPTS {
+            let port = Port::claim().map_err(Error::io("finding a free port"))?;
+            if let Some(server) = Self::launch_on(port, &found, builder)? {
+                return Ok(server);
+            }
+        }
+        Err(Error::Io {
+            what: format!("finding a free port, {ATTEMPTS} times"),
+            source: std::io::ErrorKind::AddrInUse.into(),
+        })
+    }
+
+    /// `None` when somebody else took the port first.
+    pub(crate) fn launch_on(
+        port: Port,
+        found: &Found,
+        builder: &ServerBuilder,
+    ) -> Result<Option<Self>, Error> {
+        #[cfg(feature = "tls")]
+        let tls = builder.make_tls()?;
+        let admin = builder.has_users().then(Admin::new).transpose()?;
+        let site = Site {
+            port: port.number(),
+            version: found.version,
+            admin: admin.as_ref(),
+            #[cfg(feature = "tls")]
+            tls: tls.as_ref(),
+        };
+        let dir = process::private_dir()?;
+        if let Err(err) = builder.write(&dir, &site) {
+            // Nobody watches over the directory yet.
+            let _ = std::fs::remove_dir_all(&dir);
+            return Err(err);
+        }
+        let mut command: Vec<OsString> = vec![found.path.clone().into(), dir.join(CONFIG).into()];
+        if matches!(builder.role, Role::Sentinel { .. }) {
+            command.push("--sentinel".into());
+        }
+        let socket = dir.join(SOCKET);
+        let process = Process::start(dir, &command)?;
+        let server = Self {
+            found: found.clone(),
+            port,
+            socket,
+            process,
+            admin,
+            ledger: Mutex::default(),
+            #[cfg(feature = "tls")]
+            tls,
+        };
+        Ok(match server.await_ready(0)? {
+            Readiness::Ready => Some(server),
+            Readiness::PortTaken => None,
+        })
+    }
+
+    /// Waits until the server answers a PING, or has ended; `written` is how much of its output is older.
+    fn await_ready(&self, written: usize) -> Result<Readiness, Error> {
+        let ready = poll(PATIENCE, || {
+            if !self.process.is_running() {
+                let output = self.process.output();
+                return self.failed_start(output.get(written..).unwrap_or_default()).map(Some);
+            }
+            // While it loads its data it refuses, and before that nobody listens.
+            let pong = self
+                .exchange(&[&["PING"]])
+                .is_ok_and(|replies| replies == [Reply::Status("PONG".into())]);
+            Ok(pong.then_some(Readiness::Ready))
+        })?;
+        ready
+            .ok_or_else(|| Error::timeout(format!("the start of {}", self.found.version), PATIENCE))
+    }
+
+    fn failed_start(&self, output: &str) -> Result<Readiness, Error> {
+        if output.contains("ddress already in use") {
+            return Ok(Readiness::PortTaken);
+        }
+        if output.contains("tls-port") {
+            return Err(Error::NoTls { version: self.found.version });
+        }
+        let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = &lines[lines.len().saturating_sub(6)..];
+        Err(Error::Start { version: self.found.version, output: tail.join(" / ") })
+    }
+
+    /// Sends commands over one connection of their own.
+    pub(crate) fn exchange<A: AsRef<[u8]>>(&self, commands: &[&[A]]) -> Result<Vec<Reply>, Error> {
+        if !self.process.is_running() {
+            return Err(self.down());
+        }
+        let mut link = Link::unix(&self.socket)
+            .map_err(Error::io("connecting to the server's Unix socket"))?;
+        if let Some(Admin { name, password }) = &self.admin {
+            let auth = ["AUTH", name, password];
+            let reply = link::answer(&auth, link.call(&auth))?;
+            self.ledger().note(&["AUTH"], &reply);
+        }
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in commands {
+            let reply = link.call(command);
+            if let Ok(reply) = &reply {
+                self.ledger().note(command, reply);
+            }
+            match reply {
+                Ok(reply) => replies.push(reply),
+                failed => return link::answer(command, failed).map(|_| Vec::new()),
+            }
+        }
+        Ok(replies)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn down(&self) -> Error {
+        Error::Down { port: self.port() }
+    }
+}
+
+/// A server that stands still until this is dropped.
+#[derive(Debug)]
+#[must_use = "the server goes on when this is dropped"]
+pub struct Paused<'a> {
+    server: &'a Server,
+}
+
+impl Paused<'_> {
+    /// Lets the server go on.
+    pub fn resume(self) {}
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        // Killed meanwhile, it has nothing to go on with.
+        let _ = self.server.process.signal(Signal::CONT);
+    }
+}
+
+enum Readiness {
+    Ready,
+    PortTaken,
+}
+
+/// How long a server may take to answer its first PING.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often another process may be faster at a port.
+const ATTEMPTS: usize = 50;

@@ -1,0 +1,3 @@
+//! Behaviour of the fixtures themselves, on whichever server can be had (`REDIS_SERVER` picks one).
+
+mod server;
