@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    CommandCounts, Error, Reply, ServerBuilder, Version,
+    CommandCounts, Error, Proxy, Reply, ServerBuilder, Version,
     builder::{Admin, CONFIG, Role, SOCKET, Site},
     counts::Ledger,
     link::{self, Link},
@@ -217,6 +217,15 @@ impl Server {
                 PATIENCE,
             )
         })
+    }
+
+    /// Puts a proxy before the server's TCP port, over which faults can be made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::to`].
+    pub fn proxy(&self) -> Result<Proxy, Error> {
+        Proxy::with_scheme(self.address(), self.scheme())
     }
 
     pub(crate) fn scheme(&self) -> &'static str {
