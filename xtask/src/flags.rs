@@ -37,5 +37,19 @@ xflags::xflags! {
             /// Which one: redis-6.2, redis-7.0, redis-8, valkey-8, valkey-9. Default: any.
             optional --want want: String
         }
+
+        /// Runs the benchmarks against a server.
+        cmd bench {
+            /// One brick's benchmarks, by the name of their file. Default: all.
+            optional name: String
+        }
+
+        /// Makes the folder of a new crate, with the files that every crate has.
+        cmd new {
+            /// The folder's name; the package is called `redbrick-<name>`.
+            required name: String
+            /// What it does for its users, in one sentence.
+            required --about about: String
+        }
     }
 }

@@ -8,11 +8,13 @@
     reason = "a command-line tool talks to its user"
 )]
 
+mod bench;
 mod ci;
 mod demo;
 mod failure;
 mod flags;
 mod integration;
+mod new;
 mod project;
 mod runner;
 mod server;
@@ -49,5 +51,7 @@ fn run(command: XtaskCmd) -> Result<(), Failure> {
         XtaskCmd::Ci(flags) => ci::run(&project, &flags),
         XtaskCmd::Tidy(_) => tidy::run(&project),
         XtaskCmd::Server(flags) => server::run(&flags),
+        XtaskCmd::Bench(flags) => bench::run(&project, &flags),
+        XtaskCmd::New(flags) => new::run(&project, &flags),
     }
 }

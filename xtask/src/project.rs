@@ -38,6 +38,12 @@ impl Project {
         }
     }
 
+    /// A project of a test's own.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

@@ -93,6 +93,17 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What all rules say about a project, for tests of what writes files.
+#[cfg(test)]
+pub(crate) fn findings(project: &Project) -> Result<Vec<String>, Failure> {
+    let tree = Tree::read(project)?;
+    Ok(RULES
+        .iter()
+        .flat_map(|rule| (rule.check)(&tree))
+        .map(|finding| finding.to_string())
+        .collect())
+}
+
 /// What a rule says about a tree made of the given files, as text, for the rules' own tests.
 #[cfg(test)]
 fn said(rule: &Rule, files: &[(&str, &str)]) -> Vec<String> {

@@ -27,8 +27,10 @@ const PERMIT: &str = "clippy::disallowed_methods";
 
 fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (path, text) in
-        tree.texts("", ".rs").chain(tree.texts("", ".lua")).filter(|(path, _)| !path.starts_with(RULES))
+    for (path, text) in tree
+        .texts("", ".rs")
+        .chain(tree.texts("", ".lua"))
+        .filter(|(path, _)| !path.starts_with(RULES))
     {
         for (line, code) in rust::code_lines(text) {
             for (word, instead) in REFUSED.iter().filter(|(word, _)| code.contains(word)) {
@@ -63,7 +65,9 @@ fn permits(tree: &Tree) -> Vec<Finding> {
         for part in ["src", "tests"] {
             let part = format!("{folder}/{part}/");
             let mut places = Vec::new();
-            for (path, text) in tree.texts(&part, ".rs").filter(|(path, _)| !path.starts_with(RULES)) {
+            for (path, text) in
+                tree.texts(&part, ".rs").filter(|(path, _)| !path.starts_with(RULES))
+            {
                 places.extend(
                     rust::code_lines(text)
                         .filter(|(_, code)| code.contains(PERMIT))
