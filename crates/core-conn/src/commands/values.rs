@@ -1,0 +1,145 @@
+use std::{future::IntoFuture, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use fred::{
+    interfaces::KeysInterface,
+    types::{Expiration, SetOptions, Value},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::Instrument;
+
+use super::keys::millis;
+use crate::{Conn, Result, codec, conn::Replay};
+
+impl Conn {
+    /// Returns the value at `key`, whichever [`Codec`](crate::Codec) wrote it, or `None` when there is none.
+    ///
+    /// One round trip (`GET`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value was not written by redbrick, by a newer
+    /// release, or does not have the shape of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType)
+    /// when the key holds a list, a hash and so on; those of every call. Nothing is changed.
+    #[tracing::instrument(level = "debug", name = "core_conn.get", skip_all)]
+    pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
+        let key = self.wire_key(key);
+        let stored: Option<Bytes> = self
+            .call(Replay::Idempotent, |link| {
+                let key = key.clone();
+                async move { link.get(key).await }
+            })
+            .await?;
+        stored.map(|stored| codec::decode(&stored)).transpose()
+    }
+
+    /// Stores `value` at `key`, replacing what is there.
+    ///
+    /// Await it as it is, or say more first:
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn f(conn: redbrick_core_conn::Conn) -> Result<(), redbrick_core_conn::Error> {
+    /// conn.set("greeting", "hello").await?;
+    /// conn.set("code", &1234).time_to_live(Duration::from_secs(300)).await?;
+    /// let first: bool = conn.set("seen:42", &true).if_absent().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
+        let (key, value) = (self.wire_key(key), self.codec().encode(value));
+        Set { conn: self, key, value, time_to_live: None, condition: None }
+    }
+}
+
+/// A [`Conn::set`] that has not been sent yet.
+///
+/// One round trip (`SET`). A plain one is repeated after a broken connection; a conditional one only when
+/// it surely did not run.
+///
+/// # Errors
+///
+/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded and
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the time to live is below one
+/// millisecond or above 100 years, both before anything is sent; those of every call. After [an unknown
+/// outcome](crate::Error::is_outcome_unknown) the value may be stored.
+#[derive(Debug)]
+#[must_use = "nothing is stored until it is awaited"]
+pub struct Set<'a> {
+    conn: &'a Conn,
+    key: Bytes,
+    value: Result<Bytes>,
+    time_to_live: Option<Duration>,
+    condition: Option<SetOptions>,
+}
+
+/// A [`Set`] with a condition; it resolves to whether the value was stored.
+#[derive(Debug)]
+#[must_use = "nothing is stored until it is awaited"]
+pub struct SetIf<'a>(Set<'a>);
+
+impl<'a> Set<'a> {
+    /// Lets the key expire after `time_to_live`, by the server's clock.
+    ///
+    /// Default: it stays, and loses the expiry it had.
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.time_to_live = Some(time_to_live);
+        self
+    }
+
+    /// Stores only when there is no such key (`NX`); resolves to whether it did.
+    pub fn if_absent(mut self) -> SetIf<'a> {
+        self.condition = Some(SetOptions::NX);
+        SetIf(self)
+    }
+
+    /// Stores only when there is such a key (`XX`); resolves to whether it did.
+    pub fn if_present(mut self) -> SetIf<'a> {
+        self.condition = Some(SetOptions::XX);
+        SetIf(self)
+    }
+
+    async fn send(self) -> Result<bool> {
+        let value = self.value?;
+        let expire = self.time_to_live.map(millis).transpose()?.map(Expiration::PX);
+        let replay = if self.condition.is_some() { Replay::IfUnsent } else { Replay::Idempotent };
+        let answer: Value = self
+            .conn
+            .call(replay, |link| {
+                let (key, value) = (self.key.clone(), value.clone());
+                let (expire, condition) = (expire.clone(), self.condition.clone());
+                async move { link.set(key, value, expire, condition, false).await }
+            })
+            .await?;
+        Ok(!answer.is_null())
+    }
+}
+
+impl SetIf<'_> {
+    /// Lets the key expire after `time_to_live`, by the server's clock.
+    ///
+    /// Default: it stays, and loses the expiry it had.
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.0.time_to_live = Some(time_to_live);
+        self
+    }
+}
+
+impl<'a> IntoFuture for Set<'a> {
+    type Output = Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let span = tracing::debug_span!("core_conn.set");
+        Box::pin(async move { self.send().await.map(drop) }.instrument(span))
+    }
+}
+
+impl<'a> IntoFuture for SetIf<'a> {
+    type Output = Result<bool>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let span = tracing::debug_span!("core_conn.set");
+        Box::pin(self.0.send().instrument(span))
+    }
+}

@@ -1,0 +1,201 @@
+mod builder;
+mod env;
+mod node;
+mod url;
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+#[cfg(feature = "tls")]
+use crate::Tls;
+use crate::{Codec, CredentialProvider, Error, Result, Secret};
+
+pub use builder::{ConfigBuilder, SentinelParts};
+pub(crate) use node::Node;
+
+/// The host that is dialed when none is named.
+pub const DEFAULT_HOST: &str = "localhost";
+/// The port that is dialed when none is named.
+pub const DEFAULT_PORT: u16 = 6379;
+/// The port of a sentinel when none is named.
+pub const DEFAULT_SENTINEL_PORT: u16 = 26379;
+/// How long [`Conn::connect`](crate::Conn::connect) tries.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take, its retries included.
+pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a call is repeated where repeating is safe.
+pub const DEFAULT_RETRIES: u32 = 3;
+/// The shortest and the longest pause between two attempts to reconnect.
+pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(2));
+/// How many calls may wait for one link at a time.
+pub const DEFAULT_MAX_WAITING: usize = 10_000;
+
+/// Everything a [`Conn`](crate::Conn) needs to know, checked.
+///
+/// A `Config` comes from a [builder](Self::builder), a [URL](Self::from_url), the
+/// [environment](Self::from_env) or, with serde, a configuration file with the builder's field names.
+/// A wrong value is an error here, before any I/O; the error names the field or the variable and says
+/// what is expected.
+///
+/// # URLs
+///
+/// ```text
+/// redis://[[user]:password@]host[:port][/database]        valkey:// means the same
+/// rediss://…  valkeys://…                                 with TLS
+/// redis-cluster://host:port?node=host:port&node=…         rediss-, valkey-, valkeys-cluster too
+/// redis-sentinel://host:port[/database]?service=mymaster&node=host:port
+///                      [&sentinelUsername=…&sentinelPassword=…]    likewise
+/// unix:///path/to/socket[?db=database]                    redis+unix, valkey+unix too
+/// ```
+///
+/// User and password are percent-decoded. Any other scheme, and any other parameter, is refused.
+///
+/// # A URL and parts
+///
+/// What the URL leaves open, the parts fill in; what neither says has its default. Where both speak and
+/// disagree, that is an error: neither silently wins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "ConfigBuilder")]
+pub struct Config {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) credential_provider: Option<Arc<dyn CredentialProvider>>,
+    pub(crate) database: u8,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+    pub(crate) key_prefix: String,
+    pub(crate) client_name: Option<String>,
+    pub(crate) codec: Codec,
+    pub(crate) command_links: NonZeroUsize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) command_timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) reconnect_delay: (Duration, Duration),
+    pub(crate) retry_auth_errors: bool,
+    pub(crate) ready_check: bool,
+    pub(crate) lazy: bool,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_memory: Option<u64>,
+}
+
+/// Where the server is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Endpoint {
+    Tcp(Node),
+    Unix(PathBuf),
+    Cluster(Vec<Node>),
+    Sentinel {
+        nodes: Vec<Node>,
+        service: String,
+        username: Option<String>,
+        password: Option<Secret>,
+    },
+}
+
+impl Config {
+    /// Starts from the defaults: one plain TCP link to `localhost:6379`, database 0.
+    #[must_use]
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// Reads a URL; see [the type's documentation](Self) for its forms.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the part of the URL that is wrong.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Self::builder().url(url).build()
+    }
+
+    /// Reads the process's environment.
+    ///
+    /// | variable | meaning | default |
+    /// |---|---|---|
+    /// | `REDIS_URL` | a URL, as above | none |
+    /// | `REDIS_HOST`, `REDIS_PORT` | the server | `localhost`, 6379 |
+    /// | `REDIS_USERNAME`, `REDIS_PASSWORD` | the credentials | none |
+    /// | `REDIS_DB` | the database, 0 to 255 | 0 |
+    /// | `REDIS_TLS` | `true` or `false` | `false` |
+    /// | `REDIS_KEY_PREFIX` | put before every key; `myapp` and `myapp:` mean the same | none |
+    /// | `REDIS_MAX_MEMORY` | health warns above it: bytes, or with `kb`, `mb`, `gb` | none |
+    ///
+    /// A variable that is set to nothing counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the variable and what it should look like.
+    pub fn from_env() -> Result<Self> {
+        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with("REDIS_").then(|| (name, value.to_string_lossy().into_owned()))
+        }))
+    }
+
+    /// Reads variables from anywhere, by the names of [`from_env`](Self::from_env); others are ignored.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_vars<K, V>(vars: impl IntoIterator<Item = (K, V)>) -> Result<Self>
+    where
+        K: AsRef<str>,
+        V: Into<String>,
+    {
+        env::read(vars.into_iter().map(|(name, value)| (name, value.into())))?.build()
+    }
+}
+
+impl TryFrom<&str> for Config {
+    type Error = Error;
+
+    /// Reads a URL.
+    fn try_from(url: &str) -> Result<Self> {
+        Self::from_url(url)
+    }
+}
+
+impl TryFrom<String> for Config {
+    type Error = Error;
+
+    /// Reads a URL.
+    fn try_from(url: String) -> Result<Self> {
+        Self::from_url(&url)
+    }
+}
+
+impl TryFrom<&String> for Config {
+    type Error = Error;
+
+    /// Reads a URL.
+    fn try_from(url: &String) -> Result<Self> {
+        Self::from_url(url)
+    }
+}
+
+impl TryFrom<ConfigBuilder> for Config {
+    type Error = Error;
+
+    fn try_from(builder: ConfigBuilder) -> Result<Self> {
+        builder.build()
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    /// Names the endpoint in errors: never a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list =
+            |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Tcp(node) => node.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Cluster(nodes) => write!(f, "cluster at {}", list(nodes)),
+            Self::Sentinel { nodes, service, .. } => {
+                write!(f, "`{service}` of the sentinels at {}", list(nodes))
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The tasks behind a connection: one keeps each link, one keeps the credentials.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Core,
+    link::{Link, LinkEvent, LinkEvents},
+    pause,
+};
+use crate::{CredentialProvider, Credentials, Error, ErrorKind, Result};
+
+/// Which share of their life credentials are used before new ones are asked for.
+const USED_SHARE: f64 = 0.75;
+
+/// Keeps the link in one slot: makes it, watches it, moves it over to new credentials.
+pub(super) struct Keeper {
+    pub(super) core: Arc<Core>,
+    pub(super) slot: usize,
+    pub(super) credentials: watch::Receiver<Credentials>,
+}
+
+/// Why a link is no longer watched.
+enum Over {
+    /// It must be made anew.
+    Lost,
+    /// The server refuses its credentials.
+    Refused(Error),
+}
+
+impl Keeper {
+    /// Runs until the task is aborted, or until the server refuses credentials that nobody can replace.
+    pub(super) async fn run(mut self, mut made: Option<LinkEvents>) {
+        loop {
+            let over = match made.take() {
+                Some(events) => self.watch(events).await,
+                None => match self.make().await {
+                    Ok(events) => {
+                        made = Some(events);
+                        continue;
+                    }
+                    Err(refused) => Over::Refused(refused),
+                },
+            };
+            self.core.slots[self.slot].store(None);
+            if let Over::Refused(err) = over {
+                let retry = self.core.config.retry_auth_errors;
+                if retry {
+                    self.core.status.link_down(self.slot, Arc::new(err));
+                    pause(self.core.config.reconnect_delay.1).await;
+                    continue;
+                }
+                tracing::warn!(error = %err, "giving up: the server refuses the credentials");
+                self.core.status.give_up(self.slot, Arc::new(err));
+                // Fixed credentials never change: the sender is gone and this ends the task.
+                if self.credentials.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Dials until it works; an error only when the credentials are refused.
+    async fn make(&mut self) -> Result<LinkEvents> {
+        let (min, max) = self.core.config.reconnect_delay;
+        let mut delay = min;
+        loop {
+            self.core.status.connecting();
+            let err = match self.dial().await {
+                Ok(events) => return Ok(events),
+                Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
+                Err(err) => err,
+            };
+            tracing::debug!(error = %err, ?delay, "dialing failed");
+            self.core.status.link_down(self.slot, Arc::new(err));
+            pause(delay).await;
+            delay = (delay * 2).min(max);
+        }
+    }
+
+    /// Makes a link with the newest credentials and puts it into the slot. The link it replaces, if any,
+    /// ends with the last call in flight on it.
+    async fn dial(&mut self) -> Result<LinkEvents> {
+        let credentials = self.credentials.borrow_and_update().clone();
+        let (link, events) = Link::dial(&self.core.config, &credentials).await?;
+        self.core.slots[self.slot].store(Some(Arc::new(link)));
+        self.core.status.link_up(self.slot);
+        Ok(events)
+    }
+
+    async fn watch(&mut self, mut events: LinkEvents) -> Over {
+        let mut check_ready = false;
+        // Set while new credentials wait to be used.
+        let mut rotate: Option<(Instant, Duration)> = None;
+        loop {
+            let Some(link) = self.core.slots[self.slot].load_full() else { return Over::Lost };
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    LinkEvent::Down(err) if err.kind() == ErrorKind::Auth => return Over::Refused(err),
+                    LinkEvent::Down(err) => {
+                        check_ready = false;
+                        link.mark(false);
+                        tracing::debug!(error = %err, "link down");
+                        self.core.status.link_down(self.slot, Arc::new(err));
+                    }
+                    LinkEvent::Up => check_ready = true,
+                    LinkEvent::Ended(err) => {
+                        self.core.status.link_down(self.slot, Arc::new(err));
+                        return Over::Lost;
+                    }
+                },
+                answer = link.ready(&self.core.config), if check_ready => match answer {
+                    Ok(()) => {
+                        check_ready = false;
+                        // After a failover another server may be answering.
+                        self.core.probe.forget();
+                        link.set_name(&self.core.config).await;
+                        link.mark(true);
+                        self.core.status.link_up(self.slot);
+                    }
+                    // Still checking: the pause keeps a refused check from spinning.
+                    Err(err) => {
+                        self.core.status.link_down(self.slot, Arc::new(err));
+                        pause(self.core.config.reconnect_delay.0).await;
+                    }
+                },
+                Ok(()) = self.credentials.changed(), if rotate.is_none() => {
+                    rotate = Some((Instant::now(), self.core.config.reconnect_delay.0));
+                }
+                () = until(rotate.map(|(at, _)| at)), if rotate.is_some() => match self.dial().await {
+                    Ok(new) => {
+                        events = new;
+                        check_ready = false;
+                        rotate = None;
+                        tracing::debug!("link moved over to new credentials");
+                    }
+                    Err(err) => {
+                        let delay = rotate.map_or(self.core.config.reconnect_delay.0, |(_, delay)| delay);
+                        tracing::warn!(error = %err, "the new credentials do not work; keeping the link");
+                        let next = (delay * 2).min(self.core.config.reconnect_delay.1);
+                        rotate = Some((Instant::now() + delay, next));
+                    }
+                },
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks `provider` once.
+pub(super) async fn fetch(provider: &dyn CredentialProvider) -> Result<Credentials> {
+    provider.credentials().await.map_err(|err| {
+        Error::new(ErrorKind::Auth, "the credential provider has no credentials to give")
+            .with_source(err)
+    })
+}
+
+/// Keeps the newest credentials in `current`: asks when they change and before they expire.
+pub(super) async fn keep_credentials(
+    provider: Arc<dyn CredentialProvider>,
+    current: watch::Sender<Credentials>,
+    delay: (Duration, Duration),
+) {
+    loop {
+        let known = current.borrow().clone();
+        let expiry =
+            known.valid_for.map(|valid_for| Instant::now() + valid_for.mul_f64(USED_SHARE));
+        tokio::select! {
+            () = provider.changed(&known) => {}
+            () = until(expiry), if expiry.is_some() => {}
+        }
+        let mut wait = delay.0;
+        let new = loop {
+            match fetch(&*provider).await {
+                Ok(new) => break new,
+                Err(err) => tracing::warn!(error = %err, "keeping the credentials in use"),
+            }
+            pause(wait).await;
+            wait = (wait * 2).min(delay.1);
+        };
+        current.send_if_modified(|known| {
+            let changed = *known != new;
+            *known = new;
+            changed
+        });
+    }
+}

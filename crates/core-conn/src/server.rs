@@ -1,0 +1,287 @@
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use fred::{
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, InfoKind, Value},
+};
+
+use crate::{Conn, Error, ErrorKind, Result, conn::Replay};
+
+/// Which server answers, by its own words.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ServerKind {
+    /// Redis.
+    Redis,
+    /// Valkey. It also reports the Redis version it is compatible with, which is not its own.
+    Valkey,
+    /// Another server that speaks the protocol, by the name it gives itself.
+    Other(String),
+}
+
+/// A version number; what comes after the third number is left out.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[expect(clippy::exhaustive_structs, reason = "a version has three numbers")]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number.
+    pub patch: u32,
+}
+
+/// How the server is run.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// A single server, with or without replicas.
+    Standalone,
+    /// A node of a cluster.
+    Cluster,
+    /// A sentinel.
+    Sentinel,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Which server it is.
+    pub kind: ServerKind,
+    /// Its own version.
+    pub version: Version,
+    /// How it is run.
+    pub mode: Mode,
+}
+
+/// Something that not every server can do.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Feature {
+    /// Deleting a key only when it holds a given value, in one command (`DELIFEQ`).
+    CompareAndDelete,
+    /// Functions kept in the server (`FCALL`).
+    Functions,
+    /// A time to live for single fields of a hash (`HPEXPIRE`).
+    HashFieldTtl,
+    /// Counting within bounds, in one command (`INCREX`).
+    IncrementWithin,
+    /// Setting several keys with a time to live, in one command (`MSETEX`).
+    MultiSetWithTtl,
+    /// Pub/sub that stays within a shard of a cluster (`SSUBSCRIBE`).
+    ShardedPubSub,
+}
+
+/// Each feature and the command whose presence shows it.
+const PROBED: [(Feature, &str); 6] = [
+    (Feature::CompareAndDelete, "DELIFEQ"),
+    (Feature::Functions, "FCALL"),
+    (Feature::HashFieldTtl, "HPEXPIRE"),
+    (Feature::IncrementWithin, "INCREX"),
+    (Feature::MultiSetWithTtl, "MSETEX"),
+    (Feature::ShardedPubSub, "SSUBSCRIBE"),
+];
+
+/// What a server can do, found out by asking it for its commands.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Features(BTreeSet<Feature>);
+
+impl Features {
+    /// Returns whether the server has `feature`.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        self.0.contains(&feature)
+    }
+
+    /// Returns all the server has.
+    pub fn iter(&self) -> impl Iterator<Item = Feature> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// The last answer about features, forgotten whenever a link is made anew: another server may answer then.
+#[derive(Debug, Default)]
+pub(crate) struct Probe(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How often it was forgotten, so that an answer from before is not kept.
+    forgotten: u64,
+    features: Option<Features>,
+}
+
+impl Probe {
+    pub(crate) fn forget(&self) {
+        let mut known = self.lock();
+        known.forgotten += 1;
+        known.features = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Conn {
+    /// Returns which server answers, its version and its mode.
+    ///
+    /// One round trip (`INFO server`); on Cluster to any one node.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] without the right to `INFO`; [`ErrorKind::Protocol`] when the answer names no
+    /// version; those of every call.
+    #[tracing::instrument(level = "debug", name = "core_conn.server_info", skip_all)]
+    pub async fn server_info(&self) -> Result<ServerInfo> {
+        let info: String = self
+            .call(Replay::Idempotent, |link| async move { link.info(Some(InfoKind::Server)).await })
+            .await?;
+        ServerInfo::read(&info)
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))
+    }
+
+    /// Returns what the server can do.
+    ///
+    /// One round trip (`COMMAND INFO`), then none until a connection is made anew. It asks for the commands
+    /// themselves, since version numbers of different servers do not compare.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] without the right to `COMMAND`; those of every call.
+    #[tracing::instrument(level = "debug", name = "core_conn.features", skip_all)]
+    pub async fn features(&self) -> Result<Features> {
+        let forgotten = {
+            let known = self.probe().lock();
+            if let Some(features) = &known.features {
+                return Ok(features.clone());
+            }
+            known.forgotten
+        };
+        let answer: Value = self
+            .call(Replay::Idempotent, |link| async move {
+                let command = CustomCommand::new_static("COMMAND", ClusterHash::Random, false);
+                let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name));
+                link.custom(command, args.collect()).await
+            })
+            .await?;
+        // One entry per command asked for, in order; nothing where the server does not know it.
+        let entries = answer.into_array();
+        let present = PROBED.iter().zip(&entries).filter(|(_, entry)| !is_absent(entry));
+        let features = Features(present.map(|((feature, _), _)| *feature).collect());
+        let mut known = self.probe().lock();
+        if known.forgotten == forgotten {
+            known.features = Some(features.clone());
+        }
+        Ok(features)
+    }
+}
+
+impl ServerInfo {
+    /// Reads the `server` section of INFO.
+    pub(crate) fn read(info: &str) -> Option<Self> {
+        let named = |kind, field| field_of(info, field).map(|version| (kind, version));
+        let other = |name: &str| ServerKind::Other(name.to_owned());
+        let (kind, version) = named(ServerKind::Valkey, "valkey_version")
+            .or_else(|| named(other("redict"), "redict_version"))
+            .or_else(|| named(other("dragonfly"), "dragonfly_version"))
+            .or_else(|| match field_of(info, "server_name") {
+                None | Some("redis") => named(ServerKind::Redis, "redis_version"),
+                Some("valkey") => named(ServerKind::Valkey, "redis_version"),
+                Some(name) => named(other(name), "redis_version"),
+            })?;
+        let mode = match field_of(info, "redis_mode").or_else(|| field_of(info, "server_mode")) {
+            Some("cluster") => Mode::Cluster,
+            Some("sentinel") => Mode::Sentinel,
+            _ => Mode::Standalone,
+        };
+        Some(Self { kind, version: Version::read(version)?, mode })
+    }
+}
+
+impl Version {
+    fn read(text: &str) -> Option<Self> {
+        let text = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let mut numbers = text.split(['.', '-', '+']).map_while(|number| number.parse().ok());
+        Some(Self {
+            major: numbers.next()?,
+            minor: numbers.next().unwrap_or(0),
+            patch: numbers.next().unwrap_or(0),
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standalone => "standalone",
+            Self::Cluster => "cluster",
+            Self::Sentinel => "sentinel",
+        })
+    }
+}
+
+/// Returns a field of an INFO answer.
+pub(crate) fn field_of<'a>(info: &'a str, field: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim)
+}
+
+fn is_absent(entry: &Value) -> bool {
+    match entry {
+        Value::Null => true,
+        Value::Array(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_own_name() {
+        let read =
+            |info: &str| ServerInfo::read(info).map(|info| (info.kind, info.version.to_string()));
+        let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n";
+        assert_eq!(read(valkey), Some((ServerKind::Valkey, "8.1.1".to_owned())));
+        assert_eq!(
+            read("redis_version:7.0.15\r\n"),
+            Some((ServerKind::Redis, "7.0.15".to_owned()))
+        );
+        assert_eq!(
+            read("redis_version:7.2.4\r\nserver_name:newdb\r\n"),
+            Some((ServerKind::Other("newdb".to_owned()), "7.2.4".to_owned()))
+        );
+        assert_eq!(read("nothing:here\r\n"), None);
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let version = |text| Version::read(text).unwrap();
+        assert_eq!(version("8.0.0-rc1").cmp(&version("8.0.0")), Ordering::Equal);
+        assert!(version("7.10.0") > version("7.9.9"));
+        assert_eq!(version("v7").to_string(), "7.0.0");
+    }
+}

@@ -1,0 +1,188 @@
+//! Handles, runtimes, closing: nothing leaks and nothing hangs.
+
+use std::{sync::Arc, time::Duration};
+
+use redbrick_core_conn::{Config, Conn, ErrorKind, Registry, Rotation, State, StateChanges};
+use redbrick_testkit::Server;
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::{PATIENCE, eventually, reach, server};
+
+assert_impl_all!(Conn: Clone, Send, Sync, Unpin);
+assert_impl_all!(Config: Clone, Send, Sync);
+assert_impl_all!(Registry: Send, Sync);
+assert_impl_all!(Rotation: Clone, Send, Sync);
+assert_impl_all!(StateChanges: Send, Sync);
+assert_impl_all!(redbrick_core_conn::Error: std::error::Error, Send, Sync);
+// An error is reported once; a copy would lose its source.
+assert_not_impl_any!(redbrick_core_conn::Error: Clone);
+
+/// Holds when every future a user awaits can move between threads.
+fn futures_are_send(conn: &'static Conn) {
+    fn send<F: IntoFuture<IntoFuture: Send>>(_: F) {}
+    send(Conn::connect("redis://localhost"));
+    send(Conn::from_env());
+    send(conn.get::<String>("k"));
+    send(conn.set("k", &1));
+    send(conn.set("k", &1).if_absent());
+    send(conn.delete("k"));
+    send(conn.exists("k"));
+    send(conn.expire("k", Duration::from_secs(1)));
+    send(conn.ttl("k"));
+    send(conn.increment("k", 1));
+    send(conn.decrement("k", 1));
+    send(conn.ping());
+    send(conn.ready());
+    send(conn.health());
+    send(conn.server_info());
+    send(conn.features());
+    send(conn.close(Duration::ZERO));
+}
+
+#[test]
+fn handles_and_futures_move_between_threads() {
+    // Compiling it is the test.
+    let _: fn(&'static Conn) = futures_are_send;
+}
+
+/// How many clients, other than the one asking, the server sees.
+fn clients(server: &Server) -> usize {
+    let list = server.command(["CLIENT", "LIST"]).unwrap();
+    list.as_str().unwrap().lines().filter(|line| !line.contains("cmd=client")).count()
+}
+
+#[tokio::test]
+async fn the_last_handle_closes_the_sockets_and_ends_the_tasks() {
+    let server = server();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let (clients_before, tasks_before) = (clients(&server), tasks());
+    for _ in 0..20 {
+        let config = Config::builder().url(server.url()).command_links(3.try_into().unwrap());
+        let conn = Conn::connect(config).await.unwrap();
+        let second = conn.clone();
+        drop(conn);
+        second.ping().await.unwrap();
+        let _checks = second.check_health(Duration::from_secs(3600), drop);
+    }
+    let watched = Arc::clone(&server);
+    eventually("all sockets closed", move || clients(&watched) == clients_before).await;
+    assert_eq!(tasks(), tasks_before, "no task is left");
+}
+
+#[tokio::test]
+async fn a_failed_or_cancelled_connect_leaves_nothing() {
+    let server = Arc::new(Server::builder().password("right").start().unwrap());
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let (clients_before, tasks_before) = (clients(&server), tasks());
+    for polls in 0..30 {
+        let wrong = Config::builder().url(server.url()).password("wrong").build().unwrap();
+        Conn::connect(wrong).await.unwrap_err();
+        let right = Config::builder().url(server.url()).password("right").build().unwrap();
+        let mut connecting = Box::pin(Conn::connect(right));
+        for _ in 0..polls {
+            tokio::select! {
+                biased;
+                _ = &mut connecting => break,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let watched = Arc::clone(&server);
+    eventually("all sockets closed", move || clients(&watched) == clients_before).await;
+    assert_eq!(tasks(), tasks_before, "no task is left");
+}
+
+#[tokio::test]
+async fn closing_waits_for_calls_and_refuses_new_ones() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut changes = conn.state_changes();
+    let paused = server.pause().unwrap();
+    let call = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.increment("n", 1).await }
+    });
+    let closing = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.close(PATIENCE).await }
+    });
+    // On this one thread the two tasks run up to their first wait, in this order.
+    tokio::task::yield_now().await;
+    // Refused from the first moment on, while the call before it is still in flight.
+    assert_eq!(conn.exists("k").await.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(!call.is_finished() && !closing.is_finished());
+    paused.resume();
+
+    assert_eq!(call.await.unwrap().unwrap(), 1, "the call in flight ended well");
+    let report = closing.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    reach(&mut changes, State::End).await;
+    assert_eq!(conn.state(), State::End);
+    assert_eq!(conn.ping().await.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(conn.close(Duration::ZERO).await.is_clean(), "closing twice is fine");
+    let watched = Arc::clone(&server);
+    eventually("the socket closed", move || clients(&watched) == 0).await;
+}
+
+#[tokio::test]
+async fn closing_gives_up_at_its_deadline_and_counts_what_it_left() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let _paused = server.pause().unwrap();
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let conn = conn.clone();
+            tokio::spawn(async move { conn.increment("n", 1).await })
+        })
+        .collect();
+    // On this one thread the tasks run up to their first wait.
+    tokio::task::yield_now().await;
+    let report = conn.close(Duration::from_millis(200)).await;
+    assert!(report.took >= Duration::from_millis(200) && report.took < Duration::from_secs(4));
+    let mut unclear = 0;
+    for call in calls {
+        let err = call.await.unwrap().unwrap_err();
+        unclear += usize::from(err.is_outcome_unknown());
+    }
+    assert_eq!((report.abandoned, unclear), (3, 3), "what was abandoned has an unknown outcome");
+}
+
+#[test]
+fn a_handle_that_outlives_its_runtime_says_closed() {
+    let server = server();
+    let runtime = |threads: usize| -> Runtime {
+        match threads {
+            0 => Builder::new_current_thread().enable_all().build().unwrap(),
+            n => Builder::new_multi_thread().worker_threads(n).enable_all().build().unwrap(),
+        }
+    };
+    for threads in [0, 2] {
+        let first = runtime(threads);
+        let conn = first.block_on(Conn::connect(server.url())).unwrap();
+        let lazy = Conn::connect_lazy(server.url()).unwrap();
+        first.block_on(lazy.ping()).unwrap();
+        drop(first);
+
+        let second = runtime(threads);
+        for conn in [conn, lazy] {
+            let err = second.block_on(async {
+                tokio::time::timeout(Duration::from_secs(2), conn.increment("n", 1)).await
+            });
+            let err = err.expect("at once").unwrap_err();
+            assert_eq!(err.kind(), ErrorKind::Closed, "{err:?}");
+            assert!(second.block_on(conn.close(Duration::from_secs(1))).is_clean());
+        }
+    }
+}
+
+#[test]
+fn a_handle_can_be_dropped_outside_of_any_runtime() {
+    let server = server();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let conn = runtime.block_on(Conn::connect(server.url())).unwrap();
+    let other = conn.clone();
+    std::thread::spawn(move || drop(conn)).join().unwrap();
+    drop(runtime);
+    drop(other);
+}

@@ -1,0 +1,76 @@
+//! core-conn against real servers.
+
+mod commands;
+mod config;
+mod connect;
+mod health;
+mod lifecycle;
+mod reconnect;
+mod registry;
+mod rotation;
+mod server;
+#[cfg(feature = "tls")]
+mod tls;
+mod topology;
+
+use std::{sync::Arc, time::Duration};
+
+use redbrick_core_conn::{Config, ConfigBuilder, Conn, State, StateChanges};
+use redbrick_testkit::{Server, Shared, Topology, shared, unique};
+
+/// How long a test waits for what must happen; far more than it takes, so that a slow machine passes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A config for the server that all tests of this binary share, with a key prefix of the test's own.
+fn shared_config(test: &str) -> ConfigBuilder {
+    let config = Config::builder().url(shared().url()).key_prefix(unique(test));
+    with_tls(config, shared())
+}
+
+#[cfg(any())]
+fn with_tls(config: ConfigBuilder, shared: &Shared) -> ConfigBuilder {
+    match shared.tls() {
+        Some(tls) => config.tls_with(
+            redbrick_core_conn::Tls::new().ca_pem(tls.ca_pem()).expect("testkit's authority"),
+        ),
+        None => config,
+    }
+}
+
+#[cfg(all())]
+fn with_tls(config: ConfigBuilder, shared: &Shared) -> ConfigBuilder {
+    config
+}
+
+/// A connection to the shared server, with a key prefix of the test's own.
+async fn connect(test: &str) -> Conn {
+    Conn::connect(shared_config(test)).await.expect("the shared server")
+}
+
+/// A server of the test's own, for what touches more than keys.
+fn server() -> Arc<Server> {
+    Arc::new(Server::start().expect("a server"))
+}
+
+/// Waits until the state is `wanted`; returns every change seen on the way.
+async fn reach(changes: &mut StateChanges, wanted: State) -> Vec<redbrick_core_conn::StateChange> {
+    let mut seen = Vec::new();
+    let reached = tokio::time::timeout(PATIENCE, async {
+        while let Some(change) = changes.next().await {
+            let current = change.current;
+            seen.push(change);
+            if current == wanted {
+                return;
+            }
+        }
+        panic!("the connection is gone");
+    });
+    assert!(reached.await.is_ok(), "{wanted} was not reached; seen: {seen:?}");
+    seen
+}
+
+/// Blocks off the runtime's thread until `ready` says yes.
+async fn eventually(what: &str, ready: impl FnMut() -> bool + Send + 'static) {
+    let came = tokio::task::spawn_blocking(move || redbrick_testkit::wait_until(PATIENCE, ready));
+    assert!(came.await.expect("the wait itself"), "never came: {what}");
+}

@@ -1,0 +1,85 @@
+//! The server is asked what it is and what it can do.
+
+use redbrick_core_conn::{Conn, ErrorKind, Feature, ServerKind};
+use redbrick_testkit::{Kind, Server};
+
+use crate::{connect, reach, server};
+
+const COMMANDS: [(Feature, &str); 6] = [
+    (Feature::CompareAndDelete, "DELIFEQ"),
+    (Feature::Functions, "FCALL"),
+    (Feature::HashFieldTtl, "HPEXPIRE"),
+    (Feature::IncrementWithin, "INCREX"),
+    (Feature::MultiSetWithTtl, "MSETEX"),
+    (Feature::ShardedPubSub, "SSUBSCRIBE"),
+];
+
+#[tokio::test]
+async fn the_server_is_known_by_its_own_name_and_version() {
+    let server = server();
+    let info = Conn::connect(server.url()).await.unwrap().server_info().await.unwrap();
+    let truth = server.version();
+    let kind = match truth.kind {
+        Kind::Redis => ServerKind::Redis,
+        Kind::Valkey => ServerKind::Valkey,
+        _ => ServerKind::Other("redict".to_owned()),
+    };
+    assert_eq!(info.kind, kind);
+    assert_eq!(
+        (u64::from(info.version.major), u64::from(info.version.minor)),
+        (u64::from(truth.major), u64::from(truth.minor))
+    );
+}
+
+#[tokio::test]
+async fn a_feature_is_there_when_its_command_is() {
+    let server = server();
+    let features = Conn::connect(server.url()).await.unwrap().features().await.unwrap();
+    for (feature, command) in COMMANDS {
+        let err = server.command([command]).unwrap_err().to_string();
+        let exists = !err.to_lowercase().contains("unknown command");
+        assert_eq!(features.has(feature), exists, "{feature:?}: {err}");
+    }
+    assert_eq!(features.iter().count(), COMMANDS.iter().filter(|(f, _)| features.has(*f)).count());
+}
+
+#[tokio::test]
+async fn features_are_asked_for_once_per_connection() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut changes = conn.state_changes();
+    let asked = || {
+        server
+            .command_counts()
+            .unwrap()
+            .of("command|info")
+            .max(server.command_counts().unwrap().of("command"))
+    };
+    let before = asked();
+    conn.features().await.unwrap();
+    conn.features().await.unwrap();
+    assert_eq!(asked() - before, 1);
+
+    server.kill().unwrap();
+    server.restart().unwrap();
+    reach(&mut changes, redbrick_core_conn::State::Connected).await;
+    conn.features().await.unwrap();
+    assert_eq!(asked(), 1, "another server may be answering: asked again");
+}
+
+#[tokio::test]
+async fn works_on_every_topology() {
+    let conn = connect("server").await;
+    assert!(conn.server_info().await.unwrap().version.major >= 6);
+    conn.features().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_right_is_an_error_not_a_guess() {
+    let server = Server::builder().user("app", "pw", "~* +@all -info -command").start().unwrap();
+    let config =
+        redbrick_core_conn::Config::builder().url(server.url()).username("app").password("pw");
+    let conn = Conn::connect(config).await.unwrap();
+    assert_eq!(conn.server_info().await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(conn.features().await.unwrap_err().kind(), ErrorKind::Denied);
+}
