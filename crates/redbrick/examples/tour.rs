@@ -1,0 +1,139 @@
+//! A tour of redbrick on a private server: what it does, and how long each step took.
+//!
+//! It starts a server of its own, kills it and starts it again, so it never touches one that is in use.
+
+#![expect(clippy::print_stdout, reason = "a tour talks")]
+
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use redbrick::prelude::*;
+use redbrick_testkit::Server;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+struct User {
+    name: String,
+    born: u16,
+}
+
+/// Numbers the steps and times them.
+struct Tour {
+    step: u32,
+    started: Instant,
+}
+
+impl Tour {
+    fn step(&mut self, title: &str) {
+        self.step += 1;
+        self.started = Instant::now();
+        println!("\n{}. {title}", self.step);
+    }
+
+    fn say(&self, what: impl std::fmt::Display) {
+        println!("   {:>7.1} ms  {what}", self.started.elapsed().as_secs_f64() * 1000.0);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut tour = Tour { step: 0, started: Instant::now() };
+    println!("redbrick, brick by brick. Times count from the start of each step.");
+
+    tour.step("A server of our own");
+    let server = Server::start()?;
+    tour.say(format_args!("{} answers at {}", server.version(), server.url()));
+
+    tour.step("Connect, and ask how it is");
+    let config = Config::builder()
+        .url(server.url())
+        .key_prefix("tour")
+        .client_name("redbrick-tour")
+        .command_timeout(Duration::from_secs(10))
+        .build()?;
+    let conn = Conn::connect(config).await?;
+    tour.say(format_args!("state: {}", conn.state()));
+    tour.say(conn.health().await);
+    let features: Vec<_> = conn.features().await?.iter().collect();
+    tour.say(format_args!("beyond the basics it has {features:?}"));
+
+    values(&mut tour, &conn).await?;
+    mistakes(&mut tour).await;
+    outage(&mut tour, &conn, &server).await?;
+
+    tour.step("Close");
+    let report = conn.close(Duration::from_secs(5)).await;
+    tour.say(format_args!("every call ended by itself: {}", report.is_clean()));
+    let err = conn.ping().await.expect_err("the connection is closed");
+    tour.say(format_args!("a call after that: {err}"));
+    drop(server);
+    tour.say("the server is stopped and its files are gone");
+    Ok(())
+}
+
+/// Typed values and counters.
+async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+    tour.step("Typed values");
+    let ada = User { name: "Ada".to_owned(), born: 1815 };
+    conn.set("user:1", &ada).time_to_live(Duration::from_secs(3600)).await?;
+    tour.say("stored a struct for an hour, as MessagePack");
+    let found: Option<User> = conn.get("user:1").await?;
+    assert_eq!(found.as_ref(), Some(&ada));
+    tour.say(format_args!("read it back: {found:?}; {:?}", conn.ttl("user:1").await?));
+
+    conn.with_codec(Codec::Json).set("user:2", &ada).await?;
+    let found: Option<User> = conn.get("user:2").await?;
+    tour.say(format_args!("and one as JSON; reading needs no choice: {}", found == Some(ada)));
+
+    let first = conn.set("seen", &true).if_absent().await?;
+    let second = conn.set("seen", &true).if_absent().await?;
+    tour.say(format_args!("stored only if absent: {first}, then {second}"));
+    for _ in 0..3 {
+        conn.increment("visits", 1).await?;
+    }
+    tour.say(format_args!("a counter after three visits: {}", conn.increment("visits", 0).await?));
+    Ok(())
+}
+
+/// What goes wrong says what to do.
+async fn mistakes(tour: &mut Tour) {
+    tour.step("Mistakes, and what they say");
+    let wrong = [
+        Config::from_vars([("REDIS_PORT", "sixty")]),
+        Config::from_vars([("REDIS_URL", "redis://cache/1"), ("REDIS_DB", "2")]),
+        Config::from_url("redis+sentinel://cache"),
+    ];
+    for err in wrong.into_iter().filter_map(Result::err) {
+        tour.say(err);
+    }
+    if let Err(err) = Conn::connect("redis://127.0.0.1:1").await {
+        tour.say(err);
+    }
+}
+
+/// The server dies in front of everybody, and comes back.
+async fn outage(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
+    tour.step("The server is killed, and a call does not give up");
+    let mut changes = conn.state_changes();
+    server.kill()?;
+    tour.say("kill -9");
+    while let Some(change) = changes.next().await {
+        tour.say(format_args!("state: {} -> {}", change.previous, change.current));
+        if change.current == State::Reconnecting {
+            break;
+        }
+    }
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.increment("visits", 1).await }
+    });
+    tour.say("a call is made; it waits, unsent");
+    server.restart()?;
+    tour.say("the server is started again on the same port, empty");
+    let visits = waiting.await??;
+    tour.say(format_args!("the call ends well, and has counted once: {visits}"));
+    tour.say(conn.health().await);
+    Ok(())
+}
