@@ -134,6 +134,8 @@ impl Check<'_> {
                     line,
                     format!("{id} names `{call}`, which does not occur in crates/{name}/src"),
                 );
+            } else if !pages.iter().any(|page| self.shows(page, call)) {
+                self.say(line, format!("{id} names `{call}`, which no page of it mentions"));
             }
         }
         for test in tests {
@@ -141,7 +143,7 @@ impl Check<'_> {
                 self.say(line, format!("{id} names `{test}`, which is no test"));
             }
         }
-        for page in pages {
+        for page in &pages {
             if !self.has_page(page) {
                 self.say(line, format!("{id} links to {page}, which does not exist"));
             }
@@ -172,10 +174,20 @@ impl Check<'_> {
 
     /// A link from `docs/`, with the anchor of a heading.
     fn has_page(&self, link: &str) -> bool {
+        let (text, anchor) = self.page(link);
+        markdown::headings(text).iter().any(|heading| markdown::anchor(heading.text) == anchor)
+    }
+
+    /// Whether the page that a link leads to names the call, by its last word.
+    fn shows(&self, link: &str, call: &str) -> bool {
+        rust::has_word(self.page(link).0, call.rsplit("::").next().unwrap_or(call))
+    }
+
+    /// The text of the file that a link from `docs/` leads to, and the anchor within it.
+    fn page<'b>(&self, link: &'b str) -> (&str, &'b str) {
         let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
         let path = path.strip_prefix("../").map_or_else(|| format!("docs/{path}"), str::to_owned);
-        let Some(text) = self.tree.text(&path) else { return false };
-        markdown::headings(text).iter().any(|heading| markdown::anchor(heading.text) == anchor)
+        (self.tree.text(&path).unwrap_or_default(), anchor)
     }
 }
 
@@ -183,7 +195,9 @@ impl Check<'_> {
 fn documents(path: &str, text: &str) -> bool {
     let opens = |line: &str| ["```", "```rust", "```no_run", "```rust,no_run"].contains(&line);
     if path.ends_with(".md") {
-        return text.lines().any(|line| opens(line.trim()) && line.contains("rust"));
+        // Every other fence closes a block.
+        let fences = text.lines().map(str::trim).filter(|line| line.starts_with("```"));
+        return fences.step_by(2).any(opens);
     }
     text.lines().any(|line| {
         let line = line.trim();
@@ -210,10 +224,13 @@ mod tests {
     fn with(page: &str) -> Vec<String> {
         let files = [
             ("docs/FEATURES.md", page),
-            ("crates/lock/README.md", "# lock\n\n## Try once\n\n```rust\nlock();\n```\n"),
+            (
+                "crates/lock/README.md",
+                "# lock\n\n## Try once\n\n```rust\nlocker.try_lock();\n```\n",
+            ),
             (
                 "crates/lock/src/locker.rs",
-                "/// `release`\nimpl Locker { pub async fn try_lock(&self) {} }",
+                "/// `release`\nstruct Locker;\nimpl Locker { pub async fn try_lock(&self) {} }",
             ),
             (
                 "crates/lock/tests/it/try_lock.rs",
@@ -277,5 +294,6 @@ mod tests {
         assert!(with_done("refuses_a_second", "helper")[0].contains("is no test"));
         assert!(with_done("try_lock.rs::", "lock.rs::")[0].contains("is no test"));
         assert!(with_done("#try-once", "#try-twice")[0].contains("does not exist"));
+        assert!(with_done("Locker::try_lock", "Locker")[0].contains("no page of it mentions"));
     }
 }

@@ -16,8 +16,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("todo!(", "finish it or leave it out"),
     ("unimplemented!(", "finish it or leave it out"),
     ("dbg!(", "use tracing or remove it"),
-    ("\"KEYS\"", "the command blocks the server while it walks all keys; use SCAN"),
-    ("'KEYS'", "the command blocks the server while it walks all keys; use SCAN"),
+    ("(\"KEYS\"", "the command blocks the server while it walks all keys; use SCAN"),
+    ("[\"KEYS\"", "the command blocks the server while it walks all keys; use SCAN"),
+    ("[b\"KEYS\"", "the command blocks the server while it walks all keys; use SCAN"),
+    ("('KEYS'", "the command blocks the server while it walks all keys; use SCAN"),
     ("#[allow(", "write #[expect(…, reason = \"…\")], which says why and ends with its cause"),
     ("#![allow(", "write #![expect(…, reason = \"…\")], which says why and ends with its cause"),
 ];
