@@ -180,6 +180,8 @@ impl ServerBuilder {
         } else {
             line("save", "\"\"");
             line("appendonly", "no");
+            // A replica is otherwise let wait for company for 5 s.
+            line("repl-diskless-sync-delay", "0");
             if version.covers_redis(7, 0) {
                 line("enable-debug-command", "yes");
             }
@@ -187,7 +189,6 @@ impl ServerBuilder {
         match self.role {
             Role::Standalone | Role::Sentinel { .. } => {}
             Role::Replica { master } => {
-                line("repl-diskless-sync-delay", "0");
                 line("replicaof", &format!("127.0.0.1 {master}"));
             }
             Role::Node { announced } => {
@@ -195,7 +196,6 @@ impl ServerBuilder {
                 line("cluster-config-file", "nodes.conf");
                 line("cluster-node-timeout", "2000");
                 line("cluster-replica-validity-factor", "0");
-                line("repl-diskless-sync-delay", "0");
                 line("repl-diskless-load", "swapdb");
                 if let Some(announced) = announced {
                     line("cluster-announce-port", &announced.to_string());

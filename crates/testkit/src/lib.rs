@@ -9,14 +9,17 @@ compile_error!(
 pub mod provision;
 
 mod builder;
+mod cluster;
 mod counts;
 mod error;
 mod external;
 mod link;
+mod masters;
 mod ports;
 mod process;
 mod proxy;
 mod reply;
+mod sentinel;
 mod server;
 mod shared;
 #[cfg(feature = "tls")]
@@ -26,10 +29,13 @@ mod version;
 mod wait;
 
 pub use builder::ServerBuilder;
+pub use cluster::{Cluster, ClusterBuilder, Migration};
 pub use counts::CommandCounts;
 pub use error::Error;
+pub use masters::Masters;
 pub use proxy::{Fault, Proxy};
 pub use reply::Reply;
+pub use sentinel::Sentinel;
 pub use server::{Paused, Server};
 pub use shared::{Shared, Topology, shared};
 #[cfg(feature = "tls")]

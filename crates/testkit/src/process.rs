@@ -3,7 +3,7 @@ use std::{
     fs::{self, DirBuilder},
     io::{self, BufRead, BufReader, Write},
     os::unix::{fs::DirBuilderExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -120,10 +120,6 @@ impl Process {
         fs::read(self.dir.join("output"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 

@@ -41,7 +41,11 @@ impl ProxyThread {
     /// Returns when the port is listened on.
     pub(super) fn start(port: u16, server: SocketAddr, gauges: Arc<Gauges>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(listen(port))?;
+        // Not `block_on`: a test may call this from within its own runtime.
+        let listener = {
+            let _context = runtime.enter();
+            listen(port)?
+        };
         let (plan, _) = watch::channel(Plan::default());
         let (orders, received) = unbounded_channel();
         let proxy = Running {
@@ -124,7 +128,7 @@ impl Running {
             Order::Close => self.end_links(Ending::Close).await,
             Order::Refuse => self.listener = None,
             Order::Accept if self.listener.is_none() => {
-                self.listener = Some(listen(self.port).await?)
+                self.listener = Some(listen(self.port)?);
             }
             Order::Accept => {}
         }
@@ -154,8 +158,10 @@ impl Running {
     }
 }
 
-async fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// The next client; never, when nobody listens.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_testkit::{Error, Server, provision::Want, shared, unique, wait_until};
+use redbrick_testkit::{Error, Server, provision::Want, wait_until};
 
 #[test]
 fn answers_on_its_port_and_by_command() {
@@ -186,15 +186,6 @@ fn outlives_the_thread_that_started_it() {
 fn debug_commands_are_allowed() {
     let server = Server::start().unwrap();
     server.command(["DEBUG", "SLEEP", "0"]).unwrap();
-}
-
-#[test]
-fn the_shared_one_is_shared() {
-    let key = unique("shared");
-    shared().command(["SET", &key, "1"]).unwrap();
-    let again = thread::spawn(|| std::ptr::from_ref(shared()) as usize).join().unwrap();
-    assert_eq!(again, std::ptr::from_ref(shared()) as usize);
-    assert_eq!(shared().command(["GET", &key]).unwrap().as_int(), Some(1));
 }
 
 #[test]
