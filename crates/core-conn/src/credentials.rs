@@ -67,7 +67,7 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// Default: never.
     async fn changed(&self, current: &Credentials) {
         let _ = current;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

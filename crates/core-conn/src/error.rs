@@ -57,7 +57,7 @@ pub enum ErrorKind {
     WrongType,
 }
 
-/// A [`std::result::Result`] whose error defaults to [`enum@Error`].
+/// A [`std::result::Result`] whose error defaults to [`struct@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

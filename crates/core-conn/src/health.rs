@@ -146,11 +146,11 @@ impl Health {
         self.used_memory_human = text("used_memory_human");
         self.max_memory = number("maxmemory").filter(|limit| *limit > 0);
         self.eviction_policy = text("maxmemory_policy");
-        if let (Some(used), Some(threshold)) = (self.used_memory, threshold) {
-            if used > threshold {
-                self.warnings
-                    .push(format!("the server uses {used} bytes of memory, above {threshold}"));
-            }
+        if let (Some(used), Some(threshold)) = (self.used_memory, threshold)
+            && used > threshold
+        {
+            self.warnings
+                .push(format!("the server uses {used} bytes of memory, above {threshold}"));
         }
     }
 }

@@ -362,10 +362,10 @@ impl ConfigBuilder {
                 self.wrong("reconnect_delay_min", "expected no more than reconnect_delay_max")
             );
         }
-        if let Some(name) = &self.client_name {
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()) {
-                return Err(self.wrong("client_name", "expected printable ASCII without spaces"));
-            }
+        if let Some(name) = &self.client_name
+            && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
+        {
+            return Err(self.wrong("client_name", "expected printable ASCII without spaces"));
         }
         #[cfg(feature = "tls")]
         let tls = self.tls_settings(&url, &endpoint)?;

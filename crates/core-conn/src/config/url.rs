@@ -69,7 +69,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<UrlParts> {
     } else {
         parts.host = match url.host() {
             None => None,
-            Some(Host::Domain(host)) if host.is_empty() => None,
+            Some(Host::Domain("")) => None,
             Some(Host::Ipv6(address)) => Some(address.to_string()),
             Some(host) => Some(decode(&host.to_string(), "the host", name)?),
         };
@@ -89,19 +89,19 @@ pub(super) fn read(text: &str, name: &str) -> Result<UrlParts> {
     for (key, value) in url.query_pairs() {
         match (form, key.as_ref()) {
             (Form::Cluster, "node") => {
-                parts.nodes.push(Node::parse(&value, super::DEFAULT_PORT, name)?)
+                parts.nodes.push(Node::parse(&value, super::DEFAULT_PORT, name)?);
             }
             (Form::Sentinel, "node") => {
-                parts.nodes.push(Node::parse(&value, DEFAULT_SENTINEL_PORT, name)?)
+                parts.nodes.push(Node::parse(&value, DEFAULT_SENTINEL_PORT, name)?);
             }
             (Form::Sentinel, "service" | "sentinelServiceName") => {
-                parts.service = Some(value.into_owned())
+                parts.service = Some(value.into_owned());
             }
             (Form::Sentinel, "sentinelUsername") => {
-                parts.sentinel_username = Some(value.into_owned())
+                parts.sentinel_username = Some(value.into_owned());
             }
             (Form::Sentinel, "sentinelPassword") => {
-                parts.sentinel_password = Some(value.into_owned().into())
+                parts.sentinel_password = Some(value.into_owned().into());
             }
             (Form::Unix, "db") => parts.database = Some(database(&value, name)?),
             _ => {

@@ -188,15 +188,14 @@ mod tests {
         while let Some(change) = changes.next().await {
             seen.push((change.previous, change.current, change.error.is_some()));
         }
-        use State::{Connected, Connecting, Disconnected, End, Reconnecting};
         assert_eq!(
             seen,
             [
-                (Disconnected, Connecting, false),
-                (Connecting, Connected, false),
-                (Connected, Reconnecting, true),
-                (Reconnecting, Connected, false),
-                (Connected, End, false),
+                (State::Disconnected, State::Connecting, false),
+                (State::Connecting, State::Connected, false),
+                (State::Connected, State::Reconnecting, true),
+                (State::Reconnecting, State::Connected, false),
+                (State::Connected, State::End, false),
             ]
         );
     }

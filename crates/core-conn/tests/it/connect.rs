@@ -10,17 +10,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{PATIENCE, server};
+use crate::{PATIENCE, client_list, server};
 
 async fn refused(config: ConfigBuilder) -> Error {
     Conn::connect(config).await.expect_err("this cannot connect")
-}
-
-/// How many clients of this name the server sees.
-fn clients_named(server: &Server, name: &str) -> usize {
-    let list = server.command(["CLIENT", "LIST"]).unwrap();
-    let wanted = format!(" name={name} ");
-    list.as_str().unwrap().lines().filter(|line| line.contains(&wanted)).count()
 }
 
 #[tokio::test]
@@ -51,7 +44,8 @@ async fn every_link_is_made_and_named() {
         .client_name("orders")
         .command_links(NonZeroUsize::new(3).unwrap());
     let conn = Conn::connect(config).await.unwrap();
-    assert_eq!(clients_named(&server, "orders"), 3);
+    let named = client_list(&server).iter().filter(|line| line.contains(" name=orders ")).count();
+    assert_eq!(named, 3);
     for _ in 0..6 {
         conn.ping().await.unwrap();
     }

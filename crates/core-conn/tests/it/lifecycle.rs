@@ -7,7 +7,7 @@ use redbrick_testkit::Server;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{PATIENCE, eventually, reach, server};
+use crate::{PATIENCE, client_list, eventually, reach, server};
 
 assert_impl_all!(Conn: Clone, Send, Sync, Unpin);
 assert_impl_all!(Config: Clone, Send, Sync);
@@ -46,17 +46,11 @@ fn handles_and_futures_move_between_threads() {
     let _: fn(&'static Conn) = futures_are_send;
 }
 
-/// How many clients, other than the one asking, the server sees.
-fn clients(server: &Server) -> usize {
-    let list = server.command(["CLIENT", "LIST"]).unwrap();
-    list.as_str().unwrap().lines().filter(|line| !line.contains("cmd=client")).count()
-}
-
 #[tokio::test]
 async fn the_last_handle_closes_the_sockets_and_ends_the_tasks() {
     let server = server();
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    let (clients_before, tasks_before) = (clients(&server), tasks());
+    let (clients_before, tasks_before) = (client_list(&server).len(), tasks());
     for _ in 0..20 {
         let config = Config::builder().url(server.url()).command_links(3.try_into().unwrap());
         let conn = Conn::connect(config).await.unwrap();
@@ -66,7 +60,7 @@ async fn the_last_handle_closes_the_sockets_and_ends_the_tasks() {
         let _checks = second.check_health(Duration::from_secs(3600), drop);
     }
     let watched = Arc::clone(&server);
-    eventually("all sockets closed", move || clients(&watched) == clients_before).await;
+    eventually("all sockets closed", move || client_list(&watched).len() == clients_before).await;
     assert_eq!(tasks(), tasks_before, "no task is left");
 }
 
@@ -74,7 +68,7 @@ async fn the_last_handle_closes_the_sockets_and_ends_the_tasks() {
 async fn a_failed_or_cancelled_connect_leaves_nothing() {
     let server = Arc::new(Server::builder().password("right").start().unwrap());
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    let (clients_before, tasks_before) = (clients(&server), tasks());
+    let (clients_before, tasks_before) = (client_list(&server).len(), tasks());
     for polls in 0..30 {
         let wrong = Config::builder().url(server.url()).password("wrong").build().unwrap();
         Conn::connect(wrong).await.unwrap_err();
@@ -89,7 +83,7 @@ async fn a_failed_or_cancelled_connect_leaves_nothing() {
         }
     }
     let watched = Arc::clone(&server);
-    eventually("all sockets closed", move || clients(&watched) == clients_before).await;
+    eventually("all sockets closed", move || client_list(&watched).len() == clients_before).await;
     assert_eq!(tasks(), tasks_before, "no task is left");
 }
 
@@ -122,7 +116,7 @@ async fn closing_waits_for_calls_and_refuses_new_ones() {
     assert_eq!(conn.ping().await.unwrap_err().kind(), ErrorKind::Closed);
     assert!(conn.close(Duration::ZERO).await.is_clean(), "closing twice is fine");
     let watched = Arc::clone(&server);
-    eventually("the socket closed", move || clients(&watched) == 0).await;
+    eventually("the socket closed", move || client_list(&watched).is_empty()).await;
 }
 
 #[tokio::test]

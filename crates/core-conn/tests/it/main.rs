@@ -16,7 +16,7 @@ mod topology;
 use std::{sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Config, ConfigBuilder, Conn, State, StateChanges};
-use redbrick_testkit::{Server, Shared, Topology, shared, unique};
+use redbrick_testkit::{Server, Shared, shared, unique};
 
 /// How long a test waits for what must happen; far more than it takes, so that a slow machine passes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,18 +27,20 @@ fn shared_config(test: &str) -> ConfigBuilder {
     with_tls(config, shared())
 }
 
-#[cfg(any())]
+#[cfg(feature = "tls")]
 fn with_tls(config: ConfigBuilder, shared: &Shared) -> ConfigBuilder {
-    match shared.tls() {
-        Some(tls) => config.tls_with(
-            redbrick_core_conn::Tls::new().ca_pem(tls.ca_pem()).expect("testkit's authority"),
-        ),
-        None => config,
-    }
+    let Some(tls) = shared.tls() else { return config };
+    let authority = redbrick_core_conn::Tls::new().ca_pem(tls.ca_pem());
+    config.tls_with(authority.expect("testkit's authority"))
 }
 
-#[cfg(all())]
+#[cfg(not(feature = "tls"))]
 fn with_tls(config: ConfigBuilder, shared: &Shared) -> ConfigBuilder {
+    assert_ne!(
+        shared.topology(),
+        redbrick_testkit::Topology::Tls,
+        "the TLS topology needs the feature `tls`"
+    );
     config
 }
 
@@ -73,4 +75,11 @@ async fn reach(changes: &mut StateChanges, wanted: State) -> Vec<redbrick_core_c
 async fn eventually(what: &str, ready: impl FnMut() -> bool + Send + 'static) {
     let came = tokio::task::spawn_blocking(move || redbrick_testkit::wait_until(PATIENCE, ready));
     assert!(came.await.expect("the wait itself"), "never came: {what}");
+}
+
+/// The clients that the server sees over TCP, a line each; the one that asks uses a socket.
+fn client_list(server: &Server) -> Vec<String> {
+    let list = server.command(["CLIENT", "LIST"]).expect("the right to list clients");
+    let lines = list.as_str().expect("a text").lines().filter(|line| !line.contains(" addr=/"));
+    lines.map(str::to_owned).collect()
 }

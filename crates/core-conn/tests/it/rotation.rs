@@ -14,23 +14,21 @@ use redbrick_core_conn::{
 use redbrick_testkit::Server;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{PATIENCE, eventually, reach};
+use crate::{PATIENCE, client_list, eventually, reach};
 
 const RULES: &str = "~* &* +@all";
 
 fn acl(server: &Server, rules: &[&str]) {
     let args: Vec<&str> = ["ACL", "SETUSER", "app"].iter().chain(rules).copied().collect();
-    server.command(args).unwrap();
+    server.command(args).expect("the right to change users");
 }
 
-/// How many connections of user `app` the server sees, and the highest id among them.
-fn newest_client(server: &Server) -> (usize, u64) {
-    let list = server.command(["CLIENT", "LIST"]).unwrap();
-    let ids = list.as_str().unwrap().lines().filter(|line| line.contains(" user=app ")).filter_map(
-        |line| line.split(' ').find_map(|field| field.strip_prefix("id="))?.parse::<u64>().ok(),
-    );
-    let ids: Vec<u64> = ids.collect();
-    (ids.len(), ids.into_iter().max().unwrap_or(0))
+/// The ids of the connections of user `app`, as the server sees them.
+fn ids(server: &Server) -> Vec<u64> {
+    let of_app = client_list(server).into_iter().filter(|line| line.contains(" user=app "));
+    let id =
+        |line: String| line.split(' ').find_map(|field| field.strip_prefix("id="))?.parse().ok();
+    of_app.filter_map(id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,21 +65,14 @@ async fn no_call_fails_while_credentials_rotate_under_load() {
     });
     let started = Instant::now();
     for round in 1..=5 {
-        let (_, before) = newest_client(&server);
+        let before = ids(&server);
         acl(&server, &[&format!(">pw{round}")]);
         rotation.rotate(Credentials::user("app", format!("pw{round}")));
         // Moved over when only two links are left and both are new.
         let watched = Arc::clone(&server);
         eventually("the move", move || {
-            let list = watched.command(["CLIENT", "LIST"]).unwrap();
-            let old =
-                list.as_str().unwrap().lines().filter(|line| line.contains(" user=app ")).any(
-                    |line| {
-                        let id = line.split(' ').find_map(|field| field.strip_prefix("id="));
-                        id.and_then(|id| id.parse::<u64>().ok()).is_some_and(|id| id <= before)
-                    },
-                );
-            !old && newest_client(&watched).0 == 2
+            let now = ids(&watched);
+            now.len() == 2 && now.iter().all(|id| !before.contains(id))
         })
         .await;
         acl(&server, &[&format!("<pw{}", round - 1)]);
@@ -107,8 +98,7 @@ async fn another_user_can_take_over() {
     let connected_as = |user: &'static str| {
         let server = Arc::clone(&server);
         eventually(user, move || {
-            let list = server.command(["CLIENT", "LIST"]).unwrap();
-            list.as_str().unwrap().contains(&format!(" user={user} "))
+            client_list(&server).iter().any(|line| line.contains(&format!(" user={user} ")))
         })
     };
     connected_as("blue").await;
@@ -183,10 +173,10 @@ async fn credentials_are_renewed_before_they_expire() {
     let provider = ShortLived(Arc::clone(&asked));
     let config = Config::builder().url(server.url()).credential_provider(provider);
     let conn = Conn::connect(config).await.unwrap();
-    let first = newest_client(&server).1;
+    let first = ids(&server);
     let watched = Arc::clone(&server);
     eventually("two renewals and more", move || {
-        asked.load(Ordering::SeqCst) >= 4 && newest_client(&watched).1 > first
+        asked.load(Ordering::SeqCst) >= 4 && ids(&watched) != first
     })
     .await;
     conn.ping().await.unwrap();

@@ -1,13 +1,127 @@
 //! Cluster and Sentinel.
 
-use redbrick_core_conn::{Config, Conn};
+use std::{collections::BTreeSet, time::Duration};
 
-use crate::server;
+use redbrick_core_conn::{Config, Conn, ErrorKind, Mode, SentinelParts, State};
+use redbrick_testkit::{Cluster, Sentinel};
+use tokio::time::Instant;
+
+use crate::{PATIENCE, reach, server};
+
+/// Starting a cluster takes seconds of waiting, so it waits off the runtime's thread.
+async fn cluster() -> Cluster {
+    let starting = tokio::task::spawn_blocking(Cluster::start);
+    starting.await.expect("the start itself").expect("a cluster")
+}
+
+async fn sentinel() -> Sentinel {
+    let starting = tokio::task::spawn_blocking(Sentinel::start);
+    starting.await.expect("the start itself").expect("a master, a replica and sentinels")
+}
+
+/// Repeats `set` until it works; returns after how many failures.
+async fn set_until_it_works(conn: &Conn, key: &str) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let mut failures = 0;
+    while let Err(err) = conn.set(key, &1).await {
+        assert!(err.is_retryable(), "{err:?}");
+        assert!(Instant::now() < deadline, "still failing: {err:?}");
+        failures += 1;
+    }
+    failures
+}
+
+#[tokio::test]
+async fn every_master_of_a_cluster_is_used_and_a_moved_slot_is_found() {
+    let cluster = cluster().await;
+    // One address is enough; the others are found.
+    let one = cluster.nodes()[0].address().to_string();
+    let config = Config::builder().cluster([one]).client_name("shop").key_prefix("shop");
+    let conn = Conn::connect(config).await.unwrap();
+    assert_eq!(conn.server_info().await.unwrap().mode, Mode::Cluster);
+
+    let mut owners = BTreeSet::new();
+    for n in 0..60 {
+        let key = format!("k{n}");
+        conn.set(&key, &n).await.unwrap();
+        assert_eq!(conn.get(&key).await.unwrap(), Some(n));
+        owners.insert(cluster.slot_owner(cluster.slot_of(format!("shop:{key}")).unwrap()).unwrap());
+    }
+    assert_eq!(owners.len(), 3, "the keys lie on all masters");
+    for master in cluster.masters().unwrap() {
+        let clients = crate::client_list(&cluster.nodes()[master]);
+        assert!(clients.iter().any(|line| line.contains(" name=shop ")), "{clients:?}");
+    }
+    let health = conn.health().await;
+    assert!(health.healthy && health.port.is_none(), "{health:?}");
+
+    let slot = cluster.slot_of("shop:k0").unwrap();
+    let from = cluster.slot_owner(slot).unwrap();
+    let to = cluster.masters().unwrap().into_iter().find(|master| *master != from).unwrap();
+    cluster.migrate_slot(slot, to).unwrap();
+    assert_eq!(conn.get("k0").await.unwrap(), Some(0), "followed to its new owner");
+    assert_eq!(conn.increment("counter", 1).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_found_through_any_node_and_a_lost_master_is_replaced() {
+    let cluster = cluster().await;
+    let dead = server();
+    dead.kill().unwrap();
+    let nodes =
+        std::iter::once(&*dead).chain(cluster.nodes()).map(|node| node.address().to_string());
+    let config = Config::builder().cluster(nodes).command_timeout(Duration::from_secs(2));
+    let conn = Conn::connect(config).await.unwrap();
+    let keys: Vec<String> = (0..30).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        conn.set(key, &1).await.unwrap();
+    }
+    let master = cluster.masters().unwrap()[0];
+    cluster.kill_master(master).unwrap();
+    for key in &keys {
+        set_until_it_works(&conn, key).await;
+    }
+    for key in &keys {
+        assert_eq!(conn.get::<i32>(key).await.unwrap(), Some(1));
+    }
+}
 
 #[tokio::test]
 async fn a_cluster_url_to_a_single_server_says_so() {
     let server = server();
     let config = Config::builder().cluster([format!("127.0.0.1:{}", server.port())]);
     let err = Conn::connect(config).await.unwrap_err();
-    assert_eq!(err.kind(), redbrick_core_conn::ErrorKind::Topology, "{err:?}");
+    assert_eq!(err.kind(), ErrorKind::Topology, "{err:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinel_names_the_master_and_its_successor() {
+    let sentinel = sentinel().await;
+    let conn = Conn::connect(sentinel.url()).await.unwrap();
+    let mut changes = conn.state_changes();
+    conn.set("k", &1).await.unwrap();
+    let port = sentinel.master().unwrap().port();
+    assert_eq!(conn.health().await.port, Some(port));
+
+    sentinel.kill_master().unwrap();
+    reach(&mut changes, State::Reconnecting).await;
+    let patient = conn.with_command_timeout(Duration::from_secs(2));
+    set_until_it_works(&patient, "k").await;
+    let successor = sentinel.master().unwrap().port();
+    assert_ne!(port, successor);
+    assert_eq!(conn.health().await.port, Some(successor));
+    assert_eq!(conn.state(), State::Connected);
+}
+
+#[tokio::test]
+async fn an_unknown_service_or_absent_sentinels_are_reported() {
+    let sentinel = sentinel().await;
+    let nodes: Vec<_> = sentinel.sentinel_addresses().iter().map(ToString::to_string).collect();
+    let unknown = Config::builder().sentinel(SentinelParts::new("nobody", nodes));
+    let absent = Config::builder().sentinel(SentinelParts::new("mymaster", ["127.0.0.1:1"]));
+    for config in [unknown, absent] {
+        let err = Conn::connect(config).await.unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Topology, "{err:?}");
+        assert!(err.to_string().contains("sentinel"), "{err}");
+    }
 }
