@@ -41,7 +41,7 @@ pub enum ErrorKind {
     Loading,
     /// The server is at `maxmemory` and its policy evicts nothing.
     OutOfMemory,
-    /// What answered does not speak the Redis protocol.
+    /// What answered does not speak the Redis protocol, or answered with an unexpected type of reply.
     Protocol,
     /// The server is a replica and takes no writes.
     ReadOnly,
@@ -93,7 +93,7 @@ impl Error {
     /// For every other kind the command surely had no effect.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self.kind, ErrorKind::Interrupted | ErrorKind::Timeout)
+        matches!(self.kind, ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::Timeout)
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -165,37 +165,32 @@ pub(crate) fn from_call(err: FredError) -> Error {
     let details = err.details();
     let (kind, message): (_, Cow<'static, str>) = match server_prefix(details) {
         Some(kind) => (kind, server_message(kind, details)),
-        None => match err.kind() {
-            FredKind::Timeout => (
+        None => match (err.kind(), details) {
+            (FredKind::Timeout, _) => (
                 ErrorKind::Timeout,
                 "no answer within the command timeout; the command may or may not have run".into(),
             ),
-            FredKind::Backpressure => (
+            (FredKind::Backpressure, _) => (
                 ErrorKind::Busy,
                 "too many calls wait for the server; retry later or raise `max_waiting`".into(),
             ),
-            FredKind::Unknown if details.starts_with("Failed to send command to router") => {
+            (_, ROUTER_GONE | NOT_STARTED) => {
                 (ErrorKind::Connect, "the link has ended; the command was not sent".into())
             }
-            FredKind::IO | FredKind::Canceled | FredKind::Unknown
-                if !details.starts_with("ERR") =>
-            {
-                (
-                    ErrorKind::Interrupted,
-                    "the connection broke; the command may or may not have run".into(),
-                )
-            }
-            FredKind::Parse | FredKind::NotFound => {
+            (FredKind::Parse | FredKind::NotFound, _) => {
                 (ErrorKind::Protocol, "the server answered with an unexpected type".into())
             }
-            FredKind::Protocol => {
-                (ErrorKind::Protocol, "the answer could not be read as RESP".into())
-            }
-            FredKind::Auth => (ErrorKind::Auth, auth_message(details)),
-            FredKind::Cluster | FredKind::Sentinel | FredKind::Routing => {
+            (FredKind::Cluster | FredKind::Sentinel | FredKind::Routing, _) => {
                 (ErrorKind::Topology, "no server could be found for the key".into())
             }
-            _ => (ErrorKind::Server, "the server refused the command".into()),
+            _ if is_server_error(details) => {
+                (ErrorKind::Server, "the server refused the command".into())
+            }
+            // Whatever else ends a call is what broke the connection under it.
+            _ => (
+                ErrorKind::Interrupted,
+                "the connection broke; the command may or may not have run".into(),
+            ),
         },
     };
     Error::new(kind, message).with_source(err)
@@ -232,6 +227,11 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
         (
             ErrorKind::Connect,
             "the host name does not resolve; check the spelling and the DNS".to_owned(),
+        )
+    } else if has("max number of clients") {
+        (
+            ErrorKind::Connect,
+            "the server has no room for another client; raise its `maxclients`, or close connections".to_owned(),
         )
     } else if has("ConnectionRefused") {
         (ErrorKind::Connect, "connection refused; is the server running on this port?".to_owned())
@@ -275,6 +275,16 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
         }
     };
     Error::new(kind, format!("{server}: {message}")).with_source(err)
+}
+
+/// fred's words for a command that it could not even queue.
+const ROUTER_GONE: &str = "Failed to send command to router.";
+const NOT_STARTED: &str = "Client is not initialized.";
+
+/// Whether this is a server's text: it begins with a code in capitals, and fred's own texts do not.
+fn is_server_error(details: &str) -> bool {
+    let code = details.split(' ').next().unwrap_or_default();
+    code.len() > 1 && code.chars().all(|c| c.is_ascii_uppercase())
 }
 
 /// Maps the first word of a server's error to a kind.
@@ -341,6 +351,13 @@ mod tests {
     }
 
     #[test]
+    fn a_code_without_a_kind_of_its_own_is_still_the_servers_answer() {
+        for details in ["ERR syntax error", "MISCONF snapshots fail", "BUSY a script runs"] {
+            assert_eq!(call(FredKind::Unknown, details).kind(), ErrorKind::Server, "{details}");
+        }
+    }
+
+    #[test]
     fn only_what_may_have_been_sent_has_an_unknown_outcome() {
         assert!(call(FredKind::IO, "Connection closed.").is_outcome_unknown());
         assert!(call(FredKind::Timeout, "Request timed out.").is_outcome_unknown());
@@ -350,5 +367,7 @@ mod tests {
             !call(FredKind::Backpressure, "Max in-flight commands reached.").is_outcome_unknown()
         );
         assert!(!call(FredKind::Unknown, "ERR value is not an integer").is_outcome_unknown());
+        assert!(!call(FredKind::Unknown, "MISCONF snapshots fail").is_outcome_unknown());
+        assert!(call(FredKind::Protocol, "Invalid frame type prefix.").is_outcome_unknown());
     }
 }

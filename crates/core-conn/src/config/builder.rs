@@ -12,6 +12,9 @@ use super::{
 use crate::Tls;
 use crate::{Codec, CredentialProvider, Error, Result, Secret};
 
+/// Longer than anybody waits for a connection or an answer.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Collects what makes a [`Config`]; [`build`](Self::build) checks it.
 ///
 /// With serde the fields have the names of the setters, durations are texts such as `"5s"` or
@@ -556,8 +559,8 @@ impl ConfigBuilder {
         default: Duration,
     ) -> Result<Duration> {
         let duration = given.unwrap_or(default);
-        if duration.is_zero() {
-            return Err(self.wrong(field, "expected more than zero"));
+        if duration.is_zero() || duration > LONGEST {
+            return Err(self.wrong(field, "expected more than zero and at most a day"));
         }
         Ok(duration)
     }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Conn, State, link::Link, pause};
+use super::{Conn, State, after, link::Link, pause};
 use crate::{Error, ErrorKind, Result, error::from_call};
 
 /// The pause before the first repetition; it doubles.
@@ -115,7 +115,7 @@ impl Conn {
     {
         let core = &self.owner.core;
         let _call = core.calls.enter()?;
-        let deadline = Instant::now() + self.command_timeout;
+        let deadline = after(self.command_timeout);
         let mut repeated = 0;
         loop {
             let link = self.link(deadline).await?;
@@ -148,7 +148,13 @@ impl Conn {
         if let Some(link) = self.pick() {
             return Ok(link);
         }
-        self.start().await?;
+        let unsent = |reason: String| {
+            let what = "no connection within the command timeout; the command was not sent";
+            Error::new(ErrorKind::Connect, format!("{what}: {reason}"))
+        };
+        timeout_at(deadline, self.start())
+            .await
+            .unwrap_or_else(|_| Err(unsent("still waiting for credentials".to_owned())))?;
 
         let core = &self.owner.core;
         let most = core.config.max_waiting;
@@ -179,12 +185,7 @@ impl Conn {
             if timeout_at(deadline, status.changed()).await.is_err() {
                 let reason =
                     now.error.map_or_else(|| "still connecting".to_owned(), |err| err.to_string());
-                return Err(Error::new(
-                    ErrorKind::Connect,
-                    format!(
-                        "no connection within the command timeout; the command was not sent: {reason}"
-                    ),
-                ));
+                return Err(unsent(reason));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Core,
+    Core, FAR, after,
     link::{Link, LinkEvent, LinkEvents},
     pause,
 };
@@ -100,7 +100,8 @@ impl Keeper {
                 event = events.next() => match event {
                     LinkEvent::Down(err) if err.kind() == ErrorKind::Auth => return Over::Refused(err),
                     LinkEvent::Down(err) => {
-                        check_ready = false;
+                        // Not every event means a lost connection, and an answer settles it.
+                        check_ready = true;
                         link.mark(false);
                         tracing::debug!(error = %err, "link down");
                         self.core.status.link_down(self.slot, Arc::new(err));
@@ -120,9 +121,12 @@ impl Keeper {
                         link.mark(true);
                         self.core.status.link_up(self.slot);
                     }
-                    // Still checking: the pause keeps a refused check from spinning.
+                    // Still checking. What broke the link says more than a check that went unanswered,
+                    // and the pause keeps a refused check from spinning.
                     Err(err) => {
-                        self.core.status.link_down(self.slot, Arc::new(err));
+                        if !err.is_outcome_unknown() {
+                            self.core.status.link_down(self.slot, Arc::new(err));
+                        }
                         pause(self.core.config.reconnect_delay.0).await;
                     }
                 },
@@ -171,8 +175,10 @@ pub(super) async fn keep_credentials(
 ) {
     loop {
         let known = current.borrow().clone();
-        let expiry =
-            known.valid_for.map(|valid_for| Instant::now() + valid_for.mul_f64(USED_SHARE));
+        let expiry = known.valid_for.map(|valid_for| {
+            let used = valid_for.min(FAR).mul_f64(USED_SHARE);
+            after(used.max(delay.0))
+        });
         tokio::select! {
             () = provider.changed(&known) => {}
             () = until(expiry), if expiry.is_some() => {}
@@ -186,10 +192,14 @@ pub(super) async fn keep_credentials(
             pause(wait).await;
             wait = (wait * 2).min(delay.1);
         };
-        current.send_if_modified(|known| {
+        let changed = current.send_if_modified(|known| {
             let changed = *known != new;
             *known = new;
             changed
         });
+        if !changed {
+            // A provider that announces what it already gave must not make this spin.
+            pause(delay.0).await;
+        }
     }
 }

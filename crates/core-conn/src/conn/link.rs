@@ -15,10 +15,10 @@ use fred::{
 use tokio::{
     sync::broadcast,
     task::{AbortHandle, JoinHandle},
-    time::{Instant, timeout_at},
+    time::timeout_at,
 };
 
-use super::pause;
+use super::{after, pause};
 use crate::{
     Config, Credentials, Error, ErrorKind, Result,
     config::{Endpoint, Node},
@@ -62,7 +62,7 @@ impl Link {
         config: &Config,
         credentials: &Credentials,
     ) -> Result<(Self, LinkEvents)> {
-        let deadline = Instant::now() + config.connect_timeout;
+        let deadline = after(config.connect_timeout);
         let dialing = async {
             loop {
                 match Self::dial_once(config, credentials).await {

@@ -14,9 +14,12 @@ use arc_swap::ArcSwapOption;
 use tokio::{
     sync::{Mutex, watch},
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 
-use crate::{Codec, Config, Credentials, Error, Result, config::Endpoint, server::Probe};
+use crate::{
+    Codec, Config, Credentials, Error, ErrorKind, Result, config::Endpoint, server::Probe,
+};
 
 pub(crate) use call::Replay;
 pub use close::CloseReport;
@@ -165,7 +168,11 @@ impl Conn {
     /// [`Closed`](crate::ErrorKind::Closed).
     pub async fn ready(&self) -> Result<()> {
         let patient = self.with_command_timeout(self.owner.core.config.connect_timeout);
-        patient.ping().await.map(drop)
+        match patient.ping().await {
+            // A refusal is an answer too.
+            Err(err) if err.kind() == ErrorKind::Denied => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -262,7 +269,7 @@ impl Core {
                 .await
                 .unwrap_or_else(|_| {
                     Err(Error::new(
-                        crate::ErrorKind::Timeout,
+                        ErrorKind::Timeout,
                         "the credential provider gave no answer within the connect timeout",
                     ))
                 }),
@@ -336,6 +343,14 @@ impl WeakConn {
         let owner = self.owner.upgrade()?;
         Some(Conn { owner, command_timeout: self.command_timeout, codec: self.codec })
     }
+}
+
+/// Longer than anything waits: a clock cannot be asked for every moment that a `Duration` can name.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The moment `duration` from now.
+fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(FAR)
 }
 
 /// The one timer that is not a deadline: between two attempts at something outside this process.

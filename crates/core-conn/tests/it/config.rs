@@ -219,7 +219,7 @@ fn the_builder_refuses_what_cannot_work_and_names_the_field() {
         (Config::builder().host("a b"), "host: expected"),
         (
             Config::builder().connect_timeout(Duration::ZERO),
-            "connect_timeout: expected more than zero",
+            "connect_timeout: expected more than zero and at most a day",
         ),
         (
             Config::builder().command_timeout(Duration::ZERO),

@@ -183,3 +183,60 @@ async fn refused_credentials_are_tried_again_where_that_is_asked_for() {
     reach(&mut changes, State::Connected).await;
     conn.ping().await.unwrap();
 }
+
+#[tokio::test]
+async fn absurd_timeouts_neither_panic_nor_hang() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    conn.with_command_timeout(Duration::MAX).ping().await.unwrap();
+    let paused = server.pause().unwrap();
+    assert!(conn.with_command_timeout(Duration::ZERO).ping().await.unwrap_err().is_timeout());
+    paused.resume();
+    assert!(conn.close(Duration::MAX).await.is_clean());
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let server = server();
+    let most = 10;
+    let config = Config::builder().url(server.url()).max_waiting(most.try_into().unwrap());
+    let conn = Conn::connect(config).await.unwrap();
+    let mut changes = conn.state_changes();
+    server.kill().unwrap();
+    reach(&mut changes, State::Reconnecting).await;
+
+    let waiting: Vec<_> = (0..most)
+        .map(|_| {
+            let conn = conn.clone();
+            tokio::spawn(async move { conn.increment("n", 1).await })
+        })
+        .collect();
+    // On this one thread the tasks run up to their first wait.
+    tokio::task::yield_now().await;
+    let started = Instant::now();
+    let err = conn.increment("n", 1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Busy, "{err:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    server.restart().unwrap();
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(conn.increment("n", 0).await.unwrap(), 10, "the refused one did not run");
+}
+
+#[tokio::test]
+async fn no_room_for_another_client_says_so() {
+    let server = Server::builder().config("maxclients", "3").start().unwrap();
+    let config =
+        || Config::builder().url(server.url()).reconnect_delay(PATIENCE / 10, PATIENCE / 10);
+    let mut conns = Vec::new();
+    let err = loop {
+        match Conn::connect(config()).await {
+            Ok(conn) => conns.push(conn),
+            Err(err) => break err,
+        }
+        assert!(conns.len() < 4, "the server takes no more than three");
+    };
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
+    assert!(err.to_string().contains("maxclients"), "{err}");
+}
