@@ -162,14 +162,14 @@ async fn silence_on_the_port_ends_with_the_connect_timeout() {
 
 #[tokio::test]
 async fn a_loading_server_is_waited_for() {
-    // Each key takes 5 ms to load, and the server answers LOADING in between.
+    // Each key takes 5 ms to load, and after every 2 MB the server answers LOADING.
     let server = Server::builder()
         .config("key-load-delay", "5000")
-        .config("loading-process-events-interval-bytes", "1024")
+        .config("rdbcompression", "no")
         .start()
         .unwrap();
     for n in 0..200 {
-        server.command(["SET", &format!("k{n}"), &"x".repeat(100)]).unwrap();
+        server.command(["SET", &format!("k{n}"), &"x".repeat(100_000)]).unwrap();
     }
     server.command(["SAVE"]).unwrap();
     server.kill().unwrap();
@@ -182,15 +182,16 @@ async fn a_loading_server_is_waited_for() {
         }),
         async {
             // The port is refused until the new process listens; from then on it is loading.
+            let impatient = || Config::builder().url(url.as_str()).ready_check(false);
             let deadline = Instant::now() + PATIENCE;
             loop {
-                match Conn::connect(url.as_str()).await {
-                    Err(err) if err.kind() == ErrorKind::Connect && Instant::now() < deadline => {
-                        tokio::task::yield_now().await;
-                    }
-                    result => return result,
+                let err = Conn::connect(impatient()).await.expect_err("it is not ready");
+                if err.kind() == ErrorKind::Loading {
+                    break;
                 }
+                assert!(err.kind() == ErrorKind::Connect && Instant::now() < deadline, "{err:?}");
             }
+            Conn::connect(url.as_str()).await
         }
     );
     let conn = result.unwrap();
