@@ -13,8 +13,8 @@ use crate::{
 
 /// A master, its replica and three sentinels that watch over them.
 ///
-/// Starting takes a quarter of a second to two seconds, and a failover one to two; Redis 6.2, which cannot be told to
-/// hurry, takes some seconds more for each.
+/// Starting takes a quarter of a second to two seconds, a failover two to three. Redis 6.2, whose sentinels cannot be
+/// told to hurry, takes up to half a minute for what it does in good order.
 #[derive(Debug)]
 pub struct Sentinel {
     data: Vec<Server>,

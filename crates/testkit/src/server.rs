@@ -125,7 +125,7 @@ impl Server {
         link::answer(&command, Ok(replies.pop().unwrap_or(Reply::Nil)))
     }
 
-    /// How often the server ran each command since it started (`INFO commandstats`); what [`command`](Self::command)
+    /// How often the server ran each command since it was ready (`INFO commandstats`); what [`command`](Self::command)
     /// and this crate itself sent is taken off (but for what another thread is sending that way just now).
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Server {
 
     /// Kills the process if it runs and starts it again on the same port, in the same directory, with the same
     /// settings, and waits until it answers. Data and scripts are gone unless the settings keep them
-    /// (`config("appendonly", "yes")`); command counts start from zero.
+    /// (`config("appendonly", "yes")`); command counts start from zero when it answers.
     ///
     /// # Errors
     ///
@@ -301,10 +301,12 @@ impl Server {
                 let output = self.process.output();
                 return self.failed_start(output.get(written..).unwrap_or_default()).map(Some);
             }
-            // While it loads its data it refuses, and before that nobody listens.
+            // While it loads its data it refuses, and before that nobody listens. What it counted meanwhile (commands
+            // of an append-only file, or of its own) is forgotten; a sentinel does not know how, and need not.
+            let asked = [&["PING"][..], &["CONFIG", "RESETSTAT"]];
             let pong = self
-                .exchange(&[&["PING"]])
-                .is_ok_and(|replies| replies == [Reply::Status("PONG".into())]);
+                .exchange(&asked)
+                .is_ok_and(|replies| replies.first().and_then(Reply::as_str) == Some("PONG"));
             Ok(pong.then_some(Readiness::Ready))
         })?;
         ready
