@@ -96,6 +96,10 @@ fn cell(project: &Project, found: &Found, topology: &str, soak: bool) -> Result<
     let outcome = runner::stream(command, &mut io::stdout().lock())?;
     Ok(match outcome.complaint() {
         None => Cell::Passed(outcome.tally.to_string()),
+        // The names are enough for the table; the tests' output stands above it.
+        Some(_) if outcome.tally.failed > 0 => {
+            Cell::Failed(format!("{}: {}", outcome.tally, outcome.tally.failures.join(", ")))
+        }
         Some(complaint) => Cell::Failed(format!("{} ({complaint})", outcome.tally)),
     })
 }

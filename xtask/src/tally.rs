@@ -3,11 +3,13 @@
 use std::fmt;
 
 /// How many tests passed, failed and were ignored, over all binaries seen.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
+    /// The names of failed tests, as far as they were printed.
+    pub(crate) failures: Vec<String>,
     /// Tests of the binary that is running now: announced, and not yet summed up.
     open: Option<u64>,
 }
@@ -26,6 +28,10 @@ impl Tally {
             self.passed += passed;
             self.failed += failed;
             self.ignored += ignored;
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(name.to_owned());
         }
     }
 
@@ -87,6 +93,7 @@ mod tests {
              test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
         );
         assert_eq!((tally.passed, tally.failed, tally.ignored), (1, 1, 1));
+        assert_eq!(tally.failures, ["b"]);
         assert_eq!(tally.to_string(), "1 passed, 1 failed");
     }
 
