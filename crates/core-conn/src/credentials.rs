@@ -36,6 +36,11 @@ impl Credentials {
         self
     }
 
+    /// Whether both say the same to the server, however long each is good for.
+    pub(crate) fn logs_in_as(&self, other: &Self) -> bool {
+        self.username == other.username && self.password == other.password
+    }
+
     pub(crate) fn none() -> Self {
         Self { username: None, password: None, valid_for: None }
     }
@@ -44,13 +49,14 @@ impl Credentials {
 /// Hands out the credentials to connect with, and says when they change.
 ///
 /// A [`Conn`](crate::Conn) asks before its first connection, whenever [`changed`](Self::changed)
-/// resolves, when three quarters of their life have passed, and when the server refuses them. With new
+/// resolves, when three quarters of their life have passed, and when the server refuses them: only when
+/// the provider then has nothing else to offer does the connection give up. With new
 /// credentials it opens new links beside the old ones and moves over: calls in flight end on the link
 /// they began on, so that a rotation fails no call as long as the server accepts the old credentials
 /// until the new ones are in use.
 ///
-/// Methods are called by one background task per `Conn`, one at a time. A future may be dropped before
-/// it is ready.
+/// Several tasks may ask at once, and a future may be dropped before it is ready. An answer that takes longer than
+/// the connect timeout counts as none.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// Returns the credentials to use from now on.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Core, FAR, after,
@@ -45,20 +48,37 @@ impl Keeper {
             };
             self.core.slots[self.slot].store(None);
             if let Over::Refused(err) = over {
-                let retry = self.core.config.retry_auth_errors;
-                if retry {
-                    self.core.status.link_down(self.slot, Arc::new(err));
-                    pause(self.core.config.reconnect_delay.1).await;
+                if self.may_try_again(&err).await {
                     continue;
                 }
                 tracing::warn!(error = %err, "giving up: the server refuses the credentials");
                 self.core.status.give_up(self.slot, Arc::new(err));
-                // Fixed credentials never change: the sender is gone and this ends the task.
-                if self.credentials.changed().await.is_err() {
+                if self.core.config.credential_provider.is_none()
+                    || self.credentials.changed().await.is_err()
+                {
                     return;
                 }
             }
         }
+    }
+
+    /// After refused credentials: whether the configuration wants another attempt all the same, or the
+    /// provider has others to offer. Pauses, so that neither makes this spin.
+    async fn may_try_again(&mut self, refused: &Error) -> bool {
+        let config = &self.core.config;
+        self.core.status.link_down(self.slot, Arc::new(refused.duplicate()));
+        if config.retry_auth_errors {
+            pause(config.reconnect_delay.1).await;
+        } else {
+            pause(config.reconnect_delay.0).await;
+        }
+        if config.credential_provider.is_some() {
+            match self.core.fetch().await {
+                Ok(new) => drop(self.core.offer(new)),
+                Err(err) => tracing::warn!(error = %err, "no other credentials to try"),
+            }
+        }
+        config.retry_auth_errors || self.credentials.has_changed().unwrap_or(false)
     }
 
     /// Dials until it works; an error only when the credentials are refused.
@@ -117,9 +137,9 @@ impl Keeper {
                         check_ready = false;
                         // After a failover another server may be answering.
                         self.core.probe.forget();
-                        link.set_name(&self.core.config).await;
                         link.mark(true);
                         self.core.status.link_up(self.slot);
+                        link.set_name(&self.core.config).await;
                     }
                     // Still checking. What broke the link says more than a check that went unanswered,
                     // and the pause keeps a refused check from spinning.
@@ -159,47 +179,62 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Asks `provider` once.
-pub(super) async fn fetch(provider: &dyn CredentialProvider) -> Result<Credentials> {
-    provider.credentials().await.map_err(|err| {
-        Error::new(ErrorKind::Auth, "the credential provider has no credentials to give")
-            .with_source(err)
-    })
-}
-
-/// Keeps the newest credentials in `current`: asks when they change and before they expire.
-pub(super) async fn keep_credentials(
-    provider: Arc<dyn CredentialProvider>,
-    current: watch::Sender<Credentials>,
-    delay: (Duration, Duration),
-) {
-    loop {
-        let known = current.borrow().clone();
-        let expiry = known.valid_for.map(|valid_for| {
-            let used = valid_for.min(FAR).mul_f64(USED_SHARE);
-            after(used.max(delay.0))
-        });
-        tokio::select! {
-            () = provider.changed(&known) => {}
-            () = until(expiry), if expiry.is_some() => {}
-        }
-        let mut wait = delay.0;
-        let new = loop {
-            match fetch(&*provider).await {
-                Ok(new) => break new,
-                Err(err) => tracing::warn!(error = %err, "keeping the credentials in use"),
-            }
-            pause(wait).await;
-            wait = (wait * 2).min(delay.1);
+impl Core {
+    /// Asks for the credentials to use: the provider's, or the fixed ones.
+    pub(super) async fn fetch(&self) -> Result<Credentials> {
+        let Some(provider) = &self.config.credential_provider else {
+            return Ok(Credentials {
+                username: self.config.username.clone(),
+                password: self.config.password.clone(),
+                valid_for: None,
+            });
         };
-        let changed = current.send_if_modified(|known| {
-            let changed = *known != new;
+        let answer = timeout(self.config.connect_timeout, provider.credentials()).await;
+        let answer = answer.map_err(|err| {
+            let what = "the credential provider gave no answer within the connect timeout";
+            Error::new(ErrorKind::Timeout, what).with_source(err)
+        })?;
+        answer.map_err(|err| {
+            let what = "the credential provider has no credentials to give";
+            Error::new(ErrorKind::Auth, what).with_source(err)
+        })
+    }
+
+    /// Makes `new` the credentials to use; returns whether they are others than before.
+    pub(super) fn offer(&self, new: Credentials) -> bool {
+        self.credentials.send_if_modified(|known| {
+            let changed = !known.logs_in_as(&new);
             *known = new;
             changed
-        });
-        if !changed {
-            // A provider that announces what it already gave must not make this spin.
-            pause(delay.0).await;
+        })
+    }
+
+    /// Keeps the credentials current: asks when they change and before they expire.
+    pub(super) async fn keep_credentials(self: Arc<Self>, provider: Arc<dyn CredentialProvider>) {
+        let (min, max) = self.config.reconnect_delay;
+        loop {
+            let known = self.credentials.borrow().clone();
+            let expiry = known.valid_for.map(|valid_for| {
+                let used = valid_for.min(FAR).mul_f64(USED_SHARE);
+                after(used.max(min))
+            });
+            tokio::select! {
+                () = provider.changed(&known) => {}
+                () = until(expiry), if expiry.is_some() => {}
+            }
+            let mut delay = min;
+            let new = loop {
+                match self.fetch().await {
+                    Ok(new) => break new,
+                    Err(err) => tracing::warn!(error = %err, "keeping the credentials in use"),
+                }
+                pause(delay).await;
+                delay = (delay * 2).min(max);
+            };
+            if !self.offer(new) {
+                // A provider that announces what it already gave must not make this spin.
+                pause(min).await;
+            }
         }
     }
 }

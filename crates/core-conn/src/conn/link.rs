@@ -13,7 +13,7 @@ use fred::{
     },
 };
 use tokio::{
-    sync::broadcast,
+    sync::broadcast::{self, error::RecvError},
     task::{AbortHandle, JoinHandle},
     time::timeout_at,
 };
@@ -175,12 +175,13 @@ impl LinkEvents {
             biased;
             error = self.errors.recv() => match error {
                 Ok((err, _)) => LinkEvent::Down(from_dial(err, &self.endpoint)),
-                Err(_) => LinkEvent::Down(Error::new(ErrorKind::Connect, "the connection broke more than once")),
+                Err(RecvError::Lagged(_)) => LinkEvent::Down(broken()),
+                Err(RecvError::Closed) => LinkEvent::Ended(broken()),
             },
             reconnect = self.reconnects.recv() => match reconnect {
                 // Having missed some, the link is up all the same, and the ready check has the last word.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => LinkEvent::Up,
-                Err(broadcast::error::RecvError::Closed) => LinkEvent::Ended(self.ended(None)),
+                Ok(_) | Err(RecvError::Lagged(_)) => LinkEvent::Up,
+                Err(RecvError::Closed) => LinkEvent::Ended(self.ended(None)),
             },
             result = &mut self.task => LinkEvent::Ended(self.ended(result.ok().and_then(Result::err))),
         }
@@ -192,6 +193,10 @@ impl LinkEvents {
             None => Error::new(ErrorKind::Connect, "the link has ended"),
         }
     }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Connect, "the connection broke more than once")
 }
 
 fn silence(config: &Config) -> Error {

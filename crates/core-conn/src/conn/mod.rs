@@ -26,7 +26,7 @@ pub use close::CloseReport;
 pub use state::{State, StateChange, StateChanges};
 
 use call::Calls;
-use keeper::{Keeper, fetch, keep_credentials};
+use keeper::Keeper;
 use link::{Link, LinkEvents};
 use state::Status;
 
@@ -58,6 +58,7 @@ pub(crate) struct Core {
     next: AtomicUsize,
     status: Status,
     calls: Calls,
+    credentials: watch::Sender<Credentials>,
     pub(crate) probe: Probe,
 }
 
@@ -109,6 +110,7 @@ impl Conn {
             next: AtomicUsize::new(0),
             status: Status::new(links),
             calls: Calls::default(),
+            credentials: watch::Sender::new(Credentials::none()),
             probe: Probe::default(),
             config,
         };
@@ -209,7 +211,8 @@ impl Conn {
         let _starting = self.owner.started.lock().await;
         let core = &self.owner.core;
         core.status.connecting();
-        let credentials = core.first_credentials().await?;
+        let credentials = core.fetch().await?;
+        core.offer(credentials.clone());
         let mut dials = JoinSet::new();
         for _ in &core.slots {
             let (core, credentials) = (Arc::clone(core), credentials.clone());
@@ -229,7 +232,7 @@ impl Conn {
                 Some(events)
             })
             .collect();
-        self.owner.spawn(credentials, events);
+        self.owner.spawn(events);
         Ok(())
     }
 
@@ -242,8 +245,8 @@ impl Conn {
         if self.owner.tasks.get().is_none() {
             let core = &self.owner.core;
             core.status.connecting();
-            let credentials = core.first_credentials().await?;
-            self.owner.spawn(credentials, core.slots.iter().map(|_| None).collect());
+            core.offer(core.fetch().await?);
+            self.owner.spawn(core.slots.iter().map(|_| None).collect());
         }
         Ok(())
     }
@@ -262,42 +265,23 @@ impl Core {
     fn is_cluster(&self) -> bool {
         matches!(self.config.endpoint, Endpoint::Cluster(_))
     }
-
-    async fn first_credentials(&self) -> Result<Credentials> {
-        match &self.config.credential_provider {
-            Some(provider) => tokio::time::timeout(self.config.connect_timeout, fetch(&**provider))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Error::new(
-                        ErrorKind::Timeout,
-                        "the credential provider gave no answer within the connect timeout",
-                    ))
-                }),
-            None => Ok(Credentials {
-                username: self.config.username.clone(),
-                password: self.config.password.clone(),
-                ..Credentials::none()
-            }),
-        }
-    }
 }
 
 impl Owner {
     /// Starts the tasks that look after the links from now on.
-    fn spawn(&self, credentials: Credentials, events: Vec<Option<LinkEvents>>) {
-        let config = &self.core.config;
-        let (current, receiver) = watch::channel(credentials);
+    fn spawn(&self, events: Vec<Option<LinkEvents>>) {
+        let core = &self.core;
         let mut tasks: Vec<_> = events
             .into_iter()
             .enumerate()
             .map(|(slot, events)| {
-                let keeper =
-                    Keeper { core: Arc::clone(&self.core), slot, credentials: receiver.clone() };
+                let credentials = core.credentials.subscribe();
+                let keeper = Keeper { core: Arc::clone(core), slot, credentials };
                 tokio::spawn(keeper.run(events)).abort_handle()
             })
             .collect();
-        if let Some(provider) = config.credential_provider.clone() {
-            let keeping = keep_credentials(provider, current, config.reconnect_delay);
+        if let Some(provider) = core.config.credential_provider.clone() {
+            let keeping = Arc::clone(core).keep_credentials(provider);
             tasks.push(tokio::spawn(keeping).abort_handle());
         }
         // Set once only: both callers hold the lock and have looked.

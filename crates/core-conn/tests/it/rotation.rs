@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -180,6 +180,35 @@ async fn credentials_are_renewed_before_they_expire() {
     })
     .await;
     conn.ping().await.unwrap();
+}
+
+/// Knows the newest password, but does not announce a new one.
+#[derive(Debug)]
+struct Vault(Arc<Mutex<&'static str>>);
+
+#[async_trait::async_trait]
+impl CredentialProvider for Vault {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        Ok(Credentials::user("app", *self.0.lock().expect("no panic under the lock")))
+    }
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_again_when_the_server_refuses_what_it_gave() {
+    let server = Server::builder().user("app", "old", RULES).start().unwrap();
+    let password = Arc::new(Mutex::new("old"));
+    let config = Config::builder()
+        .url(server.url())
+        .command_links(2.try_into().unwrap())
+        .credential_provider(Vault(Arc::clone(&password)));
+    let conn = Conn::connect(config).await.unwrap();
+    let mut changes = conn.state_changes();
+    *password.lock().unwrap() = "new";
+    acl(&server, &["<old", ">new"]);
+    server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+    let seen = reach(&mut changes, State::Connected).await;
+    assert!(seen.iter().all(|change| change.current != State::Error), "{seen:?}");
+    assert_eq!(conn.increment("n", 1).await.unwrap(), 1);
 }
 
 #[derive(Debug)]
