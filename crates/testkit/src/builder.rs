@@ -1,18 +1,18 @@
-use std::{fmt, fmt::Write as _, fs, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
+use std::fmt;
 
-use crate::{Error, Server, Version, ports::BUS, provision::Want};
 #[cfg(feature = "tls")]
-use crate::{Tls, TlsFiles};
+use crate::Tls;
+use crate::{Error, Server, config::Role, provision::Want};
 
 /// Settings of a [`Server`] that is to be started.
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until start()"]
 pub struct ServerBuilder {
     pub(crate) want: Want,
-    config: Vec<(String, String)>,
-    users: Vec<(String, String, String)>,
-    default_user_off: bool,
-    password: Option<String>,
+    pub(crate) config: Vec<(String, String)>,
+    pub(crate) users: Vec<(String, String, String)>,
+    pub(crate) default_user_off: bool,
+    pub(crate) password: Option<String>,
     pub(crate) role: Role,
     #[cfg(feature = "tls")]
     tls: Encryption,
@@ -25,19 +25,6 @@ enum Encryption {
     None,
     Fresh,
     Given(Box<Tls>),
-}
-
-/// What the server is part of.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Role {
-    #[default]
-    Standalone,
-    /// A node of a cluster, announced at `announced` when a proxy stands before it.
-    Node { announced: Option<u16> },
-    /// A sentinel over the master on this port.
-    Sentinel { master: u16 },
-    /// A replica of the master on this port.
-    Replica { master: u16 },
 }
 
 impl ServerBuilder {
@@ -138,108 +125,6 @@ impl ServerBuilder {
     pub(crate) fn has_users(&self) -> bool {
         self.default_user_off || self.password.is_some() || !self.users.is_empty()
     }
-
-    /// Writes the server's configuration into `dir`; readable by this user only, for it holds passwords.
-    pub(crate) fn write(&self, dir: &Path, site: &Site<'_>) -> Result<(), Error> {
-        let text = self.text(dir, site)?;
-        let path = dir.join(CONFIG);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| io_write(&mut file, &text))
-            .map_err(Error::io(format!("writing {}", path.display())))
-    }
-
-    fn text(&self, dir: &Path, site: &Site<'_>) -> Result<String, Error> {
-        let Site { port, version, admin, .. } = *site;
-        let mut out = String::new();
-        let mut line =
-            |name: &str, value: &str| writeln!(out, "{name} {value}").unwrap_or_default();
-        let path = |path: &Path| quote("a path", &path.display().to_string());
-
-        line("bind", "127.0.0.1");
-        line("dir", &path(dir)?);
-        line("unixsocket", &path(&dir.join(SOCKET))?);
-        #[cfg(feature = "tls")]
-        let files = site.tls.map(|tls| tls.write_to(dir)).transpose()?;
-        #[cfg(not(feature = "tls"))]
-        let files: Option<std::convert::Infallible> = None;
-        line("port", &if files.is_some() { 0 } else { port }.to_string());
-        #[cfg(feature = "tls")]
-        if let Some(TlsFiles { ca, server_cert, server_key, .. }) = files {
-            line("tls-port", &port.to_string());
-            line("tls-ca-cert-file", &path(&ca)?);
-            line("tls-cert-file", &path(&server_cert)?);
-            line("tls-key-file", &path(&server_key)?);
-            line("tls-auth-clients", "optional");
-        }
-
-        if let Role::Sentinel { master } = self.role {
-            line("sentinel", &format!("monitor {SERVICE} 127.0.0.1 {master} 2"));
-            // Three times the pace of pings, so that a busy machine is not taken for a dead master. Before 7.0 that
-            // pace is a second, later it is set to 300 ms.
-            let down_after = if version.covers_redis(7, 0) { 1000 } else { 3000 };
-            line("sentinel", &format!("down-after-milliseconds {SERVICE} {down_after}"));
-            line("sentinel", &format!("failover-timeout {SERVICE} 1000"));
-            line("sentinel", &format!("parallel-syncs {SERVICE} 1"));
-        } else {
-            line("save", "\"\"");
-            line("appendonly", "no");
-            // A replica is otherwise let wait for company for 5 s.
-            line("repl-diskless-sync-delay", "0");
-            if version.covers_redis(7, 0) {
-                line("enable-debug-command", "yes");
-            }
-        }
-        match self.role {
-            Role::Standalone | Role::Sentinel { .. } => {}
-            Role::Replica { master } => {
-                line("replicaof", &format!("127.0.0.1 {master}"));
-            }
-            Role::Node { announced } => {
-                line("cluster-enabled", "yes");
-                line("cluster-config-file", "nodes.conf");
-                line("cluster-node-timeout", "2000");
-                line("cluster-replica-validity-factor", "0");
-                line("repl-diskless-load", "swapdb");
-                if let Some(announced) = announced {
-                    line("cluster-announce-port", &announced.to_string());
-                    line("cluster-announce-bus-port", &(port + BUS).to_string());
-                }
-            }
-        }
-
-        if let Some(Admin { name, password }) = admin {
-            line("user", &format!("{name} on >{password} ~* &* +@all"));
-        }
-        if let Some(password) = &self.password {
-            line("requirepass", &quote("password", password)?);
-        }
-        if self.default_user_off {
-            line("user", "default off");
-        }
-        for (name, password, rules) in &self.users {
-            let name = quote("the name of a user", name)?;
-            let password = quote("the password of a user", &format!(">{password}"))?;
-            let rules: Vec<_> = rules
-                .split_whitespace()
-                .map(|rule| quote("a rule", rule))
-                .collect::<Result<_, _>>()?;
-            // No channels but those of the rules: the default of 7.0, which 6.2 has not.
-            line("user", &format!("{name} on {password} resetchannels {}", rules.join(" ")));
-        }
-        for (name, value) in &self.config {
-            if name.is_empty()
-                || name.contains(char::is_whitespace)
-                || value.contains(['\n', '\r', '\0'])
-            {
-                let reason =
-                    "a name is one word and a value one line; call config() once for each line"
-                        .into();
-                return Err(Error::Config { what: format!("config({name:?}, …)"), reason });
-            }
-            line(name, if value.is_empty() { "\"\"" } else { value });
-        }
-        Ok(out)
-    }
 }
 
 impl fmt::Debug for ServerBuilder {
@@ -256,100 +141,9 @@ impl fmt::Debug for ServerBuilder {
     }
 }
 
-/// Where a server is to run, and what was settled about it.
-pub(crate) struct Site<'a> {
-    pub(crate) port: u16,
-    pub(crate) version: Version,
-    pub(crate) admin: Option<&'a Admin>,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<&'a Tls>,
-}
-
-/// The user by whom this crate commands a server that has users.
-pub(crate) struct Admin {
-    pub(crate) name: &'static str,
-    pub(crate) password: String,
-}
-
-impl Admin {
-    pub(crate) fn new() -> Result<Self, Error> {
-        let mut bytes = [0; 16];
-        fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .map_err(Error::io("reading /dev/urandom"))?;
-        Ok(Self {
-            name: "redbrick-testkit",
-            password: format!("{:032x}", u128::from_ne_bytes(bytes)),
-        })
-    }
-}
-
-impl fmt::Debug for Admin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// One word of a configuration file, whatever it holds.
-fn quote(what: &str, word: &str) -> Result<String, Error> {
-    if word.contains(['\n', '\r', '\0']) {
-        return Err(Error::Config {
-            what: what.into(),
-            reason: "holds a line break or a zero byte; leave it out".into(),
-        });
-    }
-    Ok(format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")))
-}
-
-fn io_write(file: &mut fs::File, text: &str) -> std::io::Result<()> {
-    std::io::Write::write_all(file, text.as_bytes())
-}
-
-/// What sentinels call the master that they watch.
-pub(crate) const SERVICE: &str = "mymaster";
-pub(crate) const CONFIG: &str = "server.conf";
-pub(crate) const SOCKET: &str = "s";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
-
-    fn text(builder: &ServerBuilder) -> Result<String, Error> {
-        let version = Version::from_numbers(Kind::Redis, "7.0.15").unwrap();
-        let site = Site {
-            port: 10_000,
-            version,
-            admin: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        };
-        builder.text(Path::new("/d"), &site)
-    }
-
-    #[test]
-    fn quotes_what_users_are_called() {
-        let builder =
-            Server::builder().user("a\"b", "p w\\", "~a:* +get").config("maxmemory", "10mb");
-        let text = text(&builder).unwrap();
-        assert!(
-            text.contains("user \"a\\\"b\" on \">p w\\\\\" resetchannels \"~a:*\" \"+get\"\n"),
-            "{text}"
-        );
-        assert!(text.ends_with("maxmemory 10mb\n"), "{text}");
-    }
-
-    #[test]
-    fn refuses_what_would_smuggle_in_a_line() {
-        for builder in [
-            Server::builder().config("maxmemory", "1\nappendonly yes"),
-            Server::builder().config("two words", "1"),
-            Server::builder().password("a\nb"),
-            Server::builder().user("a", "b\r", ""),
-        ] {
-            assert!(matches!(text(&builder), Err(Error::Config { .. })));
-        }
-    }
 
     #[test]
     fn debug_shows_no_secret() {

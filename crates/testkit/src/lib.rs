@@ -10,9 +10,11 @@ pub mod provision;
 
 mod builder;
 mod cluster;
+mod config;
 mod counts;
 mod error;
 mod external;
+mod launch;
 mod link;
 mod masters;
 mod ports;

@@ -6,7 +6,7 @@ use std::{
 
 use crate::{
     Error, Reply, Server,
-    builder::{Role, SERVICE},
+    config::{Role, SERVICE},
     masters::start_all,
     wait::poll,
 };

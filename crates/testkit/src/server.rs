@@ -1,5 +1,4 @@
 use std::{
-    ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,12 +9,13 @@ use rustix::process::Signal;
 
 use crate::{
     CommandCounts, Error, Proxy, Reply, ServerBuilder, Version,
-    builder::{Admin, CONFIG, Role, SOCKET, Site},
+    config::Admin,
     counts::Ledger,
+    launch::Readiness,
     link::{self, Link},
     ports::Port,
-    process::{self, Process},
-    provision::{self, Found},
+    process::Process,
+    provision::Found,
     wait::poll,
 };
 
@@ -27,14 +27,17 @@ use crate::{
 /// Its configuration is `bind 127.0.0.1`, `save ""`, `appendonly no`, DEBUG allowed, and what the builder adds.
 #[derive(Debug)]
 pub struct Server {
-    found: Found,
-    port: Port,
-    socket: PathBuf,
-    process: Process,
-    admin: Option<Admin>,
-    ledger: Mutex<Ledger>,
+    // Before the port, which another server may have only when this one is gone.
+    pub(crate) process: Process,
+    pub(crate) port: Port,
+    pub(crate) found: Found,
+    pub(crate) socket: PathBuf,
+    pub(crate) admin: Option<Admin>,
+    pub(crate) ledger: Mutex<Ledger>,
+    /// Held by who kills or restarts.
+    pub(crate) turn: Mutex<()>,
     #[cfg(feature = "tls")]
-    tls: Option<crate::Tls>,
+    pub(crate) tls: Option<crate::Tls>,
 }
 
 impl Server {
@@ -188,8 +191,8 @@ impl Server {
     ///
     /// [`Error::Io`] when it cannot be signalled, [`Error::Timeout`] when it does not end within 30 s.
     pub fn kill(&self) -> Result<(), Error> {
-        self.process.signal(Signal::KILL)?;
-        self.process.await_end()
+        let _turn = self.turn();
+        self.end()
     }
 
     /// Kills the process if it runs and starts it again on the same port, in the same directory, with the same
@@ -200,7 +203,8 @@ impl Server {
     ///
     /// As [`kill`](Self::kill) and [`ServerBuilder::start`]; the server is down then.
     pub fn restart(&self) -> Result<(), Error> {
-        self.kill()?;
+        let _turn = self.turn();
+        self.end()?;
         // Somebody else may have taken the port meanwhile, and may give it back.
         let restarted = poll(PATIENCE, || {
             *self.ledger() = Ledger::default();
@@ -236,95 +240,6 @@ impl Server {
         "redis"
     }
 
-    pub(crate) fn launch(builder: &ServerBuilder) -> Result<Self, Error> {
-        let found = provision::for_tests(builder.want)?;
-        for _ in 0..ATTEMPTS {
-            let port = Port::claim().map_err(Error::io("finding a free port"))?;
-            if let Some(server) = Self::launch_on(port, &found, builder)? {
-                return Ok(server);
-            }
-        }
-        Err(Error::Io {
-            what: format!("finding a free port, {ATTEMPTS} times"),
-            source: std::io::ErrorKind::AddrInUse.into(),
-        })
-    }
-
-    /// `None` when somebody else took the port first.
-    pub(crate) fn launch_on(
-        port: Port,
-        found: &Found,
-        builder: &ServerBuilder,
-    ) -> Result<Option<Self>, Error> {
-        #[cfg(feature = "tls")]
-        let tls = builder.make_tls()?;
-        let admin = builder.has_users().then(Admin::new).transpose()?;
-        let site = Site {
-            port: port.number(),
-            version: found.version,
-            admin: admin.as_ref(),
-            #[cfg(feature = "tls")]
-            tls: tls.as_ref(),
-        };
-        let dir = process::private_dir()?;
-        if let Err(err) = builder.write(&dir, &site) {
-            // Nobody watches over the directory yet.
-            let _ = std::fs::remove_dir_all(&dir);
-            return Err(err);
-        }
-        let mut command: Vec<OsString> = vec![found.path.clone().into(), dir.join(CONFIG).into()];
-        if matches!(builder.role, Role::Sentinel { .. }) {
-            command.push("--sentinel".into());
-        }
-        let socket = dir.join(SOCKET);
-        let process = Process::start(dir, &command)?;
-        let server = Self {
-            found: found.clone(),
-            port,
-            socket,
-            process,
-            admin,
-            ledger: Mutex::default(),
-            #[cfg(feature = "tls")]
-            tls,
-        };
-        Ok(match server.await_ready(0)? {
-            Readiness::Ready => Some(server),
-            Readiness::PortTaken => None,
-        })
-    }
-
-    /// Waits until the server answers a PING, or has ended; `written` is how much of its output is older.
-    fn await_ready(&self, written: usize) -> Result<Readiness, Error> {
-        let ready = poll(PATIENCE, || {
-            if !self.process.is_running() {
-                let output = self.process.output();
-                return self.failed_start(output.get(written..).unwrap_or_default()).map(Some);
-            }
-            // While it loads its data it refuses, and before that nobody listens. What it counted meanwhile (commands
-            // of an append-only file, or of its own) is forgotten; a sentinel does not know how, and need not.
-            let asked = [&["PING"][..], &["CONFIG", "RESETSTAT"]];
-            let pong = self
-                .exchange(&asked)
-                .is_ok_and(|replies| replies.first().and_then(Reply::as_str) == Some("PONG"));
-            Ok(pong.then_some(Readiness::Ready))
-        })?;
-        ready
-            .ok_or_else(|| Error::timeout(format!("the start of {}", self.found.version), PATIENCE))
-    }
-
-    fn failed_start(&self, output: &str) -> Result<Readiness, Error> {
-        if output.contains("ddress already in use") {
-            return Ok(Readiness::PortTaken);
-        }
-        if output.contains("tls-port") {
-            return Err(Error::NoTls { version: self.found.version });
-        }
-        let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).collect();
-        let tail = &lines[lines.len().saturating_sub(6)..];
-        Err(Error::Start { version: self.found.version, output: tail.join(" / ") })
-    }
-
     /// Sends commands over one connection of their own.
     pub(crate) fn exchange<A: AsRef<[u8]>>(&self, commands: &[&[A]]) -> Result<Vec<Reply>, Error> {
         if !self.process.is_running() {
@@ -349,6 +264,15 @@ impl Server {
             }
         }
         Ok(replies)
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        self.process.signal(Signal::KILL)?;
+        self.process.await_end()
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -379,12 +303,5 @@ impl Drop for Paused<'_> {
     }
 }
 
-enum Readiness {
-    Ready,
-    PortTaken,
-}
-
-/// How long a server may take to answer its first PING.
+/// How long another process may keep a server's port.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often another process may be faster at a port.
-const ATTEMPTS: usize = 50;

@@ -37,9 +37,14 @@ done
 
 # A server may be on its way still; its number is there within a moment.
 tries=0
-until read -r pid <"$dir/pid" || [ "$tries" -ge 100000 ]; do
+until read -r pid <"$dir/pid" || [ "$tries" -ge 20000 ]; do
   tries=$((tries + 1))
 done
-[ "${pid:-0}" = 0 ] || kill -9 "$pid" 2>/dev/null
-wait
+case ${pid:-none} in
+  none) ;;
+  0) wait ;;
+  *) kill -9 "$pid" && wait ;;
+esac
 rm -rf "$dir"
+# Whatever is left of this group: a server whose number was lost with the directory, a child of it that was saving.
+kill -9 "-$$"

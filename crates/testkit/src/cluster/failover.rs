@@ -8,7 +8,7 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Error::Reply`] when the node is no master with a running replica, [`Error::Timeout`] when it takes longer than
-    /// a minute, and as [`Server::command`].
+    /// a minute, and as [`Server::command`](crate::Server::command).
     pub fn failover(&self, master: usize) -> Result<usize, Error> {
         let replica = *self.replicas_of(master)?.first().ok_or_else(|| {
             unexpected(
@@ -58,7 +58,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As [`Server::restart`], and [`Error::Timeout`] when it takes longer than a minute.
+    /// As [`Server::restart`](crate::Server::restart), and [`Error::Timeout`] when it takes longer than a minute.
     pub fn heal(&self) -> Result<(), Error> {
         for node in self.nodes.iter().filter(|node| !node.is_running()) {
             node.restart()?;

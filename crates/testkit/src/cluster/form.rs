@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::{Cluster, ClusterBuilder, unexpected};
 use crate::{
     Error, Proxy, Server, ServerBuilder,
-    builder::Role,
+    config::Role,
     masters::start_all,
     ports::{BUS, Port},
     provision::{self, Found},

@@ -156,7 +156,8 @@ APT::Architecture "{architecture}";
 Debug::NoLocking "true";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Acquire::Retries "2";
+Acquire::Retries "1";
+APT::Update::Error-Mode "any";
 Acquire::http::Timeout "20";
 Acquire::https::Timeout "20";
 "#

@@ -13,16 +13,9 @@ use crate::{Version, unique::random};
 /// Looks for what an earlier run fetched.
 pub(super) fn find(want: Want, _: &mut dyn FnMut(&str)) -> Result<(PathBuf, Version), String> {
     let base = base()?;
-    // What was fetched for a version will do for any; the other way round only if it happens to be that version.
-    let places = [
-        want,
-        Want::Any,
-        Want::Redis7_0,
-        Want::Redis8,
-        Want::Valkey8,
-        Want::Valkey9,
-        Want::Redis6_2,
-    ];
+    // What was fetched for a version will do for any, but for the one that lacks TLS; the other way round only if it
+    // happens to be that version.
+    let places = [want, Want::Any, Want::Redis7_0, Want::Redis8, Want::Valkey8, Want::Valkey9];
     places
         .into_iter()
         .find_map(|place| look_into(&base.join(place.to_string()), want))
@@ -62,6 +55,13 @@ pub(super) fn keep(
         return Ok(found);
     }
 
+    // Left by processes that were killed: nobody else drafts this one while the lock is held.
+    let left = format!(".draft-{want}-");
+    for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&left) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
     // Fetched beside and renamed, so that a half of it is never taken for a server.
     let draft = base.join(format!(".draft-{want}-{}-{:08x}", process::id(), random() >> 32));
     fs::create_dir(&draft).map_err(fail("creating", &draft))?;

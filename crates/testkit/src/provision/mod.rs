@@ -134,11 +134,18 @@ impl NoServer {
 
 impl fmt::Display for NoServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "no {} server could be had:", self.want)?;
+        match self.want {
+            Want::Any => writeln!(f, "no server could be had:")?,
+            want => writeln!(f, "no {want} could be had:")?,
+        }
         for (rung, reason) in &self.failed {
             writeln!(f, "  {rung}: {reason}")?;
         }
-        write!(f, "{}, or set {VARIABLE} to the path of a server", install_line())
+        match self.want {
+            Want::Any => write!(f, "{}, or set {VARIABLE} to the path of a server", install_line()),
+            // Which one a package manager has is its secret.
+            want => write!(f, "get a {want} and set {VARIABLE} to its path"),
+        }
     }
 }
 

@@ -10,14 +10,8 @@ use crate::Version;
 /// Looks for an installed server.
 pub(super) fn find(want: Want, _: &mut dyn FnMut(&str)) -> Result<(PathBuf, Version), String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // Debian keeps servers off the users' PATH now and then, and Homebrew's folder is not on everybody's.
-    let more = [
-        "/usr/bin",
-        "/usr/sbin",
-        "/usr/local/bin",
-        "/opt/homebrew/bin",
-        "/home/linuxbrew/.linuxbrew/bin",
-    ];
+    // Homebrew's folders are not on everybody's PATH.
+    let more = ["/opt/homebrew/bin", "/usr/local/bin", "/home/linuxbrew/.linuxbrew/bin"];
     let mut others = Vec::new();
     for dir in env::split_paths(&path).chain(more.map(PathBuf::from)) {
         for name in ["redis-server", "valkey-server"] {

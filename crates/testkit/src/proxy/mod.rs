@@ -24,10 +24,11 @@ use crate::{Error, ports::Port};
 /// port refuses and all its connections are reset.
 #[derive(Debug)]
 pub struct Proxy {
+    // Before the port, which another may have only when this one's thread has ended.
+    thread: ProxyThread,
     port: Port,
     scheme: &'static str,
     gauges: Arc<Gauges>,
-    thread: ProxyThread,
 }
 
 impl Proxy {
@@ -51,7 +52,7 @@ impl Proxy {
         for _ in 0..ATTEMPTS {
             let port = Port::claim().map_err(Error::io("finding a free port"))?;
             match ProxyThread::start(port.number(), server, Arc::clone(&gauges)) {
-                Ok(thread) => return Ok(Self { port, scheme, gauges, thread }),
+                Ok(thread) => return Ok(Self { thread, port, scheme, gauges }),
                 // Another process was faster.
                 Err(err) if err.kind() == io::ErrorKind::AddrInUse => {}
                 Err(source) => return Err(Error::Io { what: "starting a proxy".into(), source }),

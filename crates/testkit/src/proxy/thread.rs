@@ -118,7 +118,7 @@ impl Running {
                 client = accept(self.listener.as_ref()) => self.admit(client),
             }
         }
-        self.listener = None;
+        self.refuse();
         self.end_links(Ending::Reset).await;
     }
 
@@ -126,13 +126,21 @@ impl Running {
         match order {
             Order::Reset => self.end_links(Ending::Reset).await,
             Order::Close => self.end_links(Ending::Close).await,
-            Order::Refuse => self.listener = None,
+            Order::Refuse => self.refuse(),
             Order::Accept if self.listener.is_none() => {
                 self.listener = Some(listen(self.port)?);
             }
             Order::Accept => {}
         }
         Ok(())
+    }
+
+    fn refuse(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            // Closed alone it would listen on for a moment when another thread is starting a process, which has a copy
+            // of it until it runs its program. Systems that know no shutdown of listeners do without.
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+        }
     }
 
     fn admit(&mut self, client: TcpStream) {

@@ -3,6 +3,7 @@
 mod client;
 mod cluster;
 mod orphans;
+mod provision;
 mod proxy;
 mod sentinel;
 mod server;

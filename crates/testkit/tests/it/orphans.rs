@@ -99,6 +99,16 @@ fn a_stopped_server_ends_too() {
     assert_gone(&traces);
 }
 
+#[test]
+fn a_server_whose_directory_was_removed_ends_too() {
+    let server = Server::start().unwrap();
+    let trace = Trace::of(&server);
+    fs::remove_dir_all(&trace.dir).unwrap();
+    assert!(trace.runs());
+    drop(server);
+    assert!(wait_until(Duration::from_secs(20), || !trace.is_there()), "{trace:?} is left");
+}
+
 /// What the processes do that the tests above start; does nothing by itself.
 #[test]
 fn child_of_another_test() {

@@ -175,6 +175,27 @@ fn a_setting_that_it_refuses_is_named_at_once() {
 }
 
 #[test]
+fn a_refused_user_shows_no_password() {
+    let err = Server::builder().user("app", "s3cr3t", "+@no-such-category").start().unwrap_err();
+    assert!(
+        matches!(&err, Error::Start { output, .. } if output.contains("no-such-category")),
+        "{err}"
+    );
+    assert!(!err.to_string().contains("s3cr3t"), "{err}");
+}
+
+#[test]
+fn can_be_restarted_from_several_threads() {
+    let server = Server::start().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| server.restart().unwrap());
+        }
+    });
+    assert_eq!(say(&server, "PING"), "+PONG\r\n");
+}
+
+#[test]
 fn outlives_the_thread_that_started_it() {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || send.send(Server::start().unwrap()).unwrap()).join().unwrap();
