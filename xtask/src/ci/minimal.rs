@@ -1,6 +1,6 @@
 //! The oldest versions of dependencies that the manifests allow.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use xshell::cmd;
 
@@ -24,16 +24,27 @@ fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
             fs::remove_dir_all(&copy)?;
         }
         context.project.copy_to(&copy)?;
+        only_published(&copy.join("Cargo.toml"))?;
         let _inside = shell.push_dir(&copy);
         cmd!(shell, "rustup run nightly cargo update --quiet -Z direct-minimal-versions")
             .run()
             .or_fail(
                 "the oldest direct dependencies contradict each other; raise the one named above",
             )?;
-        cmd!(shell, "cargo check --workspace --all-features --exclude xtask")
+        cmd!(shell, "cargo check --workspace --all-features")
             .env("CARGO_TARGET_DIR", &target)
             .run()
             .or_fail("a dependency's oldest allowed version is too old; raise it in Cargo.toml")?;
         Ok(Outcome::Passed)
     })
+}
+
+/// What is not published promises nothing, and what it needs would raise the versions of those that do.
+fn only_published(manifest: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(manifest)?;
+    let member = |line: &str| {
+        if line.starts_with("members = ") { "members = [\"crates/*\"]" } else { line }.to_owned()
+    };
+    fs::write(manifest, text.lines().map(member).collect::<Vec<_>>().join("\n"))?;
+    Ok(())
 }
