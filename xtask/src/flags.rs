@@ -48,8 +48,8 @@ xflags::xflags! {
         cmd new {
             /// The folder's name; the package is called `redbrick-<name>`.
             required name: String
-            /// What it does for its users, in one sentence.
-            required --about about: String
+            /// What it does for its users, in one sentence. Default: that it is a building block.
+            optional --about about: String
         }
     }
 }

@@ -32,7 +32,9 @@ const RESERVED: &[&str] = &[
 ];
 
 pub(crate) fn run(project: &Project, flags: &flags::New) -> Result<(), Failure> {
-    let names = Names::read(&flags.name, &flags.about)?;
+    let about =
+        flags.about.clone().unwrap_or_else(|| format!("A Redis building block: {}", flags.name));
+    let names = Names::read(&flags.name, &about)?;
     let folder = project.root().join("crates").join(&names.name);
     if folder.exists() {
         return Err(Failure::new(format!(
