@@ -15,7 +15,7 @@ xflags::xflags! {
             optional --servers servers: String
             /// Topologies: standalone, cluster, sentinel, tls, or a list of them. Default: standalone.
             optional --topology topology: String
-            /// Runs the long forms of the tests.
+            /// Runs the long forms of the suites that have one; says so when none has.
             optional --soak
         }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask integration`: the integration tests on each server version and topology.
 
 use std::{
-    env, io,
+    env, fs, io,
     path::Path,
     process::{Command, Stdio},
 };
@@ -17,6 +17,8 @@ use crate::{
 };
 
 const TOPOLOGIES: [&str; 4] = ["standalone", "cluster", "sentinel", "tls"];
+/// What a suite with a long form looks at.
+const SOAK: &str = "REDBRICK_TEST_SOAK";
 
 pub(crate) fn run(project: &Project, flags: &flags::Integration) -> Result<(), Failure> {
     let wants = wants(flags.servers.as_deref())?;
@@ -24,6 +26,11 @@ pub(crate) fn run(project: &Project, flags: &flags::Integration) -> Result<(), F
     let external = env::var_os("REDIS_URL").is_some_and(|url| !url.is_empty());
     if external {
         external_allows(flags)?;
+    }
+    if flags.soak && !has_long_forms(project)? {
+        eprintln!(
+            "--soak: no suite has a long form yet (no test names {SOAK}); the short forms are run"
+        );
     }
 
     let shell = project.shell()?;
@@ -91,7 +98,7 @@ fn cell(project: &Project, found: &Found, topology: &str, soak: bool) -> Result<
         .env("REDBRICK_TEST_TOPOLOGY", topology)
         .current_dir(project.root());
     if soak {
-        command.env("REDBRICK_TEST_SOAK", "1");
+        command.env(SOAK, "1");
     }
     let outcome = runner::stream(command, &mut io::stdout().lock())?;
     Ok(match outcome.complaint() {
@@ -121,6 +128,18 @@ fn unavailable(want: Want, failure: &Failure) -> Cell {
     let reason = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     let here = cfg!(all(target_os = "linux", target_arch = "x86_64"));
     if want == Want::Redis6_2 && !here { Cell::Impossible(reason) } else { Cell::Failed(reason) }
+}
+
+/// Whether a test's source names the variable that asks for the long form.
+fn has_long_forms(project: &Project) -> Result<bool, Failure> {
+    for file in project.files()? {
+        let is_test =
+            file.starts_with("crates/") && file.contains("/tests/") && file.ends_with(".rs");
+        if is_test && fs::read_to_string(project.root().join(file))?.contains(SOAK) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn wants(list: Option<&str>) -> Result<Vec<Want>, Failure> {
@@ -177,7 +196,26 @@ fn repeat(flags: &flags::Integration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{topologies, wants};
+    use std::fs;
+
+    use super::{SOAK, has_long_forms, topologies, wants};
+    use crate::project::Project;
+
+    #[test]
+    fn sees_whether_a_suite_has_a_long_form() {
+        let root = tempfile::tempdir().expect("a folder");
+        let project = Project::at(root.path());
+        let write = |path: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, format!("fn soak() {{ env::var_os(\"{SOAK}\"); }}\n")).expect("a file");
+        };
+        write("xtask/src/integration.rs");
+        write("crates/x/src/lib.rs");
+        assert!(!has_long_forms(&project).expect("the folder is read"), "no test is among them");
+        write("crates/x/tests/it/soak.rs");
+        assert!(has_long_forms(&project).expect("the folder is read"));
+    }
 
     #[test]
     fn refuses_unknown_names_and_lists_the_known() {
