@@ -162,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn its_error_answers_what_every_brick_is_asked() {
+        let text = FILES.iter().find(|(path, _)| *path == "src/error.rs").expect("an error").1;
+        for question in ["is_retryable", "is_timeout", "is_outcome_unknown"] {
+            assert!(text.contains(&format!("pub fn {question}(&self) -> bool")), "{question}");
+            assert!(
+                text.contains(&format!("Self::Conn(error) => error.{question}()")),
+                "{question}"
+            );
+        }
+    }
+
+    #[test]
     fn makes_a_crate_that_tidy_has_nothing_against() {
         let root = tempfile::tempdir().expect("a folder");
         for (path, text) in

@@ -7,9 +7,14 @@ use super::{
 
 pub(super) const RULE: Rule = Rule {
     name: "papers",
-    promise: "each crate carries its README, changelog, license, description and integration tests",
+    promise: "each crate carries its README, changelog, license, description and integration tests; a change begins with \
+              what kind it is",
     check,
 };
+
+/// The kinds of changes, the gravest first.
+const KINDS: [&str; 7] =
+    ["breaking", "security", "removed", "deprecated", "changed", "fixed", "added"];
 
 const LICENSE: &str = "../../LICENSE";
 
@@ -31,6 +36,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         if !NO_TESTS.contains(&name) {
             need("tests/it/main.rs", "integration tests are one binary, one file per behavior");
         }
+        findings.extend(changes(tree, &folder));
         if tree
             .link(&format!("{folder}/LICENSE"))
             .is_none_or(|target| target.as_os_str() != LICENSE)
@@ -53,6 +59,25 @@ fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Changes without a bold verb, by which users look for what breaks them.
+fn changes(tree: &Tree, folder: &str) -> Vec<Finding> {
+    let path = format!("{folder}/CHANGELOG.md");
+    let lines = tree.text(&path).unwrap_or_default().lines().enumerate();
+    let is_bare = |line: &str| {
+        line.strip_prefix("- ").is_some_and(|change| {
+            !KINDS.iter().any(|kind| change.starts_with(&format!("**{kind}:** ")))
+        })
+    };
+    lines
+        .filter(|(_, line)| is_bare(line))
+        .map(|(index, _)| {
+            let what =
+                format!("begins with none of {}, in bold and with a colon", KINDS.join(", "));
+            Finding::new(&*path, what).line(index + 1)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -83,6 +108,15 @@ mod tests {
             let said = said(&super::RULE, &rest);
             assert!(said.len() == 1 && said[0].starts_with(missing), "{said:?}");
         }
+    }
+
+    #[test]
+    fn wants_the_kind_of_each_change() {
+        let mut files = FILES;
+        files[2].1 = "# Changelog\n\n## Unreleased\n\n- **added:** a call\n  and more\n- a call\n- **new:** a call\n";
+        let said = said(&super::RULE, &files);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("crates/x/CHANGELOG.md:7: begins with none of"), "{said:?}");
     }
 
     #[test]
