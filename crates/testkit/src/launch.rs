@@ -1,4 +1,4 @@
-use std::{ffi::OsString, fs, io, sync::Mutex, time::Duration};
+use std::{ffi::OsString, fs, sync::Mutex};
 
 use crate::{
     Error, Reply, Server, ServerBuilder,
@@ -6,22 +6,13 @@ use crate::{
     ports::Port,
     process::{self, Process},
     provision::{self, Found},
-    wait::poll,
+    wait::{PATIENCE, poll},
 };
 
 impl Server {
     pub(crate) fn launch(builder: &ServerBuilder) -> Result<Self, Error> {
         let found = provision::for_tests(builder.want)?;
-        for _ in 0..ATTEMPTS {
-            let port = Port::claim().map_err(Error::io("finding a free port"))?;
-            if let Some(server) = Self::launch_on(port, &found, builder)? {
-                return Ok(server);
-            }
-        }
-        Err(Error::Io {
-            what: format!("finding a free port, {ATTEMPTS} times"),
-            source: io::ErrorKind::AddrInUse.into(),
-        })
+        Port::with(|port| Self::launch_on(port, &found, builder))
     }
 
     /// `None` when somebody else took the port first.
@@ -117,11 +108,6 @@ fn without_secret(line: &str) -> &str {
         None => line,
     }
 }
-
-/// How long a server may take to answer its first PING.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often another process may be faster at a port.
-const ATTEMPTS: usize = 50;
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,9 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
-    time::Duration,
 };
 
-use crate::{Error, Reply};
+use crate::{Error, Reply, wait::PATIENCE};
 
 /// One connection for a few commands, spoken to in RESP2.
 pub(crate) struct Link {
@@ -111,9 +110,6 @@ impl fmt::Debug for Link {
 
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
-
-/// How long an administrative command may take before the server counts as stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

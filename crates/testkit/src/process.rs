@@ -6,18 +6,18 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Error, unique::random};
+use crate::{Error, unique::random, wait::PATIENCE};
 
 /// A directory that only this user can enter, for one server.
 ///
-/// Its name is short: a Unix socket's path must fit into 100 bytes. Nothing removes it but the watchdog of the process
-/// that runs in it.
+/// Its name is short: a Unix socket's path must fit into 100 bytes. What removes it is the watchdog of the
+/// process that runs in it.
 pub(crate) fn private_dir() -> Result<PathBuf, Error> {
     let base = std::env::temp_dir();
     // A socket's path ends up as base + "/redbrick-" + 16 digits + "/s".
@@ -42,6 +42,8 @@ pub(crate) struct Process {
     watchdog: Child,
     orders: Mutex<ChildStdin>,
     life: Arc<Life>,
+    /// Follows the watchdog's reports until it is gone.
+    follower: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -67,10 +69,13 @@ impl Process {
         let (Some(orders), Some(reports)) = (watchdog.stdin.take(), watchdog.stdout.take()) else {
             unreachable!("both were asked for")
         };
-        let life = Arc::new(Life::default());
-        let teller = Arc::clone(&life);
-        thread::spawn(move || teller.follow(reports));
-        let process = Self { dir, watchdog, orders: Mutex::new(orders), life };
+        let life = Arc::default();
+        let mut process = Self { dir, watchdog, orders: Mutex::new(orders), life, follower: None };
+        let life = Arc::clone(&process.life);
+        let follower = thread::Builder::new()
+            .name(format!("redbrick-server-{}", process.watchdog.id()))
+            .spawn(move || life.follow(reports));
+        process.follower = Some(follower.map_err(Error::io("starting a thread"))?);
         process.life.await_pid()?;
         Ok(process)
     }
@@ -129,6 +134,17 @@ impl Drop for Process {
         let orders = self.orders.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = orders.write_all(b"end\n");
         let _ = self.watchdog.wait();
+        // Somebody killed the watchdog itself: what it would have done is left to do.
+        let orphaned = !self.life.ends_within(SILENCE);
+        if orphaned {
+            let _ = self.signal(Signal::KILL);
+        }
+        if let Some(follower) = self.follower.take() {
+            let _ = follower.join();
+        }
+        if orphaned {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -182,10 +198,52 @@ impl Life {
         if reached(&state) { Ok(()) } else { Err(Error::timeout(what, PATIENCE)) }
     }
 
+    /// Whether the last who could report anything is gone in time.
+    fn ends_within(&self, time: Duration) -> bool {
+        let waiting = |state: &mut State| !state.silent;
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), time, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.silent
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long a process may take to appear or, killed, to disappear.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a watchdog's output stays open after it, when all is well: for no time at all.
+const SILENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::test_kill_process;
+
+    use super::*;
+    use crate::wait_until;
+
+    #[test]
+    fn leaves_no_thread() {
+        for _ in 0..20 {
+            let command = ["sleep", "100"].map(OsString::from);
+            let process = Process::start(private_dir().unwrap(), &command).unwrap();
+            let life = Arc::clone(&process.life);
+            drop(process);
+            assert_eq!(Arc::strong_count(&life), 1, "its thread holds the other");
+        }
+    }
+
+    #[test]
+    fn ends_the_server_of_a_watchdog_that_was_killed() {
+        let command = ["sleep", "100"].map(OsString::from);
+        let process = Process::start(private_dir().unwrap(), &command).unwrap();
+        let (dir, server) = (process.dir.clone(), Pid::from_raw(process.pid().cast_signed()));
+        kill_process(Pid::from_child(&process.watchdog), Signal::KILL).unwrap();
+        drop(process);
+        assert!(!dir.exists());
+        // Its parent is dead, so the system buries it, in its own time.
+        let is_gone = || test_kill_process(server.unwrap()).is_err();
+        assert!(wait_until(PATIENCE, is_gone));
+    }
+}

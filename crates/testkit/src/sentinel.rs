@@ -8,7 +8,7 @@ use crate::{
     Error, Reply, Server,
     config::{Role, SERVICE},
     masters::start_all,
-    wait::poll,
+    wait::await_that,
 };
 
 /// A master, its replica and three sentinels that watch over them.
@@ -35,7 +35,7 @@ impl Sentinel {
         let start = |_| Server::builder().role(Role::Sentinel { master: port }).start();
         let this = Self { data: vec![master, replica], sentinels: start_all(SENTINELS, start)? };
         this.pace(Pace::Acquaintance)?;
-        this.await_that("the acquaintance of sentinels", || this.is_settled(0))?;
+        await_that("the acquaintance of sentinels", || this.is_settled(0))?;
         this.pace(Pace::Watch)?;
         Ok(this)
     }
@@ -129,7 +129,7 @@ impl Sentinel {
             return Err(Error::Down { port: replica.port() });
         }
         master.kill()?;
-        self.await_that("a failover", || self.is_elected(replica))?;
+        await_that("a failover", || self.is_elected(replica))?;
         Ok(replica)
     }
 
@@ -148,7 +148,7 @@ impl Sentinel {
             .unwrap_or(&self.sentinels[0]);
         let at = usize::from(self.data[1].port() == replica.port());
         let mut asked: Option<Instant> = None;
-        self.await_that("a failover", || {
+        await_that("a failover", || {
             if self.is_settled(at)? {
                 return Ok(true);
             }
@@ -179,7 +179,7 @@ impl Sentinel {
             server.restart()?;
         }
         self.pace(Pace::Acquaintance)?;
-        self.await_that("a replica that is up to date", || {
+        await_that("a replica that is up to date", || {
             let master = self.master()?.port();
             self.is_settled(usize::from(self.data[1].port() == master))
         })?;
@@ -236,15 +236,6 @@ impl Sentinel {
         let port = named.as_array().and_then(|place| place.get(1)?.as_int());
         Ok(self.data.iter().position(|server| Some(i64::from(server.port())) == port))
     }
-
-    fn await_that(
-        &self,
-        what: &str,
-        mut reached: impl FnMut() -> Result<bool, Error>,
-    ) -> Result<(), Error> {
-        let reached = poll(PATIENCE, || Ok::<_, Error>(reached()?.then_some(())))?;
-        reached.ok_or_else(|| Error::timeout(what, PATIENCE))
-    }
 }
 
 /// Makes a sentinel look and speak more often than every few seconds, where it can be told to.
@@ -290,5 +281,3 @@ fn fields(reply: &Reply) -> HashMap<String, String> {
 const SENTINELS: usize = 3;
 /// How long a failover may seem to do nothing.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(4);
-/// How long they may take to come to an agreement.
-const PATIENCE: Duration = Duration::from_secs(60);

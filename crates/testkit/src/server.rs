@@ -2,7 +2,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -16,7 +15,7 @@ use crate::{
     ports::Port,
     process::Process,
     provision::Found,
-    wait::poll,
+    wait::{PATIENCE, poll},
 };
 
 /// A real server of its own: a process on a loopback port, in a temporary directory, without persistence.
@@ -302,6 +301,3 @@ impl Drop for Paused<'_> {
         let _ = self.server.process.signal(Signal::CONT);
     }
 }
-
-/// How long another process may keep a server's port.
-const PATIENCE: Duration = Duration::from_secs(30);

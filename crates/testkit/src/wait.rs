@@ -34,7 +34,20 @@ pub(crate) fn poll<T, E>(
     }
 }
 
+/// Asks `reached` until it says yes or fails, for at most [`AGREEMENT`].
+pub(crate) fn await_that(
+    what: &str,
+    mut reached: impl FnMut() -> Result<bool, Error>,
+) -> Result<(), Error> {
+    poll(AGREEMENT, || Ok(reached()?.then_some(())))?.ok_or_else(|| Error::timeout(what, AGREEMENT))
+}
+
 #[expect(clippy::disallowed_methods, reason = "what another process does wakes nobody here")]
 fn rest(pause: Duration) {
     thread::sleep(pause);
 }
+
+/// How long one process may take for what it does at once: to start, to answer, to end, to give a port back.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long several servers may take to come to an agreement.
+const AGREEMENT: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 use super::{Cluster, unexpected, view::Node};
-use crate::Error;
+use crate::{Error, wait::await_that};
 
 impl Cluster {
     /// Has a replica of a master take over in good order (`CLUSTER FAILOVER`), and waits until all nodes know and the
@@ -17,7 +17,7 @@ impl Cluster {
             )
         })?;
         self.nodes[replica].command(["CLUSTER", "FAILOVER"])?;
-        self.await_that("a failover", || {
+        await_that("a failover", || {
             let (old, new) = (&self.ids[master], &self.ids[replica]);
             let known = |node: &Node| {
                 (node.id != *new || node.is("master")) && (node.id != *old || node.is("slave"))
@@ -44,7 +44,7 @@ impl Cluster {
         }
         self.nodes[master].kill()?;
         let mut heir = None;
-        self.await_that("a failover", || {
+        await_that("a failover", || {
             let masters = self.masters()?;
             heir = replicas.iter().copied().find(|replica| masters.contains(replica));
             let Some(heir) = heir else { return Ok(false) };
@@ -96,7 +96,7 @@ impl Cluster {
 
     /// Waits until all nodes think well of all and all replicas have their master's data.
     pub(super) fn await_healthy(&self) -> Result<(), Error> {
-        self.await_that("a healthy cluster", || {
+        await_that("a healthy cluster", || {
             let calm = |node: &Node| {
                 !["fail", "fail?", "handshake", "noaddr"].iter().any(|flag| node.is(flag))
             };

@@ -7,6 +7,7 @@ use crate::{
     masters::start_all,
     ports::{BUS, Port},
     provision::{self, Found},
+    wait::await_that,
 };
 
 /// Starts and joins the nodes.
@@ -48,7 +49,7 @@ fn join(cluster: &Cluster, masters: usize) -> Result<(), Error> {
             node.command(["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
         }
     }
-    cluster.await_that("the meeting of all nodes", || {
+    await_that("the meeting of all nodes", || {
         for at in 0..cluster.nodes.len() {
             let view = cluster.view_of(at)?;
             if view.len() != cluster.nodes.len() || view.iter().any(|node| node.is("handshake")) {
@@ -59,7 +60,7 @@ fn join(cluster: &Cluster, masters: usize) -> Result<(), Error> {
     })?;
     for at in masters..cluster.nodes.len() {
         // Refused for as long as the replica has not heard that the other is a master.
-        cluster.await_that("a replica's master", || {
+        await_that("a replica's master", || {
             match cluster.nodes[at].command([
                 "CLUSTER",
                 "REPLICATE",
@@ -84,14 +85,12 @@ fn start_proxied(
     found: &Found,
     settings: &ServerBuilder,
 ) -> Result<(Server, Option<Proxy>), Error> {
-    loop {
-        let port = Port::claim().map_err(Error::io("finding a free port"))?;
+    Port::with(|port| {
         let proxy = Proxy::to((Ipv4Addr::LOCALHOST, port.number()))?;
         let builder = settings.clone().role(Role::Node { announced: Some(proxy.port()) });
-        if let Some(server) = Server::launch_on(port, found, &builder)? {
-            return Ok((server, Some(proxy)));
-        }
-    }
+        let server = Server::launch_on(port, found, &builder)?;
+        Ok(server.map(|server| (server, Some(proxy))))
+    })
 }
 
 const SLOTS: usize = 16_384;

@@ -1,5 +1,5 @@
 use super::{Cluster, unexpected};
-use crate::{Error, Reply, Server};
+use crate::{Error, Reply, Server, wait::await_that};
 
 /// A slot on its way from one master to another; see [`Cluster::start_migration`].
 ///
@@ -8,7 +8,7 @@ use crate::{Error, Reply, Server};
 #[must_use = "the slot stays on its way until finish()"]
 pub struct Migration<'a> {
     cluster: &'a Cluster,
-    slot: String,
+    slot: u16,
     from: usize,
     to: usize,
 }
@@ -21,7 +21,7 @@ impl<'a> Migration<'a> {
                 if from == to { "serves the slot already" } else { "is no running master" };
             return Err(unexpected("CLUSTER SETSLOT", &format!("node {to} {reason}")));
         }
-        let migration = Self { cluster, slot: slot.to_string(), from, to };
+        let migration = Self { cluster, slot, from, to };
         // In this order: a question that the old owner redirects must find the new one prepared.
         migration.set_slot(to, "IMPORTING", from)?;
         migration.set_slot(from, "MIGRATING", to)?;
@@ -46,8 +46,8 @@ impl<'a> Migration<'a> {
     ///
     /// As [`Server::command`]; some keys may be moved then, none is lost.
     pub fn move_keys(&self, limit: usize) -> Result<usize, Error> {
-        let keys =
-            self.source().command(["CLUSTER", "GETKEYSINSLOT", &self.slot, &limit.to_string()])?;
+        let [slot, limit] = [self.slot.to_string(), limit.to_string()];
+        let keys = self.source().command(["CLUSTER", "GETKEYSINSLOT", &slot, &limit])?;
         let keys: Vec<_> =
             keys.as_array().unwrap_or_default().iter().filter_map(Reply::as_bytes).collect();
         if !keys.is_empty() {
@@ -75,16 +75,15 @@ impl<'a> Migration<'a> {
                 self.set_slot(master, "NODE", self.to)?;
             }
         }
-        let slot = self.slot.parse().unwrap_or_default();
         let owner = &self.cluster.ids[self.to];
-        self.cluster.await_that("the agreement on a slot's owner", || {
-            self.cluster.all_agree(|node| node.serves(slot) == (node.id == *owner))
+        await_that("the agreement on a slot's owner", || {
+            self.cluster.all_agree(|node| node.serves(self.slot) == (node.id == *owner))
         })
     }
 
     fn set_slot(&self, at: usize, state: &str, other: usize) -> Result<(), Error> {
-        let other = &self.cluster.ids[other];
-        self.cluster.nodes[at].command(["CLUSTER", "SETSLOT", &self.slot, state, other]).map(|_| ())
+        let (slot, other) = (self.slot.to_string(), &self.cluster.ids[other]);
+        self.cluster.nodes[at].command(["CLUSTER", "SETSLOT", &slot, state, other]).map(|_| ())
     }
 
     fn source(&self) -> &Server {

@@ -3,14 +3,10 @@ mod form;
 mod migration;
 mod view;
 
-use std::time::Duration;
-
 pub use migration::Migration;
 
 use self::view::{Node, nodes};
-use crate::{
-    CommandCounts, Error, Proxy, Reply, Server, ServerBuilder, link, provision::Want, wait::poll,
-};
+use crate::{CommandCounts, Error, Proxy, Reply, Server, ServerBuilder, link, provision::Want};
 
 /// A cluster of its own: by default three masters with a replica each.
 ///
@@ -229,15 +225,6 @@ impl Cluster {
         }
         Ok(true)
     }
-
-    fn await_that(
-        &self,
-        what: &str,
-        mut reached: impl FnMut() -> Result<bool, Error>,
-    ) -> Result<(), Error> {
-        let reached = poll(PATIENCE, || Ok::<_, Error>(reached()?.then_some(())))?;
-        reached.ok_or_else(|| Error::timeout(what, PATIENCE))
-    }
 }
 
 impl ClusterBuilder {
@@ -297,6 +284,4 @@ fn unexpected(command: &str, message: &str) -> Error {
     Error::Reply { command: command.into(), message: message.into() }
 }
 
-/// How long a cluster may take to come to an agreement.
-const PATIENCE: Duration = Duration::from_secs(60);
 const REDIRECTIONS: usize = 8;

@@ -48,19 +48,13 @@ impl Proxy {
     }
 
     pub(crate) fn with_scheme(server: SocketAddr, scheme: &'static str) -> Result<Self, Error> {
-        let gauges = Arc::<Gauges>::default();
-        for _ in 0..ATTEMPTS {
-            let port = Port::claim().map_err(Error::io("finding a free port"))?;
+        Port::with(|port| {
+            let gauges = Arc::<Gauges>::default();
             match ProxyThread::start(port.number(), server, Arc::clone(&gauges)) {
-                Ok(thread) => return Ok(Self { thread, port, scheme, gauges }),
-                // Another process was faster.
-                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {}
-                Err(source) => return Err(Error::Io { what: "starting a proxy".into(), source }),
+                Ok(thread) => Ok(Some(Self { thread, port, scheme, gauges })),
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => Ok(None),
+                Err(source) => Err(Error::Io { what: "starting a proxy".into(), source }),
             }
-        }
-        Err(Error::Io {
-            what: "finding a free port".into(),
-            source: io::ErrorKind::AddrInUse.into(),
         })
     }
 
@@ -163,6 +157,3 @@ struct Gauges {
     reply_bytes: AtomicU64,
     dropped_bytes: AtomicU64,
 }
-
-/// How often another process may be faster at a port.
-const ATTEMPTS: usize = 50;
