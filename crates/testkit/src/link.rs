@@ -1,7 +1,10 @@
 //! The little of the protocol that administration needs.
 //!
-//! Written here, and not taken from a client, so that exactly the commands asked for are sent: a client's own greeting
-//! would show in the command counts, and a client shared with the code under test would share its mistakes.
+//! Written here and not taken from a client, for three reasons. A server's refusal may quote the bytes of a command,
+//! which need not be UTF-8: the parsers of `redis` 1.8 and `redis-protocol` 6.0 then fail, where a test wants to see
+//! [`Error::Reply`]. What tells a test what the server holds must not share a mistake with the client under test, and
+//! these two are, or are within, what most code under test uses. And exactly the commands asked for are sent, with no
+//! greeting that would show in the command counts.
 
 use std::{
     fmt,

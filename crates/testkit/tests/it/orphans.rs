@@ -109,24 +109,36 @@ fn a_server_whose_directory_was_removed_ends_too() {
     assert!(wait_until(Duration::from_secs(20), || !trace.is_there()), "{trace:?} is left");
 }
 
-/// What the processes do that the tests above start; does nothing by itself.
+/// Drops what it started; it is also what the tests above run in processes of their own, which end otherwise.
 #[test]
-fn child_of_another_test() {
-    let Ok(end) = env::var(CHILD) else { return };
+fn what_is_dropped_takes_nothing_else_along() {
     let masters = Masters::start(2).unwrap();
-    let cluster = (end == "exit").then(|| Cluster::builder().replicas(0).start().unwrap());
+    if let Ok(end) = env::var(END) {
+        return tell_and_end(&masters, &end);
+    }
+    let traces: Vec<_> = masters.servers().iter().map(Trace::of).collect();
+    drop(masters);
+    assert!(traces.iter().all(|trace| !trace.is_there()), "{traces:?}");
+    shared().command(["PING"]).unwrap();
+}
+
+fn tell_and_end(masters: &Masters, end: &str) {
+    let cluster =
+        (end == "exit").then(|| Cluster::builder().replicas(0).start().expect("a cluster"));
     let nodes = cluster.iter().flat_map(|cluster| cluster.nodes());
     // Not by println!, which belongs to the test's captured output.
-    let report = |line: &str| stdout().write_all(format!("\n{REPORT}{line}\n").as_bytes()).unwrap();
+    let report = |line: &str| {
+        stdout().write_all(format!("\n{REPORT}{line}\n").as_bytes()).expect("somebody reads");
+    };
     let tell = |server: &Server| {
         let Trace { pid, dir } = Trace::of(server);
         report(&format!("{pid} {}", dir.display()));
     };
     masters.servers().iter().chain(nodes).for_each(tell);
-    let _paused = (end == "pause").then(|| masters.servers()[0].pause().unwrap());
+    let _paused = (end == "pause").then(|| masters.servers()[0].pause().expect("a running server"));
     shared().server().into_iter().for_each(tell);
     report("");
-    match &*end {
+    match end {
         "abort" => std::process::abort(),
         // The shared server is a static, and others are in use.
         "exit" => std::process::exit(0),
@@ -137,8 +149,8 @@ fn child_of_another_test() {
 /// Starts this test binary once more, with servers, and tells what runs for it.
 fn child(end: &str) -> (Child, Vec<Trace>) {
     let mut command = Command::new(env::current_exe().expect("the path of this binary"));
-    command.args(["--exact", "orphans::child_of_another_test", "--nocapture"]);
-    command.env(CHILD, end).env_remove("REDIS_URL").env_remove("REDBRICK_TEST_TOPOLOGY");
+    command.args(["--exact", "orphans::what_is_dropped_takes_nothing_else_along", "--nocapture"]);
+    command.env(END, end).env_remove("REDIS_URL").env_remove("REDBRICK_TEST_TOPOLOGY");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().expect("this binary starts");
     let stdout = child.stdout.take().expect("a pipe");
@@ -191,5 +203,5 @@ fn pid(number: u32) -> Pid {
     Pid::from_raw(number.cast_signed()).expect("a number above zero")
 }
 
-const CHILD: &str = "REDBRICK_TESTKIT_CHILD";
+const END: &str = "REDBRICK_TESTKIT_END";
 const REPORT: &str = "server runs: ";

@@ -94,12 +94,24 @@ fn without_any_each_rung_says_why() {
     }
 }
 
-/// What the processes do that the tests above start; does nothing by itself.
+/// Finds one on this machine, and is what the tests above run on theirs, where it tells what came of it.
 #[test]
-fn child_of_another_test() {
-    let Ok(want) = env::var(CHILD) else { return };
+fn what_is_found_is_what_it_is_said_to_be() {
+    let asked = env::var(ASKED).ok();
+    let want = asked.as_deref().map_or(Want::Any, |want| want.parse().unwrap());
     let mut said = Vec::new();
-    let outcome = server_binary(want.parse().unwrap(), &mut |step| said.push(step.to_owned()));
+    let outcome = server_binary(want, &mut |step| said.push(step.to_owned()));
+    if let Ok(found) = &outcome {
+        assert!(want.accepts(&found.version), "{found:?}");
+        let version = Command::new(&found.path).arg("--version").output().unwrap().stdout;
+        let numbers = found.version.to_string();
+        let numbers = numbers.split(' ').next_back().unwrap();
+        assert!(String::from_utf8_lossy(&version).contains(&format!("v={numbers}")), "{found:?}");
+    }
+    if asked.is_none() {
+        outcome.unwrap();
+        return;
+    }
     said.push(match outcome {
         Ok(found) => format!("{} {} {}", found.path.display(), found.version, found.rung),
         Err(err) => err.to_string(),
@@ -131,8 +143,12 @@ impl Machine {
     /// Asks there, in a process of its own; everything that was said.
     fn ask(&self, want: Want, variable: Option<&Path>) -> String {
         let mut command = Command::new(env::current_exe().expect("the path of this binary"));
-        command.args(["--exact", "provision::child_of_another_test", "--nocapture"]);
-        command.env_clear().env(CHILD, want.to_string());
+        command.args([
+            "--exact",
+            "provision::what_is_found_is_what_it_is_said_to_be",
+            "--nocapture",
+        ]);
+        command.env_clear().env(ASKED, want.to_string());
         command.env("PATH", self.0.join("path")).env("HOME", &self.0);
         command.env("CARGO_TARGET_DIR", self.0.join("target"));
         command.envs(variable.map(|path| ("REDIS_SERVER", path)));
@@ -149,6 +165,6 @@ impl Drop for Machine {
     }
 }
 
-const CHILD: &str = "REDBRICK_TESTKIT_PROVISION_CHILD";
+const ASKED: &str = "REDBRICK_TESTKIT_ASKED_FOR";
 const START: &str = "<outcome>";
 const END: &str = "</outcome>";

@@ -24,6 +24,13 @@ fn answers_on_its_port_and_by_command() {
 }
 
 #[test]
+fn a_refusal_that_quotes_bytes_is_one_all_the_same() {
+    let server = Server::start().unwrap();
+    let refused = server.command([b"NO\xff"]).unwrap_err();
+    assert!(refused.reply().unwrap().starts_with("ERR unknown command"), "{refused}");
+}
+
+#[test]
 fn its_version_is_what_it_says_itself() {
     let server = Server::start().unwrap();
     let info = server.command(["INFO", "server"]).unwrap();

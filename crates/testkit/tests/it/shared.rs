@@ -49,21 +49,22 @@ fn uses_the_server_of_somebody_else_and_says_so() {
     assert!(!ok && said.contains("unset one of the two") && !said.contains("s3cr3t"), "{said}");
 }
 
-/// What the processes do that the tests above start; does nothing by itself.
+/// Holds in this process's environment as in those that the tests above make.
 #[test]
-fn child_of_another_test() {
-    if env::var_os(CHILD).is_none() {
-        return;
-    }
+fn is_what_the_environment_says() {
     let shared = shared();
-    let external = env::var_os("REDIS_URL").is_some();
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let topology = variable("REDBRICK_TEST_TOPOLOGY");
+    assert_eq!(shared.topology().to_string(), topology.as_deref().unwrap_or("standalone"));
     let scheme = match shared.topology() {
         Topology::Standalone => "redis://",
         Topology::Cluster => "redis-cluster://",
         Topology::Sentinel => "redis-sentinel://",
         _ => "rediss://",
     };
-    assert!(shared.url().starts_with(scheme), "{}", shared.url());
+    let url = variable("REDIS_URL");
+    let external = url.is_some();
+    assert!(shared.url().starts_with(url.as_deref().unwrap_or(scheme)), "it has another URL");
     let alone = matches!(shared.topology(), Topology::Standalone | Topology::Tls);
     assert_eq!(shared.server().is_some(), alone && !external);
     assert_eq!(shared.cluster().is_some(), shared.topology() == Topology::Cluster);
@@ -76,15 +77,14 @@ fn child_of_another_test() {
 /// Runs this test binary once more in another environment; whether it passed, and what it said.
 fn child(environment: &[(&str, &str)]) -> (bool, String) {
     let output = Command::new(env::current_exe().expect("the path of this binary"))
-        .args(["--exact", "shared::child_of_another_test"])
+        .args(["--exact", "shared::is_what_the_environment_says"])
         .env_remove("REDIS_URL")
         .env_remove("REDBRICK_TEST_TOPOLOGY")
-        .env(CHILD, "1")
         .envs(environment.iter().copied())
         .output()
         .expect("this binary starts");
     let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("running 1 test"), "there is no such test: {said}");
+    (output.status.success(), said)
 }
-
-const CHILD: &str = "REDBRICK_TESTKIT_SHARED_CHILD";
