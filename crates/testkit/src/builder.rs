@@ -37,7 +37,8 @@ impl ServerBuilder {
     }
 
     /// Adds a line to the server's configuration, as `config("maxmemory", "10mb")`; later lines win, also over this
-    /// crate's own. The value is written as it is: quote words as in `redis.conf`.
+    /// crate's own, of which `port`, `dir` and `unixsocket` must stay as they are. The value is written as it is: quote
+    /// words as in `redis.conf`. An empty one is written as `""`.
     ///
     /// Default: no line but those that [`Server`] names.
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -94,8 +95,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the server and waits until it answers: some 10 ms, or as long as it takes to get one on the first use on
-    /// a machine (a few seconds, told on stderr).
+    /// Starts the server and waits until it answers: milliseconds, or as long as it takes to get one on the first use
+    /// on a machine (a few seconds, told on stderr).
     ///
     /// # Errors
     ///

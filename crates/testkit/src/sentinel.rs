@@ -13,8 +13,8 @@ use crate::{
 
 /// A master, its replica and three sentinels that watch over them.
 ///
-/// Starting takes a quarter of a second to two seconds, a failover two to three. Redis 6.2, whose sentinels cannot be
-/// told to hurry, takes up to half a minute for what it does in good order.
+/// Starting takes a second or two, a failover a little longer. Redis 6.2, whose sentinels cannot be told to hurry, takes
+/// many times as long.
 #[derive(Debug)]
 pub struct Sentinel {
     data: Vec<Server>,
@@ -124,10 +124,7 @@ impl Sentinel {
     /// As [`master`](Self::master); [`Error::Down`] when the replica is dead; [`Error::Timeout`] when it takes longer
     /// than a minute. The master is dead in that last case.
     pub fn kill_master(&self) -> Result<&Server, Error> {
-        let (master, replica) = (self.master()?, self.replica()?);
-        if !replica.is_running() {
-            return Err(Error::Down { port: replica.port() });
-        }
+        let (master, replica) = (self.master()?, self.running_replica()?);
         master.kill()?;
         await_that("a failover", || self.is_elected(replica))?;
         Ok(replica)
@@ -138,9 +135,10 @@ impl Sentinel {
     ///
     /// # Errors
     ///
-    /// As [`kill_master`](Self::kill_master).
+    /// As [`master`](Self::master); [`Error::Down`] when the replica is dead; [`Error::Timeout`] when it takes longer
+    /// than a minute, after which it may still happen.
     pub fn failover(&self) -> Result<&Server, Error> {
-        let replica = self.replica()?;
+        let replica = self.running_replica()?;
         let sentinel = self
             .sentinels
             .iter()
@@ -184,6 +182,11 @@ impl Sentinel {
             self.is_settled(usize::from(self.data[1].port() == master))
         })?;
         self.pace(Pace::Watch)
+    }
+
+    fn running_replica(&self) -> Result<&Server, Error> {
+        let replica = self.replica()?;
+        if replica.is_running() { Ok(replica) } else { Err(Error::Down { port: replica.port() }) }
     }
 
     fn pace(&self, pace: Pace) -> Result<(), Error> {

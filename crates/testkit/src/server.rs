@@ -23,7 +23,8 @@ use crate::{
 /// It ends when this is dropped. When this is never dropped (a `static`, a panic that aborts, `kill -9`, Ctrl-C) a
 /// watchdog ends it as soon as the process is gone, and removes its directory.
 ///
-/// Its configuration is `bind 127.0.0.1`, `save ""`, `appendonly no`, DEBUG allowed, and what the builder adds.
+/// Its configuration is `bind 127.0.0.1`, its port, directory and Unix socket, `save ""`, `appendonly no`,
+/// `repl-diskless-sync-delay 0`, DEBUG allowed, and what the builder adds.
 #[derive(Debug)]
 pub struct Server {
     // Before the port, which another server may have only when this one is gone.
@@ -200,7 +201,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`kill`](Self::kill) and [`ServerBuilder::start`]; the server is down then.
+    /// As [`kill`](Self::kill) and [`ServerBuilder::start`]. The server is down then; after [`Error::Timeout`] it may
+    /// still be on its way.
     pub fn restart(&self) -> Result<(), Error> {
         let _turn = self.turn();
         self.end()?;

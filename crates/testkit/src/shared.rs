@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// Sends a command as an administrator, on a connection of its own: to the master of the moment, and on a cluster to
-    /// the node that it belongs to.
+    /// the node that it belongs to. On the server of `REDIS_URL` it is sent as the user who is named there.
     ///
     /// # Errors
     ///

@@ -48,7 +48,7 @@ pub struct TlsFiles {
 }
 
 impl Tls {
-    /// Makes keys and certificates; takes about a millisecond.
+    /// Makes keys and certificates, which takes milliseconds.
     ///
     /// # Errors
     ///

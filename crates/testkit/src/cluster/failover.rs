@@ -7,8 +7,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::Reply`] when the node is no master with a running replica, [`Error::Timeout`] when it takes longer than
-    /// a minute, and as [`Server::command`](crate::Server::command).
+    /// [`Error::Reply`] when the node is no master with a running replica, [`Error::Timeout`] when the takeover, or
+    /// the calm after it, takes longer than a minute, and as [`Server::command`](crate::Server::command).
     pub fn failover(&self, master: usize) -> Result<usize, Error> {
         let replica = *self.replicas_of(master)?.first().ok_or_else(|| {
             unexpected(
@@ -28,8 +28,8 @@ impl Cluster {
         Ok(replica)
     }
 
-    /// Kills a master (`kill -9`) and waits until a replica took over and all running nodes know: three to four
-    /// seconds. Returns the number of the new master.
+    /// Kills a master (`kill -9`) and waits until a replica took over and all running nodes know: a few seconds.
+    /// Returns the number of the new master.
     ///
     /// What the master had not passed on is lost, as in life; send `WAIT` before when a test counts on a write.
     ///

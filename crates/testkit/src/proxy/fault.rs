@@ -6,8 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Every byte arrives later, in order, with nothing lost from the throughput. Bytes that are under way when the
-    /// fault ends keep their delay. Exact to a millisecond or two.
+    /// Every byte arrives later, in order, with nothing lost from the throughput as long as no more than 4 MiB are
+    /// under way in one direction of a connection; more stay with the sender. Bytes that are under way when the fault
+    /// ends keep their delay. Exact to milliseconds.
     Latency {
         /// How much later requests arrive.
         up: Duration,

@@ -1,6 +1,6 @@
 //! Sentinels, and masters that know nothing of each other.
 
-use redbrick_testkit::{Masters, Sentinel, wait_until};
+use redbrick_testkit::{Error, Masters, Sentinel, wait_until};
 use std::time::Duration;
 
 use crate::client::Client;
@@ -37,6 +37,11 @@ fn sentinels_replace_a_master() {
     assert_eq!(third.port(), first.port());
     assert_eq!(sentinel.replica().unwrap().port(), second.port());
     assert_eq!(sentinel.command(["SET", "c", "1"]).unwrap().as_str(), Some("OK"));
+
+    second.kill().unwrap();
+    assert!(matches!(sentinel.failover(), Err(Error::Down { .. })), "nobody is there to take over");
+    assert!(matches!(sentinel.kill_master(), Err(Error::Down { .. })));
+    assert!(third.is_running());
 }
 
 #[test]
