@@ -7,7 +7,8 @@
 //!
 //! The version is 1. The codec is 1 for MessagePack (structs as maps, by field name) and 2 for JSON.
 //! No flag is defined yet; a set one means that a newer release wrote the value. The first byte starts
-//! no UTF-8 text, no JSON and no number, so a foreign value is told apart at once.
+//! no UTF-8 text, no JSON and no number, so a value of another program is told apart, unless it is binary
+//! and happens to begin alike.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -24,10 +25,13 @@ const HEADER_LEN: usize = 4;
 #[non_exhaustive]
 pub enum Codec {
     /// MessagePack with field names: compact, and a field can be added or left out between releases.
+    /// In a configuration file: `messagepack`.
     #[default]
-    #[serde(rename = "messagepack")]
+    #[serde(rename = "messagepack", alias = "MessagePack")]
     MessagePack,
-    /// JSON: larger, readable with `redis-cli`.
+    /// JSON: larger, readable by eye; other programs must skip the four bytes of header before it.
+    /// In a configuration file: `json`.
+    #[serde(alias = "JSON")]
     Json,
 }
 
@@ -82,7 +86,10 @@ fn undecodable(err: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 fn foreign() -> Error {
-    Error::new(ErrorKind::Codec, "the stored value was not written by redbrick: it has no header")
+    Error::new(
+        ErrorKind::Codec,
+        "the stored value has no redbrick header: another program wrote it, or it is a counter (`Conn::count`)",
+    )
 }
 
 fn newer() -> Error {
@@ -135,9 +142,9 @@ mod tests {
         let flagged = b"\xB5\x01\x01\x01\xc0".as_slice();
         let codec = b"\xB5\x01\x09\x00\xc0".as_slice();
         for (stored, says) in [
-            (b"".as_slice(), "no header"),
-            (b"\xB5\x01", "no header"),
-            (b"plain text", "no header"),
+            (b"".as_slice(), "no redbrick header"),
+            (b"\xB5\x01", "no redbrick header"),
+            (b"plain text", "no redbrick header"),
             (newer, "newer release"),
             (flagged, "newer release"),
             (codec, "newer release"),

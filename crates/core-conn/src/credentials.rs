@@ -82,11 +82,11 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
 /// Clones share the credentials: give one to the config, keep one, and call
 /// [`rotate`](Self::rotate) when the secret store has a new password.
 #[derive(Clone)]
-pub struct Rotation {
+pub struct RotatingCredentials {
     current: watch::Sender<Credentials>,
 }
 
-impl Rotation {
+impl RotatingCredentials {
     /// Starts with `credentials`.
     #[must_use]
     pub fn new(credentials: Credentials) -> Self {
@@ -100,14 +100,14 @@ impl Rotation {
     }
 }
 
-impl fmt::Debug for Rotation {
+impl fmt::Debug for RotatingCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rotation").finish_non_exhaustive()
+        f.debug_struct("RotatingCredentials").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl CredentialProvider for Rotation {
+impl CredentialProvider for RotatingCredentials {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         Ok(self.current.borrow().clone())
     }

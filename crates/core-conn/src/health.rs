@@ -1,9 +1,13 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use fred::interfaces::ClientLike;
 use tokio::{task::AbortHandle, time::MissedTickBehavior};
 
-use crate::{Conn, Error, ErrorKind, Result, ServerInfo, State, conn::Replay, server::field_of};
+use crate::{
+    Conn, Error, ErrorKind, Result, ServerInfo, State,
+    conn::{FAR, Replay},
+    server::field_of,
+};
 
 /// How a connection and the server behind it are doing.
 ///
@@ -36,7 +40,7 @@ pub struct Health {
     /// What is not wrong yet but should be looked at.
     pub warnings: Vec<String>,
     /// Why the server did not answer, or would not say more.
-    pub error: Option<Arc<Error>>,
+    pub error: Option<Error>,
 }
 
 /// Health checks that run in the background until this is dropped or the connection is gone.
@@ -58,43 +62,56 @@ impl Drop for HealthChecks {
 impl Conn {
     /// Finds out how the server is doing. A failure is part of the answer.
     ///
-    /// Two round trips (`PING`, `INFO`); on Cluster each to any one node.
+    /// Two round trips (`PING`, `INFO`); on Cluster each to any one node. None while no link is up: it answers
+    /// at once then. A server that does not answer costs the command timeout; for a probe that must be
+    /// faster, `conn.with_command_timeout(…).health()`.
     #[tracing::instrument(level = "debug", name = "core_conn.health", skip_all)]
     pub async fn health(&self) -> Health {
-        let answered = self.ping().await;
         let mut health = Health::of(self);
-        match answered {
-            Err(err) if err.kind() != ErrorKind::Denied => {
-                health.error = Some(Arc::new(err));
+        if let Some(err) = self.outage() {
+            health.error = Some(err);
+            return health;
+        }
+        match self.ping().await {
+            Ok(response_time) => health.response_time = Some(response_time),
+            // A refusal is an answer too.
+            Err(err) if err.kind() == ErrorKind::Denied => health.error = Some(err),
+            Err(err) => {
+                health.state = self.state();
+                health.error = Some(err);
                 return health;
             }
-            // A refusal is an answer too.
-            Err(err) => health.error = Some(Arc::new(err)),
-            Ok(response_time) => health.response_time = Some(response_time),
         }
         health.healthy = true;
+        health.state = self.state();
+        (health.host, health.port) = self.address().unzip();
         match self.info().await {
-            Ok(info) => health.read(&info, self.config().max_memory),
-            Err(err) => health.error = Some(Arc::new(err)),
+            Ok(info) => health.read(&info, self.config().memory_threshold),
+            Err(err) => health.error = Some(err),
+        }
+        if let Some(err) = self.stale_login() {
+            let what = "the newest credentials do not work, the link still uses those before";
+            health.warnings.push(format!("{what}: {err}"));
         }
         health
     }
 
     /// Checks the health now and then `every` so often, and hands each result to `callback`.
     ///
-    /// The checks do not keep the connection open: they end with its last handle. A check that takes
-    /// longer than `every` delays the next one.
+    /// The checks do not keep the connection open: they end with its last handle, or after a check under way
+    /// then. A check that takes longer than `every` delays the next one; less than a millisecond counts
+    /// as one. A callback that panics ends the checks.
     ///
     /// # Panics
     ///
-    /// Panics when `every` is zero, and outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn check_health(
         &self,
         every: Duration,
         callback: impl Fn(Health) + Send + Sync + 'static,
     ) -> HealthChecks {
         let conn = self.downgrade();
-        let mut ticks = tokio::time::interval(every);
+        let mut ticks = tokio::time::interval(every.clamp(Duration::from_millis(1), FAR));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let checks = async move {
             loop {
@@ -152,6 +169,14 @@ impl Health {
             self.warnings
                 .push(format!("the server uses {used} bytes of memory, above {threshold}"));
         }
+        if self.used_memory >= self.max_memory
+            && self.max_memory.is_some()
+            && self.eviction_policy.as_deref() == Some("noeviction")
+        {
+            self.warnings.push(
+                "the server is at its memory limit and evicts nothing: writes fail".to_owned(),
+            );
+        }
     }
 }
 
@@ -167,7 +192,7 @@ impl fmt::Display for Health {
             write!(f, ", answers in {response_time:.1?}")?;
         }
         if let Some(clients) = self.connected_clients {
-            write!(f, ", {clients} clients")?;
+            write!(f, ", clients: {clients}")?;
         }
         if let Some(memory) = &self.used_memory_human {
             write!(f, ", {memory} of memory")?;

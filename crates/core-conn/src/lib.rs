@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod capabilities;
 mod codec;
 mod commands;
 mod config;
@@ -14,19 +15,21 @@ mod server;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub use async_trait::async_trait;
+pub use capabilities::{Capabilities, Capability};
 pub use codec::Codec;
-pub use commands::{Set, SetIf, Ttl};
+pub use commands::{Set, Ttl};
 pub use config::{
     Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
     DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES,
-    DEFAULT_SENTINEL_PORT, SentinelParts,
+    DEFAULT_SENTINEL_PORT, SentinelConfig,
 };
 pub use conn::{CloseReport, Conn, State, StateChange, StateChanges};
-pub use credentials::{CredentialProvider, Credentials, Rotation};
+pub use credentials::{CredentialProvider, Credentials, RotatingCredentials};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use health::{Health, HealthChecks};
 pub use registry::{DEFAULT_ALIAS, Registry};
 pub use secret::Secret;
-pub use server::{Feature, Features, Mode, ServerInfo, ServerKind, Version};
+pub use server::{ServerInfo, ServerKind, ServerMode, Version};
 #[cfg(feature = "tls")]
 pub use tls::Tls;

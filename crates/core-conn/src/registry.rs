@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::task::JoinSet;
 
 use crate::{CloseReport, Config, Conn, Error, Result};
 
@@ -86,18 +86,17 @@ impl Registry {
         self.conns.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Takes every connection out and closes it, in the order of the aliases, all by one deadline.
+    /// Takes every connection out and closes them all at once, by one deadline; see [`Conn::close`].
     ///
-    /// When the future is dropped, connections not reached yet are dropped, not closed.
+    /// When the future is dropped, each connection is as after a dropped [`Conn::close`].
     pub async fn close(&self, deadline: Duration) -> BTreeMap<String, CloseReport> {
-        let by = Instant::now() + deadline;
         let conns =
             std::mem::take(&mut *self.conns.write().unwrap_or_else(PoisonError::into_inner));
-        let mut reports = BTreeMap::new();
+        let mut closing = JoinSet::new();
         for (alias, conn) in conns {
-            reports.insert(alias, conn.close(by.saturating_duration_since(Instant::now())).await);
+            closing.spawn(async move { (alias, conn.close(deadline).await) });
         }
-        reports
+        closing.join_all().await.into_iter().collect()
     }
 }
 

@@ -1,13 +1,6 @@
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::fmt;
 
-use fred::{
-    interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, InfoKind, Value},
-};
+use fred::{interfaces::ClientLike, types::InfoKind};
 
 use crate::{Conn, Error, ErrorKind, Result, conn::Replay};
 
@@ -38,7 +31,7 @@ pub struct Version {
 /// How the server is run.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Mode {
+pub enum ServerMode {
     /// A single server, with or without replicas.
     Standalone,
     /// A node of a cluster.
@@ -56,75 +49,7 @@ pub struct ServerInfo {
     /// Its own version.
     pub version: Version,
     /// How it is run.
-    pub mode: Mode,
-}
-
-/// Something that not every server can do.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Feature {
-    /// Deleting a key only when it holds a given value, in one command (`DELIFEQ`).
-    CompareAndDelete,
-    /// Functions kept in the server (`FCALL`).
-    Functions,
-    /// A time to live for single fields of a hash (`HPEXPIRE`).
-    HashFieldTtl,
-    /// Counting within bounds, in one command (`INCREX`).
-    IncrementWithin,
-    /// Setting several keys with a time to live, in one command (`MSETEX`).
-    MultiSetWithTtl,
-    /// Pub/sub that stays within a shard of a cluster (`SSUBSCRIBE`).
-    ShardedPubSub,
-}
-
-/// Each feature and the command whose presence shows it.
-const PROBED: [(Feature, &str); 6] = [
-    (Feature::CompareAndDelete, "DELIFEQ"),
-    (Feature::Functions, "FCALL"),
-    (Feature::HashFieldTtl, "HPEXPIRE"),
-    (Feature::IncrementWithin, "INCREX"),
-    (Feature::MultiSetWithTtl, "MSETEX"),
-    (Feature::ShardedPubSub, "SSUBSCRIBE"),
-];
-
-/// What a server can do, found out by asking it for its commands.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Features(BTreeSet<Feature>);
-
-impl Features {
-    /// Returns whether the server has `feature`.
-    #[must_use]
-    pub fn has(&self, feature: Feature) -> bool {
-        self.0.contains(&feature)
-    }
-
-    /// Returns all the server has.
-    pub fn iter(&self) -> impl Iterator<Item = Feature> + '_ {
-        self.0.iter().copied()
-    }
-}
-
-/// The last answer about features, forgotten whenever a link is made anew: another server may answer then.
-#[derive(Debug, Default)]
-pub(crate) struct Probe(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    /// How often it was forgotten, so that an answer from before is not kept.
-    forgotten: u64,
-    features: Option<Features>,
-}
-
-impl Probe {
-    pub(crate) fn forget(&self) {
-        let mut known = self.lock();
-        known.forgotten += 1;
-        known.features = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub mode: ServerMode,
 }
 
 impl Conn {
@@ -135,7 +60,7 @@ impl Conn {
     /// # Errors
     ///
     /// [`ErrorKind::Denied`] without the right to `INFO`; [`ErrorKind::Protocol`] when the answer names no
-    /// version; those of every call.
+    /// version; those of [every call](Conn#errors-of-every-call).
     #[tracing::instrument(level = "debug", name = "core_conn.server_info", skip_all)]
     pub async fn server_info(&self) -> Result<ServerInfo> {
         let info: String = self
@@ -143,41 +68,6 @@ impl Conn {
             .await?;
         ServerInfo::read(&info)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))
-    }
-
-    /// Returns what the server can do.
-    ///
-    /// One round trip (`COMMAND INFO`), then none until a connection is made anew. It asks for the commands
-    /// themselves, since version numbers of different servers do not compare.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Denied`] without the right to `COMMAND`; those of every call.
-    #[tracing::instrument(level = "debug", name = "core_conn.features", skip_all)]
-    pub async fn features(&self) -> Result<Features> {
-        let forgotten = {
-            let known = self.probe().lock();
-            if let Some(features) = &known.features {
-                return Ok(features.clone());
-            }
-            known.forgotten
-        };
-        let answer: Value = self
-            .call(Replay::Idempotent, |link| async move {
-                let command = CustomCommand::new_static("COMMAND", ClusterHash::Random, false);
-                let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name));
-                link.custom(command, args.collect()).await
-            })
-            .await?;
-        // One entry per command asked for, in order; nothing where the server does not know it.
-        let entries = answer.into_array();
-        let present = PROBED.iter().zip(&entries).filter(|(_, entry)| !is_absent(entry));
-        let features = Features(present.map(|((feature, _), _)| *feature).collect());
-        let mut known = self.probe().lock();
-        if known.forgotten == forgotten {
-            known.features = Some(features.clone());
-        }
-        Ok(features)
     }
 }
 
@@ -195,9 +85,9 @@ impl ServerInfo {
                 Some(name) => named(other(name), "redis_version"),
             })?;
         let mode = match field_of(info, "redis_mode").or_else(|| field_of(info, "server_mode")) {
-            Some("cluster") => Mode::Cluster,
-            Some("sentinel") => Mode::Sentinel,
-            _ => Mode::Standalone,
+            Some("cluster") => ServerMode::Cluster,
+            Some("sentinel") => ServerMode::Sentinel,
+            _ => ServerMode::Standalone,
         };
         Some(Self { kind, version: Version::read(version)?, mode })
     }
@@ -231,7 +121,7 @@ impl fmt::Display for ServerKind {
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for ServerMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Standalone => "standalone",
@@ -244,14 +134,6 @@ impl fmt::Display for Mode {
 /// Returns a field of an INFO answer.
 pub(crate) fn field_of<'a>(info: &'a str, field: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim)
-}
-
-fn is_absent(entry: &Value) -> bool {
-    match entry {
-        Value::Null => true,
-        Value::Array(fields) => fields.is_empty(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let conn = Conn::connect(config).await?;
     tour.say(format_args!("state: {}", conn.state()));
     tour.say(conn.health().await);
-    let features: Vec<_> = conn.features().await?.iter().collect();
-    tour.say(format_args!("beyond the basics it has {features:?}"));
+    let capabilities: Vec<_> = conn.capabilities().await?.iter().collect();
+    tour.say(format_args!("beyond the basics it has {capabilities:?}"));
 
     values(&mut tour, &conn).await?;
     mistakes(&mut tour).await;
@@ -70,6 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tour.say(format_args!("a call after that: {err}"));
     drop(server);
     tour.say("the server is stopped and its files are gone");
+    println!("\nThe code of this tour: {}", file!());
     Ok(())
 }
 
@@ -93,7 +94,7 @@ async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
     for _ in 0..3 {
         conn.increment("visits", 1).await?;
     }
-    tour.say(format_args!("a counter after three visits: {}", conn.increment("visits", 0).await?));
+    tour.say(format_args!("a counter after three visits: {:?}", conn.count("visits").await?));
     Ok(())
 }
 
@@ -101,15 +102,20 @@ async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
 async fn mistakes(tour: &mut Tour) {
     tour.step("Mistakes, and what they say");
     let wrong = [
-        Config::from_vars([("REDIS_PORT", "sixty")]),
-        Config::from_vars([("REDIS_URL", "redis://cache/1"), ("REDIS_DB", "2")]),
-        Config::from_url("redis+sentinel://cache"),
+        ("REDIS_PORT=sixty", Config::from_vars([("REDIS_PORT", "sixty")])),
+        (
+            "REDIS_URL=redis://cache/1 REDIS_DB=2",
+            Config::from_vars([("REDIS_URL", "redis://cache/1"), ("REDIS_DB", "2")]),
+        ),
+        ("localhost:6379", Config::from_url("localhost:6379")),
     ];
-    for err in wrong.into_iter().filter_map(Result::err) {
-        tour.say(err);
+    for (mistake, result) in wrong {
+        if let Err(err) = result {
+            tour.say(format_args!("{mistake}: {err}"));
+        }
     }
     if let Err(err) = Conn::connect("redis://127.0.0.1:1").await {
-        tour.say(err);
+        tour.say(format_args!("redis://127.0.0.1:1: {err}"));
     }
 }
 

@@ -4,7 +4,11 @@
 pub use redbrick_core_conn as core_conn;
 
 /// What most programs need: `use redbrick::prelude::*;`.
+///
+/// `Error` is that of `core_conn`; a type of this name that you define or import yourself wins over it.
 pub mod prelude {
     #[doc(no_inline)]
-    pub use redbrick_core_conn::{Codec, Config, Conn, Health, Registry, State, Ttl};
+    pub use redbrick_core_conn::{
+        Codec, Config, Conn, Credentials, Error, ErrorKind, Health, Registry, State, Ttl,
+    };
 }

@@ -24,7 +24,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of every call; see [`ErrorKind`].
+    /// Those of [every call](Conn#errors-of-every-call); see [`ErrorKind`].
     #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
     pub async fn ping(&self) -> Result<Duration> {
         let started = Instant::now();
@@ -39,15 +39,12 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of every call. After [an unknown outcome](Error::is_outcome_unknown) the key may be gone.
+    /// Those of [every call](Conn#errors-of-every-call). After [an unknown outcome](Error::is_outcome_unknown) the key may be gone.
+    #[doc(alias("del", "unlink"))]
     #[tracing::instrument(level = "debug", name = "core_conn.delete", skip_all)]
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = self.wire_key(key);
         let deleted: i64 = self
-            .call(Replay::Idempotent, |link| {
-                let key = key.clone();
-                async move { link.unlink(key).await }
-            })
+            .keyed(Replay::Idempotent, key, |link, key| async move { link.unlink(key).await })
             .await?;
         Ok(deleted > 0)
     }
@@ -58,15 +55,11 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of every call; nothing is changed.
+    /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
     #[tracing::instrument(level = "debug", name = "core_conn.exists", skip_all)]
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = self.wire_key(key);
         let found: i64 = self
-            .call(Replay::Idempotent, |link| {
-                let key = key.clone();
-                async move { link.exists(key).await }
-            })
+            .keyed(Replay::Idempotent, key, |link, key| async move { link.exists(key).await })
             .await?;
         Ok(found > 0)
     }
@@ -78,15 +71,13 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] below one millisecond or above 100 years; those of every call.
+    /// [`ErrorKind::InvalidArgument`] below one millisecond or above 100 years; those of [every call](Conn#errors-of-every-call).
     #[tracing::instrument(level = "debug", name = "core_conn.expire", skip_all)]
     pub async fn expire(&self, key: impl AsRef<[u8]>, time_to_live: Duration) -> Result<bool> {
-        let key = self.wire_key(key);
         let millis = millis(time_to_live)?;
         let found: i64 = self
-            .call(Replay::Idempotent, |link| {
-                let key = key.clone();
-                async move { link.pexpire(key, millis, None).await }
+            .keyed(Replay::Idempotent, key, |link, key| async move {
+                link.pexpire(key, millis, None).await
             })
             .await?;
         Ok(found == 1)
@@ -98,15 +89,11 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// Those of every call; nothing is changed.
+    /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
     #[tracing::instrument(level = "debug", name = "core_conn.ttl", skip_all)]
     pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
-        let key = self.wire_key(key);
         let left: i64 = self
-            .call(Replay::Idempotent, |link| {
-                let key = key.clone();
-                async move { link.pttl(key).await }
-            })
+            .keyed(Replay::Idempotent, key, |link, key| async move { link.pttl(key).await })
             .await?;
         Ok(match left {
             -2 => Ttl::Missing,

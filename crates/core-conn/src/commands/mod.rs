@@ -8,13 +8,31 @@ mod keys;
 mod values;
 
 use bytes::Bytes;
+use fred::{
+    clients::{Client, WithOptions},
+    error::Error as FredError,
+};
 
-use crate::Conn;
+use crate::{Conn, Result, conn::Replay};
 
 pub use keys::Ttl;
-pub use values::{Set, SetIf};
+pub use values::Set;
 
 impl Conn {
+    /// Runs a command on one key.
+    async fn keyed<T, F>(
+        &self,
+        replay: Replay,
+        key: impl AsRef<[u8]>,
+        command: impl Fn(WithOptions<Client>, Bytes) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, FredError>>,
+    {
+        let key = self.wire_key(key);
+        self.call(replay, |link| command(link, key.clone())).await
+    }
+
     /// The key as the server sees it.
     fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
         let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());

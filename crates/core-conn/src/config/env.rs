@@ -22,7 +22,7 @@ pub(super) fn read<K: AsRef<str>>(
             }
             "REDIS_TLS" => builder.tls(flag(name, &value)?),
             "REDIS_KEY_PREFIX" => builder.key_prefix(value),
-            "REDIS_MAX_MEMORY" => builder.max_memory(bytes(name, &value)?),
+            "REDIS_MAX_MEMORY" => builder.memory_threshold(bytes(name, &value)?),
             _ => builder,
         };
     }
@@ -50,7 +50,7 @@ fn flag(name: &str, value: &str) -> Result<bool> {
 }
 
 /// Reads a size as Redis writes it: `kb`, `mb` and `gb` are powers of 1024, `k`, `m` and `g` of 1000.
-fn bytes(name: &str, value: &str) -> Result<u64> {
+pub(super) fn bytes(name: &str, value: &str) -> Result<u64> {
     let wrong = || expected(name, "a number of bytes, such as `268435456` or `256mb`");
     let value = value.trim().to_ascii_lowercase();
     let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -1,17 +1,20 @@
 mod builder;
+mod check;
+mod endpoint;
 mod env;
+mod file;
 mod node;
 mod url;
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
-
-use serde::Deserialize;
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 #[cfg(feature = "tls")]
 use crate::Tls;
 use crate::{Codec, CredentialProvider, Error, Result, Secret};
 
-pub use builder::{ConfigBuilder, SentinelParts};
+pub use builder::ConfigBuilder;
+pub(crate) use endpoint::Endpoint;
+pub use endpoint::SentinelConfig;
 pub(crate) use node::Node;
 
 /// The host that is dialed when none is named.
@@ -29,13 +32,14 @@ pub const DEFAULT_RETRIES: u32 = 3;
 /// The shortest and the longest pause between two attempts to reconnect.
 pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
-/// How many calls may wait for one link at a time.
-pub const DEFAULT_MAX_WAITING: usize = 10_000;
+/// How many calls may wait for a link or an answer at once.
+pub const DEFAULT_MAX_WAITING: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
 /// Everything a [`Conn`](crate::Conn) needs to know, checked.
 ///
 /// A `Config` comes from a [builder](Self::builder), a [URL](Self::from_url), the
-/// [environment](Self::from_env) or, with serde, a configuration file with the builder's field names.
+/// [environment](Self::from_env) or, with serde, a configuration file: a URL as a text, or a table with the
+/// [builder's field names](ConfigBuilder).
 /// A wrong value is an error here, before any I/O; the error names the field or the variable and says
 /// what is expected.
 ///
@@ -56,8 +60,7 @@ pub const DEFAULT_MAX_WAITING: usize = 10_000;
 ///
 /// What the URL leaves open, the parts fill in; what neither says has its default. Where both speak and
 /// disagree, that is an error: neither silently wins.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "ConfigBuilder")]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) endpoint: Endpoint,
     pub(crate) username: Option<String>,
@@ -77,22 +80,8 @@ pub struct Config {
     pub(crate) retry_auth_errors: bool,
     pub(crate) ready_check: bool,
     pub(crate) lazy: bool,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_memory: Option<u64>,
-}
-
-/// Where the server is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Endpoint {
-    Tcp(Node),
-    Unix(PathBuf),
-    Cluster(Vec<Node>),
-    Sentinel {
-        nodes: Vec<Node>,
-        service: String,
-        username: Option<String>,
-        password: Option<Secret>,
-    },
+    pub(crate) max_waiting: NonZeroUsize,
+    pub(crate) memory_threshold: Option<u64>,
 }
 
 impl Config {
@@ -129,10 +118,17 @@ impl Config {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the variable and what it should look like.
     pub fn from_env() -> Result<Self> {
-        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            name.starts_with("REDIS_").then(|| (name, value.to_string_lossy().into_owned()))
-        }))
+        let mut vars = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("REDIS_")) else {
+                continue;
+            };
+            let Ok(value) = value.into_string() else {
+                return Err(Error::config(format!("{name}: expected UTF-8")));
+            };
+            vars.push((name.to_owned(), value));
+        }
+        Self::from_vars(vars)
     }
 
     /// Reads variables from anywhere, by the names of [`from_env`](Self::from_env); others are ignored.
@@ -181,21 +177,5 @@ impl TryFrom<ConfigBuilder> for Config {
 
     fn try_from(builder: ConfigBuilder) -> Result<Self> {
         builder.build()
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    /// Names the endpoint in errors: never a credential.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list =
-            |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(", ");
-        match self {
-            Self::Tcp(node) => node.fmt(f),
-            Self::Unix(path) => path.display().fmt(f),
-            Self::Cluster(nodes) => write!(f, "cluster at {}", list(nodes)),
-            Self::Sentinel { nodes, service, .. } => {
-                write!(f, "`{service}` of the sentinels at {}", list(nodes))
-            }
-        }
     }
 }

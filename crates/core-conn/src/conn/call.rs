@@ -17,11 +17,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Conn, State, after, link::Link, pause};
-use crate::{Error, ErrorKind, Result, error::from_call};
+use super::{
+    Conn, State,
+    link::Link,
+    time::{Backoff, after},
+};
+use crate::{Error, ErrorKind, Result, error::fred::from_call};
 
-/// The pause before the first repetition; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The shortest and the longest pause before a call is repeated.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
 /// When a command may be sent again after a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,7 +33,7 @@ pub(crate) enum Replay {
     /// Whenever the failure may pass: done twice is the same as done once.
     Idempotent,
     /// Only when it surely did not run.
-    IfUnsent,
+    IfNotRun,
 }
 
 impl Replay {
@@ -44,29 +48,37 @@ impl Replay {
     }
 }
 
-/// The calls in flight, so that closing can wait for them.
+/// The calls in flight: bounded, and waited for when closing.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     in_flight: AtomicUsize,
-    waiting: AtomicUsize,
     closing: AtomicBool,
     finished: Notify,
 }
 
 /// One call; counts until it is dropped.
-pub(crate) struct Call<'a>(&'a Calls);
+struct Call<'a>(&'a Calls);
 
 impl Calls {
-    fn enter(&self) -> Result<Call<'_>> {
+    fn enter(&self, most: usize) -> Result<Call<'_>> {
         // Counted before the look at the flag, so that closing either sees the call or refuses it.
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
         let call = Call(self);
-        if self.closing.load(Ordering::SeqCst) { Err(Error::closed()) } else { Ok(call) }
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(Error::closed());
+        }
+        if others >= most {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "too many calls wait for an answer; retry later or raise `max_waiting`",
+            ));
+        }
+        Ok(call)
     }
 
-    /// Refuses calls from now on; returns whether this was the first time.
-    pub(crate) fn refuse(&self) -> bool {
-        !self.closing.swap(true, Ordering::SeqCst)
+    /// Refuses calls from now on.
+    pub(crate) fn refuse(&self) {
+        self.closing.store(true, Ordering::SeqCst);
     }
 
     /// Waits until no call is in flight.
@@ -94,15 +106,6 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Counts a caller that waits for a link.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Conn {
     /// Runs `command` on a link, within the command timeout in all, and again where `replay` allows.
     pub(crate) async fn call<T, F>(
@@ -113,90 +116,101 @@ impl Conn {
     where
         F: Future<Output = Result<T, FredError>>,
     {
-        let core = &self.owner.core;
-        let _call = core.calls.enter()?;
+        let config = self.config();
+        let _call = self.owner.core.calls.enter(config.max_waiting.get())?;
         let deadline = after(self.command_timeout);
-        let mut repeated = 0;
+        let mut backoff = Backoff::new(RETRY_DELAY);
+        let mut repeats = config.retries;
+        // An attempt that may have run is not undone by a later one that surely did not.
+        let mut unclear: Option<Error> = None;
         loop {
-            let link = self.link(deadline).await?;
-            let timeout = Some(
-                deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
-            );
-            let options = Options { timeout, ..Options::default() };
-            let result = command(link.client.with_options(&options)).await;
-            drop(link);
-            let err = match result {
+            let err = match self.attempt(deadline, &command).await {
                 Ok(value) => return Ok(value),
-                Err(err) => from_call(err),
+                Err(err) => err,
             };
-            if self.owner.runtime_is_gone() && !err.is_outcome_unknown() {
-                return Err(Error::closed());
+            // A move within a cluster ends by itself, and nothing has run: only time bounds that.
+            let again = err.is_redirected() || (repeats > 0 && replay.allows(&err));
+            if !err.is_redirected() {
+                repeats = repeats.saturating_sub(1);
             }
-            if repeated == core.config.retries || !replay.allows(&err) {
-                return Err(err);
+            if err.is_outcome_unknown() && unclear.is_none() {
+                unclear = Some(err.clone());
             }
-            let wait = FIRST_PAUSE * 2_u32.saturating_pow(repeated);
-            if timeout_at(deadline, pause(wait)).await.is_err() {
-                return Err(err);
+            if !again || timeout_at(deadline, backoff.pause()).await.is_err() {
+                return Err(match unclear {
+                    Some(first) if !err.is_outcome_unknown() => first.followed_by(&err),
+                    _ => err,
+                });
             }
-            repeated += 1;
         }
     }
 
+    async fn attempt<T, F>(
+        &self,
+        deadline: Instant,
+        command: impl Fn(WithOptions<Client>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, FredError>>,
+    {
+        let link = self.link(deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        // For fred, zero means no timeout.
+        let timeout = Some(left.max(Duration::from_millis(1)));
+        let options = Options { timeout, ..Options::default() };
+        command(link.client.with_options(&options)).await.map_err(|err| {
+            let err = from_call(err);
+            if !err.is_outcome_unknown() && self.owner.runtime_is_gone() {
+                return Error::runtime_gone();
+            }
+            err
+        })
+    }
+
     /// Picks a link that is up, and waits for one until `deadline`.
-    async fn link(&self, deadline: Instant) -> Result<Arc<Link>> {
+    pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>> {
         if let Some(link) = self.pick() {
             return Ok(link);
         }
-        let unsent = |reason: String| {
-            let what = "no connection within the command timeout; the command was not sent";
-            Error::new(ErrorKind::Connect, format!("{what}: {reason}"))
+        let too_late = |reason: String| {
+            Error::new(
+                ErrorKind::Connect,
+                format!("not connected in time, nothing was sent: {reason}"),
+            )
         };
-        timeout_at(deadline, self.start())
-            .await
-            .unwrap_or_else(|_| Err(unsent("still waiting for credentials".to_owned())))?;
+        let starting = timeout_at(deadline, self.owner.start(deadline)).await;
+        starting
+            .unwrap_or_else(|_elapsed| Err(too_late("still waiting for credentials".to_owned())))?;
 
-        let core = &self.owner.core;
-        let most = core.config.max_waiting;
-        if core.calls.waiting.fetch_add(1, Ordering::Relaxed) >= most {
-            core.calls.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::new(
-                ErrorKind::Busy,
-                "too many calls wait for the connection; retry later or raise `max_waiting`",
-            ));
-        }
-        let _waiting = Waiting(&core.calls.waiting);
-        let mut status = core.status.watch();
+        let mut status = self.owner.core.status.watch();
         loop {
             // Cloned, so that no lock is held over the await.
             let now = status.borrow_and_update().clone();
             if let Some(link) = self.pick() {
                 return Ok(link);
             }
-            match now.state {
+            match now.state() {
                 State::End => return Err(Error::closed()),
-                _ if self.owner.runtime_is_gone() => return Err(Error::closed()),
-                State::Error => {
-                    return Err(now.error.map_or_else(Error::closed, |err| err.duplicate()));
-                }
+                _ if self.owner.runtime_is_gone() => return Err(Error::runtime_gone()),
+                State::Error => return Err(now.error.unwrap_or_else(Error::closed)),
                 _ => {}
             }
             // The sender lives in `self`, so only the deadline can end the wait early.
             if timeout_at(deadline, status.changed()).await.is_err() {
                 let reason =
                     now.error.map_or_else(|| "still connecting".to_owned(), |err| err.to_string());
-                return Err(unsent(reason));
+                return Err(too_late(reason));
             }
         }
     }
 
-    /// The next link that is up; on Cluster any link, since a lost node does not stop the others.
-    fn pick(&self) -> Option<Arc<Link>> {
+    /// The next link that is up.
+    pub(super) fn pick(&self) -> Option<Arc<Link>> {
         let core = &self.owner.core;
         let (count, first) = (core.slots.len(), core.next.fetch_add(1, Ordering::Relaxed));
         (0..count).find_map(|offset| {
             let link = core.slots[first.wrapping_add(offset) % count].load_full()?;
-            (link.is_up() || core.is_cluster()).then_some(link)
+            link.is_up().then_some(link)
         })
     }
 }

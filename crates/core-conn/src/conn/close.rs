@@ -8,8 +8,9 @@ use super::Conn;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// How many calls had not ended by the deadline. They end with
-    /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted): they may or may not have run.
+    /// How many calls had not ended by the deadline. Those that may have been sent end with an [unknown
+    /// outcome](crate::Error::is_outcome_unknown), those that still waited with
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub abandoned: usize,
     /// How long closing took.
     pub took: Duration,

@@ -5,7 +5,7 @@ use std::{
 
 use fred::{
     clients::Client,
-    error::Error as FredError,
+    error::{Error as FredError, ErrorKind as FredKind},
     interfaces::{ClientInterface, ClientLike, EventInterface},
     types::config::{
         ClusterDiscoveryPolicy, Config as FredConfig, ConnectionConfig, Options, PerformanceConfig,
@@ -15,14 +15,14 @@ use fred::{
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     task::{AbortHandle, JoinHandle},
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
 
-use super::{after, pause};
+use super::time::pause;
 use crate::{
-    Config, Credentials, Error, ErrorKind, Result,
+    BoxError, Config, Credentials, Error, ErrorKind, Result,
     config::{Endpoint, Node},
-    error::{from_call, from_dial},
+    error::fred::{from_call, from_dial},
 };
 
 /// How many events of a link may wait for the task that looks after it.
@@ -56,24 +56,28 @@ pub(crate) enum LinkEvent {
 }
 
 impl Link {
-    /// Connects and, with the ready check on, waits until the server answers. All of it takes the
-    /// connect timeout at most.
+    /// Connects and, with the ready check on, waits until the server answers, until `deadline`.
     pub(crate) async fn dial(
         config: &Config,
         credentials: &Credentials,
+        deadline: Instant,
     ) -> Result<(Self, LinkEvents)> {
-        let deadline = after(config.connect_timeout);
+        let mut loading = None;
         let dialing = async {
             loop {
                 match Self::dial_once(config, credentials).await {
                     Err(err) if err.kind() == ErrorKind::Loading && config.ready_check => {
+                        loading = Some(err);
                         pause(LOADING_PAUSE).await;
                     }
                     result => return result,
                 }
             }
         };
-        timeout_at(deadline, dialing).await.unwrap_or_else(|_| Err(silence(config)))
+        match timeout_at(deadline, dialing).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(loading.unwrap_or_else(|| silence(config))),
+        }
     }
 
     async fn dial_once(config: &Config, credentials: &Credentials) -> Result<(Self, LinkEvents)> {
@@ -106,21 +110,26 @@ impl Link {
         Ok((link, events))
     }
 
-    /// Waits for an answer to PING. With the ready check on the answer must be a PONG, and a server that
-    /// loads its data set is waited for.
+    /// Waits for an answer to PING. A refusal is an answer too, but for the credentials; with the ready check
+    /// on it is none either when the right to PING is missing or the data set is still loading, and the
+    /// end of loading is waited for.
     pub(crate) async fn ready(&self, config: &Config) -> Result<()> {
         let options = Options { timeout: Some(config.connect_timeout), ..Options::default() };
         loop {
             let answer = self.client.with_options(&options).ping::<()>(None).await;
             let Err(err) = answer.map_err(from_call) else { return Ok(()) };
             match err.kind() {
-                ErrorKind::Loading | ErrorKind::Denied if !config.ready_check => return Ok(()),
-                ErrorKind::Loading => pause(LOADING_PAUSE).await,
-                ErrorKind::Denied => {
+                ErrorKind::Loading if config.ready_check => pause(LOADING_PAUSE).await,
+                ErrorKind::Denied if config.ready_check => {
                     return Err(err.context(
                         "the ready check failed; grant `+ping` or turn `ready_check` off",
                     ));
                 }
+                ErrorKind::Denied
+                | ErrorKind::Loading
+                | ErrorKind::OutOfMemory
+                | ErrorKind::ReadOnly
+                | ErrorKind::Server => return Ok(()),
                 _ => return Err(err.context("the ready check failed")),
             }
         }
@@ -174,9 +183,11 @@ impl LinkEvents {
         tokio::select! {
             biased;
             error = self.errors.recv() => match error {
+                // With a server it is a connection that was in use, without one an attempt to dial.
+                Ok((err, Some(_))) if *err.kind() != FredKind::Auth => LinkEvent::Down(self.lost(err)),
                 Ok((err, _)) => LinkEvent::Down(from_dial(err, &self.endpoint)),
-                Err(RecvError::Lagged(_)) => LinkEvent::Down(broken()),
-                Err(RecvError::Closed) => LinkEvent::Ended(broken()),
+                Err(RecvError::Lagged(_)) => LinkEvent::Down(self.lost("more than once")),
+                Err(RecvError::Closed) => LinkEvent::Ended(self.lost("for good")),
             },
             reconnect = self.reconnects.recv() => match reconnect {
                 // Having missed some, the link is up all the same, and the ready check has the last word.
@@ -187,16 +198,17 @@ impl LinkEvents {
         }
     }
 
+    fn lost(&self, source: impl Into<BoxError>) -> Error {
+        let what = format!("{}: the connection was lost", self.endpoint);
+        Error::new(ErrorKind::Connect, what).with_source(source)
+    }
+
     fn ended(&self, err: Option<FredError>) -> Error {
         match err {
             Some(err) => from_dial(err, &self.endpoint),
-            None => Error::new(ErrorKind::Connect, "the link has ended"),
+            None => self.lost("its task has ended"),
         }
     }
-}
-
-fn broken() -> Error {
-    Error::new(ErrorKind::Connect, "the connection broke more than once")
 }
 
 fn silence(config: &Config) -> Error {
@@ -236,7 +248,10 @@ fn client(config: &Config, credentials: &Credentials) -> Result<Client> {
         // A command is written once. Whether it may be written again is decided where the kind of
         // command is known.
         max_command_attempts: 1,
-        max_command_buffer_len: config.max_waiting,
+        // fred follows ASK by reading the next reply on the node's connection, which may belong to another
+        // command. With 0 it follows nothing: MOVED still makes it learn the new layout.
+        max_redirections: 0,
+        max_command_buffer_len: config.max_waiting.get(),
         tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
         ..ConnectionConfig::default()
     };

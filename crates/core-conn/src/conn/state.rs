@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use tokio::sync::{broadcast, watch};
 
@@ -13,17 +13,18 @@ const KEPT_CHANGES: usize = 64;
 pub enum State {
     /// Nothing was tried yet: a lazy connection before its first call.
     Disconnected,
-    /// The first connection is being made.
+    /// The first attempt to connect is being made.
     Connecting,
     /// Every link is up and, with the ready check on, has answered.
     Connected,
-    /// A link is down and is being made again. Calls wait, up to their timeout.
+    /// A link is down, or could not be made, and is being made again. Calls take the links that are up, or
+    /// wait, up to their timeout.
     Reconnecting,
-    /// The server refused the credentials and trying again is pointless: calls fail at once. With a
-    /// [`CredentialProvider`](crate::CredentialProvider) new credentials lead out of this state, otherwise
-    /// nothing does.
+    /// The server refused the credentials on every link, and trying again is pointless: calls fail at
+    /// once. With a [`CredentialProvider`](crate::CredentialProvider) new credentials lead out of this
+    /// state, otherwise nothing does.
     Error,
-    /// Closed, for good.
+    /// Closed, or the runtime has ended; for good.
     End,
 }
 
@@ -49,7 +50,7 @@ pub struct StateChange {
     /// The state from now on.
     pub current: State,
     /// What caused it, when it was a failure.
-    pub error: Option<Arc<Error>>,
+    pub error: Option<Error>,
 }
 
 /// The changes of a connection's state from [`Conn::state_changes`](crate::Conn::state_changes) on, in order.
@@ -76,32 +77,68 @@ impl StateChanges {
     }
 }
 
+/// What one link is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LinkState {
+    Down,
+    Up,
+    /// The server refuses its credentials, and it waits for others.
+    Refused,
+}
+
 /// The state, kept by the tasks that look after the links and watched by calls.
 #[derive(Debug)]
 pub(crate) struct Status {
-    now: watch::Sender<Now>,
+    now: watch::Sender<Snapshot>,
     changes: broadcast::Sender<StateChange>,
 }
 
+/// What is known at one moment. The state of the whole follows from the rest.
 #[derive(Clone, Debug)]
-pub(crate) struct Now {
-    pub(crate) state: State,
-    /// Why the state is not `Connected`, if that is known.
-    pub(crate) error: Option<Arc<Error>>,
-    up: Vec<bool>,
+pub(crate) struct Snapshot {
+    links: Vec<LinkState>,
+    /// The first attempt was begun, and has ended one way or the other.
+    started: bool,
+    settled: bool,
+    ended: bool,
+    /// How often a link came up: whoever waits for that sees it rise.
+    pub(crate) ups: u64,
+    /// Why not every link is up, if that is known.
+    pub(crate) error: Option<Error>,
+}
+
+impl Snapshot {
+    pub(crate) fn state(&self) -> State {
+        let all = |state| self.links.iter().all(|link| *link == state);
+        match () {
+            () if self.ended => State::End,
+            () if all(LinkState::Up) => State::Connected,
+            () if all(LinkState::Refused) => State::Error,
+            () if self.settled => State::Reconnecting,
+            () if self.started => State::Connecting,
+            () => State::Disconnected,
+        }
+    }
 }
 
 impl Status {
     pub(crate) fn new(links: usize) -> Self {
-        let now = Now { state: State::Disconnected, error: None, up: vec![false; links] };
+        let now = Snapshot {
+            links: vec![LinkState::Down; links],
+            started: false,
+            settled: false,
+            ended: false,
+            ups: 0,
+            error: None,
+        };
         Self { now: watch::Sender::new(now), changes: broadcast::Sender::new(KEPT_CHANGES) }
     }
 
     pub(crate) fn state(&self) -> State {
-        self.now.borrow().state
+        self.now.borrow().state()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Now> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Snapshot> {
         self.now.subscribe()
     }
 
@@ -110,47 +147,50 @@ impl Status {
     }
 
     pub(crate) fn connecting(&self) {
-        self.step(|now| (now.state == State::Disconnected).then_some((State::Connecting, None)));
+        self.step(|now| now.started = true);
     }
 
     pub(crate) fn link_up(&self, slot: usize) {
         self.step(|now| {
-            now.up[slot] = true;
-            now.up.iter().all(|up| *up).then_some((State::Connected, None))
+            now.links[slot] = LinkState::Up;
+            now.ups += 1;
+            now.settled |= now.state() == State::Connected;
+            if now.state() == State::Connected {
+                now.error = None;
+            }
         });
     }
 
-    pub(crate) fn link_down(&self, slot: usize, error: Arc<Error>) {
+    /// Notes that a link is down or refused, and why.
+    pub(crate) fn link_lost(&self, slot: usize, state: LinkState, error: Error) {
         self.step(|now| {
-            now.up[slot] = false;
-            Some((State::Reconnecting, Some(error)))
-        });
-    }
-
-    pub(crate) fn give_up(&self, slot: usize, error: Arc<Error>) {
-        self.step(|now| {
-            now.up[slot] = false;
-            Some((State::Error, Some(error)))
+            now.links[slot] = state;
+            now.settled = true;
+            now.error = Some(error);
         });
     }
 
     pub(crate) fn end(&self) {
-        self.step(|_| Some((State::End, None)));
+        self.step(|now| {
+            now.ended = true;
+            now.error = None;
+        });
     }
 
-    /// Changes the state and tells both kinds of watchers, in one order for all.
-    fn step(&self, next: impl FnOnce(&mut Now) -> Option<(State, Option<Arc<Error>>)>) {
+    /// Changes what is known and tells both kinds of watchers, in one order for all.
+    fn step(&self, change: impl FnOnce(&mut Snapshot)) {
         self.now.send_if_modified(|now| {
-            if now.state == State::End {
+            if now.ended {
                 return false;
             }
-            let Some((state, error)) = next(now) else { return false };
-            let previous = std::mem::replace(&mut now.state, state);
-            now.error.clone_from(&error);
-            if previous != state {
-                tracing::debug!(%previous, current = %state, "connection state");
+            let previous = now.state();
+            change(now);
+            let current = now.state();
+            if previous != current {
+                tracing::debug!(%previous, %current, "connection state");
                 // No receiver is no failure: nobody asked for the changes.
-                let _ = self.changes.send(StateChange { previous, current: state, error });
+                let _ =
+                    self.changes.send(StateChange { previous, current, error: now.error.clone() });
             }
             true
         });
@@ -162,34 +202,34 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
-    fn lost() -> Arc<Error> {
-        Arc::new(Error::new(ErrorKind::Connect, "lost"))
+    fn lost() -> Error {
+        Error::new(ErrorKind::Connect, "lost")
+    }
+
+    async fn seen(status: Status, mut changes: StateChanges) -> Vec<(State, State, bool)> {
+        drop(status);
+        let mut seen = Vec::new();
+        while let Some(change) = changes.next().await {
+            seen.push((change.previous, change.current, change.error.is_some()));
+        }
+        seen
     }
 
     #[tokio::test]
     async fn connected_means_every_link_is_up() {
         let status = Status::new(2);
-        let mut changes = status.changes();
+        let changes = status.changes();
         status.connecting();
         status.link_up(0);
-        assert_eq!(status.state(), State::Connecting);
         status.link_up(1);
-        status.link_down(0, lost());
-        status.link_down(1, lost());
+        status.link_lost(0, LinkState::Down, lost());
+        status.link_lost(1, LinkState::Down, lost());
         status.link_up(1);
-        assert_eq!(status.state(), State::Reconnecting);
         status.link_up(0);
         status.end();
         status.link_up(0);
-        assert_eq!(status.state(), State::End, "the end is the end");
-
-        let mut seen = Vec::new();
-        drop(status);
-        while let Some(change) = changes.next().await {
-            seen.push((change.previous, change.current, change.error.is_some()));
-        }
         assert_eq!(
-            seen,
+            seen(status, changes).await,
             [
                 (State::Disconnected, State::Connecting, false),
                 (State::Connecting, State::Connected, false),
@@ -201,19 +241,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn refused_credentials_are_the_state_only_when_no_link_is_left() {
+        let status = Status::new(2);
+        status.link_up(0);
+        status.link_up(1);
+        let changes = status.changes();
+        status.link_lost(0, LinkState::Refused, lost());
+        status.link_lost(1, LinkState::Down, lost());
+        status.link_lost(1, LinkState::Refused, lost());
+        status.link_up(0);
+        status.link_up(1);
+        assert_eq!(
+            seen(status, changes).await,
+            [
+                (State::Connected, State::Reconnecting, true),
+                (State::Reconnecting, State::Error, true),
+                (State::Error, State::Reconnecting, true),
+                (State::Reconnecting, State::Connected, false),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_hears_of_every_link_that_comes_up() {
+        let status = Status::new(2);
+        let mut watch = status.watch();
+        status.link_up(0);
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(watch.borrow_and_update().ups, 1);
+    }
+
+    #[tokio::test]
     async fn a_slow_reader_still_sees_the_newest_change() {
         let status = Status::new(1);
-        let mut changes = status.changes();
+        let changes = status.changes();
         for _ in 0..KEPT_CHANGES {
             status.link_up(0);
-            status.link_down(0, lost());
+            status.link_lost(0, LinkState::Down, lost());
         }
         status.end();
-        drop(status);
-        let mut last = None;
-        while let Some(change) = changes.next().await {
-            last = Some(change.current);
-        }
-        assert_eq!(last, Some(State::End));
+        assert_eq!(seen(status, changes).await.last().unwrap().1, State::End);
     }
 }

@@ -120,6 +120,32 @@ async fn a_conditional_set_says_whether_it_stored() {
 }
 
 #[tokio::test]
+async fn a_counter_is_read_as_a_number_and_a_value_is_not() {
+    let conn = connect("count").await;
+    assert_eq!(conn.count("n").await.unwrap(), None);
+    conn.increment("n", -5).await.unwrap();
+    assert_eq!(conn.count("n").await.unwrap(), Some(-5));
+    assert!(!conn.exists("other").await.unwrap(), "reading makes no counter");
+    let err = conn.get::<i64>("n").await.unwrap_err();
+    assert!(err.kind() == ErrorKind::Codec && err.to_string().contains("Conn::count"), "{err}");
+    conn.set("value", &7).await.unwrap();
+    let err = conn.count("value").await.unwrap_err();
+    assert!(err.kind() == ErrorKind::Codec && err.to_string().contains("Conn::get"), "{err}");
+}
+
+#[tokio::test]
+async fn debug_output_shows_neither_keys_nor_values() {
+    let conn = connect("debug").await;
+    let set = conn.set("key-secret", "value-secret").time_to_live(Duration::from_secs(9));
+    let shown = format!("{set:?} {:?}", conn.set("key-secret", "value-secret").if_absent());
+    assert!(!shown.contains("secret") && shown.contains("9s"), "{shown}");
+    set.await.unwrap();
+    let err = conn.get::<u8>("key-secret").await.unwrap_err();
+    assert!(!format!("{err:?} {err}").contains("secret"), "{err:?}");
+    assert!(std::error::Error::source(&err).is_some(), "the reason is there for who asks");
+}
+
+#[tokio::test]
 async fn deleting_says_whether_there_was_anything() {
     let conn = connect("delete").await;
     conn.set("k", &1).await.unwrap();
@@ -140,7 +166,9 @@ async fn counters_count_up_and_down_and_refuse_what_is_no_number() {
     assert_eq!(conn.decrement("n", 1).await.unwrap(), i64::MAX - 3, "unchanged by the failure");
 
     conn.set("text", "x").await.unwrap();
-    assert_eq!(conn.increment("text", 1).await.unwrap_err().kind(), ErrorKind::Server);
+    let err = conn.increment("text", 1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Server);
+    assert!(err.to_string().contains("no whole number"), "{err}");
 }
 
 #[tokio::test]
@@ -178,6 +206,7 @@ async fn every_command_costs_one_round_trip() {
     conn.delete("k").await.unwrap();
     conn.increment("n", 1).await.unwrap();
     conn.decrement("n", 1).await.unwrap();
+    conn.count("n").await.unwrap();
     conn.ping().await.unwrap();
 
     let used = server.command_counts().unwrap().since(&before);
@@ -185,7 +214,7 @@ async fn every_command_costs_one_round_trip() {
     let expected = [
         ("decrby", 1),
         ("exists", 1),
-        ("get", 1),
+        ("get", 2),
         ("incrby", 1),
         ("pexpire", 1),
         ("ping", 1),

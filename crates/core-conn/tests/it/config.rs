@@ -1,8 +1,10 @@
 //! A configuration is right, or an error that says what is expected, before any I/O.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
-use redbrick_core_conn::{Config, ConfigBuilder, Credentials, ErrorKind, Rotation, SentinelParts};
+use redbrick_core_conn::{
+    Config, ConfigBuilder, Credentials, ErrorKind, RotatingCredentials, SentinelConfig,
+};
 
 fn vars(vars: &[(&str, &str)]) -> Result<Config, redbrick_core_conn::Error> {
     Config::from_vars(vars.iter().copied())
@@ -65,7 +67,7 @@ fn credentials_are_percent_decoded_and_never_shown() {
 #[test]
 fn a_wrong_url_is_refused_without_showing_it() {
     for (url, says) in [
-        ("cache:6379", "unknown scheme"),
+        ("localhost:6379", "something like `redis://localhost:6379/0`"),
         ("http://hunter2@cache", "unknown scheme"),
         ("redis+sentinel://hunter2@a", "unknown scheme"),
         ("redis-other://a", "unknown scheme"),
@@ -74,7 +76,9 @@ fn a_wrong_url_is_refused_without_showing_it() {
         ("redis://:hunter2@cache/x", "database number"),
         ("redis://:hunter2@cache/256", "database number"),
         ("redis://:hunter2@cache:0", "port from 1"),
-        ("redis://:hunter2@cache:70000", "not a URL"),
+        ("redis://:hunter2@cache:70000", "port from 1"),
+        ("redis-sentinel://:hunter2@a?service=x&service=y", "given twice"),
+        ("redis://:hunter2@cache?db=1", "written `/2`"),
         ("redis://:hunter2@cache?timeout=5", "unknown parameter"),
         ("redis://:hunter2@ca che", "host"),
         ("redis://:hunter2#x@cache", ""),
@@ -115,7 +119,7 @@ fn the_environment_is_read_with_the_documented_names() {
         "password: Some(***)",
         "database: 3",
         "key_prefix: \"myapp:\"",
-        "max_memory: Some(268435456)",
+        "memory_threshold: Some(268435456)",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -140,7 +144,7 @@ fn what_neither_url_nor_parts_say_has_its_default() {
         "ready_check: true",
         "lazy: false",
         "max_waiting: 10000",
-        "max_memory: None",
+        "memory_threshold: None",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -212,8 +216,8 @@ fn a_prefix_means_the_same_with_and_without_its_colon() {
 
 #[test]
 fn the_builder_refuses_what_cannot_work_and_names_the_field() {
-    let provider = || Rotation::new(Credentials::password("x"));
-    let cases: [(ConfigBuilder, &str); 14] = [
+    let provider = || RotatingCredentials::new(Credentials::password("x"));
+    let cases: [(ConfigBuilder, &str); 20] = [
         (Config::builder().port(0), "port: expected"),
         (Config::builder().host(""), "host: expected"),
         (Config::builder().host("a b"), "host: expected"),
@@ -237,8 +241,23 @@ fn the_builder_refuses_what_cannot_work_and_names_the_field() {
         ),
         (Config::builder().cluster(["a:1"]).database(1), "database: a cluster has only database 0"),
         (Config::builder().cluster(["a:x"]), "cluster: expected `host:port`"),
+        (Config::builder().cluster([""; 0]), "cluster: expected at least one node"),
+        (Config::builder().unix_socket(""), "unix_socket: expected a path"),
+        (Config::builder().max_waiting(NonZeroUsize::MAX), "max_waiting: expected at most 1000000"),
         (
-            Config::builder().sentinel(SentinelParts::new("", ["a"])),
+            Config::builder().command_links(NonZeroUsize::MAX),
+            "command_links: expected at most 1000",
+        ),
+        (
+            Config::builder().reconnect_delay(Duration::from_micros(10), Duration::from_secs(1)),
+            "reconnect_delay_min: expected at least a millisecond",
+        ),
+        (
+            Config::builder().sentinel(SentinelConfig::new("main", ["s"]).username("u")),
+            "sentinel: a user name at the sentinels needs a password",
+        ),
+        (
+            Config::builder().sentinel(SentinelConfig::new("", ["a"])),
             "sentinel: expected the service's name",
         ),
         (Config::builder().username("app"), "username: a user name needs a password"),
@@ -279,7 +298,7 @@ fn a_configuration_file_has_the_builders_field_names() {
             "connect_timeout": "3s", "command_timeout": "250ms", "retries": 1,
             "reconnect_delay_min": "10ms", "reconnect_delay_max": "1s",
             "retry_auth_errors": true, "ready_check": false, "lazy": true,
-            "max_waiting": 100, "max_memory": 1048576
+            "max_waiting": 100, "memory_threshold": 1048576
         }"#,
     )
     .unwrap();
@@ -295,7 +314,7 @@ fn a_configuration_file_has_the_builders_field_names() {
         "ready_check: false",
         "lazy: true",
         "max_waiting: 100",
-        "max_memory: Some(1048576)",
+        "memory_threshold: Some(1048576)",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -310,5 +329,41 @@ fn a_configuration_file_has_the_builders_field_names() {
     ] {
         let err = serde_json::from_str::<Config>(text).unwrap_err().to_string();
         assert!(err.contains(says), "{text}: {err}");
+    }
+}
+
+#[test]
+fn a_configuration_file_can_be_a_url_and_sizes_can_have_units() {
+    let config: Config = serde_json::from_str(r#""redis://:hunter2@cache:7000/2""#).unwrap();
+    assert!(shown(&config).contains("port: 7000") && shown(&config).contains("database: 2"));
+    let config: Config = serde_json::from_str(r#"{"memory_threshold": "256mb"}"#).unwrap();
+    assert!(shown(&config).contains("memory_threshold: Some(268435456)"));
+    let sentinel: Config = serde_json::from_str(
+        r#"{"sentinel": {"service": "main", "nodes": ["s1"], "username": "u", "password": "hunter2"}}"#,
+    )
+    .unwrap();
+    assert!(shown(&sentinel).contains("username: Some(\"u\"), password: Some(***)"));
+}
+
+#[test]
+fn a_wrong_configuration_file_is_refused_without_showing_its_secrets() {
+    for (text, says) in [
+        (r#"{"password": 71326548}"#, "put it in quotes"),
+        (r#"{"url": 71326548}"#, "put it in quotes"),
+        (r#"{"password": true}"#, "put it in quotes"),
+        (
+            r#"{"sentinel": {"service": "m", "nodes": [], "password": 71326548}}"#,
+            "put it in quotes",
+        ),
+        (r#"{"sentinel": "redis://:71326548@s"}"#, "a setting has the wrong type, expected"),
+        (r#"{"port": "redis://:71326548@s"}"#, "a setting has the wrong type, expected u16"),
+        (r#"{"cluster": "redis://:71326548@s"}"#, "a setting has the wrong type, expected"),
+        (r#"{"memory_threshold": "71326548tb"}"#, "memory_threshold: expected a number of bytes"),
+        (r#""http://:71326548@s""#, "unknown scheme"),
+        ("true", "a URL or a table of settings"),
+    ] {
+        let err = serde_json::from_str::<Config>(text).expect_err(text);
+        assert!(err.to_string().contains(says), "{text}: {err}");
+        assert!(!format!("{err} {err:?}").contains("71326548"), "{text}: {err}");
     }
 }

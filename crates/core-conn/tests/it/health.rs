@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, Mode, ServerKind, State};
+use redbrick_core_conn::{Config, Conn, ErrorKind, ServerKind, ServerMode, State};
 use redbrick_testkit::Server;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{PATIENCE, server};
 
@@ -29,7 +29,7 @@ async fn a_healthy_server_is_described() {
     assert_eq!(health.eviction_policy.as_deref(), Some("allkeys-lru"));
     assert!(health.warnings.is_empty());
     let info = health.server.as_ref().unwrap();
-    assert_eq!(info.mode, Mode::Standalone);
+    assert_eq!(info.mode, ServerMode::Standalone);
     let expected = match server.version().kind {
         redbrick_testkit::Kind::Valkey => ServerKind::Valkey,
         redbrick_testkit::Kind::Redis => ServerKind::Redis,
@@ -43,7 +43,8 @@ async fn a_healthy_server_is_described() {
 #[tokio::test]
 async fn memory_above_the_threshold_is_a_warning_and_changes_no_setting() {
     let server = server();
-    let conn = Conn::connect(Config::builder().url(server.url()).max_memory(1000)).await.unwrap();
+    let conn =
+        Conn::connect(Config::builder().url(server.url()).memory_threshold(1000)).await.unwrap();
     let health = conn.health().await;
     assert!(health.healthy);
     assert!(health.warnings[0].contains("above 1000"), "{:?}", health.warnings);
@@ -62,10 +63,25 @@ async fn a_server_that_does_not_answer_is_unhealthy_and_says_why() {
     paused.resume();
     assert!(conn.health().await.healthy);
 
+    let mut changes = conn.state_changes();
     server.kill().unwrap();
-    let health = hasty.health().await;
-    assert!(!health.healthy, "{health:?}");
-    assert!(health.to_string().starts_with("unhealthy, "), "{health}");
+    crate::reach(&mut changes, State::Reconnecting).await;
+    let started = Instant::now();
+    let health = conn.health().await;
+    assert!(!health.healthy && health.response_time.is_none(), "{health:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "not after the command timeout of 5 s");
+    assert!(health.to_string().starts_with("unhealthy, reconnecting, error: "), "{health}");
+}
+
+#[tokio::test]
+async fn a_full_server_that_evicts_nothing_is_a_warning() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    server.command(["CONFIG", "SET", "maxmemory", "1000"]).unwrap();
+    let health = conn.health().await;
+    assert!(health.healthy, "{health:?}");
+    assert!(health.warnings[0].contains("evicts nothing"), "{:?}", health.warnings);
+    assert_eq!(conn.set("k", &1).await.unwrap_err().kind(), ErrorKind::OutOfMemory);
 }
 
 #[tokio::test]

@@ -2,22 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, Registry, Rotation, State, StateChanges};
+use redbrick_core_conn::{
+    BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, Registry,
+    RotatingCredentials, State, StateChanges, async_trait,
+};
 use redbrick_testkit::Server;
-use static_assertions::{assert_impl_all, assert_not_impl_any};
-use tokio::runtime::{Builder, Handle, Runtime};
+use static_assertions::assert_impl_all;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    time::Instant,
+};
 
 use crate::{PATIENCE, client_list, eventually, reach, server};
 
 assert_impl_all!(Conn: Clone, Send, Sync, Unpin);
 assert_impl_all!(Config: Clone, Send, Sync);
 assert_impl_all!(Registry: Send, Sync);
-assert_impl_all!(Rotation: Clone, Send, Sync);
+assert_impl_all!(RotatingCredentials: Clone, Send, Sync);
 assert_impl_all!(StateChanges: Send, Sync);
-assert_impl_all!(redbrick_core_conn::Error: std::error::Error, Send, Sync);
-// An error is reported once; a copy would lose its source.
-assert_not_impl_any!(redbrick_core_conn::Error: Clone);
-
+assert_impl_all!(redbrick_core_conn::Error: Clone, std::error::Error, Send, Sync);
 /// Holds when every future a user awaits can move between threads.
 fn futures_are_send(conn: &'static Conn) {
     fn send<F: IntoFuture<IntoFuture: Send>>(_: F) {}
@@ -36,7 +39,7 @@ fn futures_are_send(conn: &'static Conn) {
     send(conn.ready());
     send(conn.health());
     send(conn.server_info());
-    send(conn.features());
+    send(conn.capabilities());
     send(conn.close(Duration::ZERO));
 }
 
@@ -165,6 +168,7 @@ fn a_handle_that_outlives_its_runtime_says_closed() {
             });
             let err = err.expect("at once").unwrap_err();
             assert_eq!(err.kind(), ErrorKind::Closed, "{err:?}");
+            assert_eq!(conn.state(), State::End);
             assert!(second.block_on(conn.close(Duration::from_secs(1))).is_clean());
         }
     }
@@ -179,4 +183,57 @@ fn a_handle_can_be_dropped_outside_of_any_runtime() {
     std::thread::spawn(move || drop(conn)).join().unwrap();
     drop(runtime);
     drop(other);
+}
+
+/// Hands out credentials after a while.
+#[derive(Debug)]
+struct Slow(Duration);
+
+#[async_trait]
+impl CredentialProvider for Slow {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let mut ticks = tokio::time::interval(self.0);
+        ticks.tick().await;
+        ticks.tick().await;
+        Ok(Credentials::password("pw"))
+    }
+}
+
+#[tokio::test]
+async fn closing_a_lazy_connection_that_is_just_starting_leaves_nothing_behind() {
+    let server = Arc::new(Server::builder().password("pw").start().unwrap());
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let provider = Slow(Duration::from_millis(300));
+    let conn =
+        Conn::connect_lazy(Config::builder().url(server.url()).credential_provider(provider));
+    let conn = conn.unwrap();
+    let call = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.ping().await }
+    });
+    tokio::task::yield_now().await;
+    let report = conn.close(Duration::from_millis(50)).await;
+    assert_eq!(report.abandoned, 1);
+    assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(conn.state(), State::End);
+    // The handle is still here, and so would be what it left running.
+    assert!(client_list(&server).is_empty());
+    tokio::task::yield_now().await;
+    assert_eq!(tasks(), before);
+    drop(conn);
+}
+
+#[tokio::test]
+async fn connecting_takes_the_connect_timeout_once_however_slow_each_step_is() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timeout = Duration::from_secs(1);
+    let config = Config::builder()
+        .host("127.0.0.1")
+        .port(listener.local_addr().unwrap().port())
+        .connect_timeout(timeout)
+        .credential_provider(Slow(timeout.mul_f64(0.8)));
+    let started = Instant::now();
+    assert_eq!(Conn::connect(config).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(started.elapsed() < timeout.mul_f64(1.5), "{:?}", started.elapsed());
 }

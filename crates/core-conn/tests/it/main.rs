@@ -5,6 +5,7 @@ mod config;
 mod connect;
 mod health;
 mod lifecycle;
+mod outcome;
 mod reconnect;
 mod registry;
 mod rotation;

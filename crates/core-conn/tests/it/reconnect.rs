@@ -63,7 +63,7 @@ async fn a_call_that_waits_in_vain_says_that_it_was_not_sent() {
     let err = conn.with_command_timeout(timeout).increment("n", 1).await.unwrap_err();
     let took = started.elapsed();
     assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
-    assert!(!err.is_outcome_unknown() && err.to_string().contains("not sent"), "{err}");
+    assert!(!err.is_outcome_unknown() && err.to_string().contains("nothing was sent"), "{err}");
     assert!(took >= timeout && took < timeout + Duration::from_secs(2), "{took:?}");
 
     server.restart().unwrap();

@@ -42,7 +42,7 @@ async fn closing_closes_all_and_reports_each() {
     let registry = Registry::new();
     let a = registry.connect("a", server.url()).await.unwrap();
     let b = registry.connect("b", server.url()).await.unwrap();
-    let reports = registry.close(Duration::from_secs(5)).await;
+    let reports = registry.close(Duration::MAX).await;
     assert_eq!(reports.keys().collect::<Vec<_>>(), ["a", "b"]);
     assert!(reports.values().all(|report| report.is_clean()));
     assert_eq!((a.state(), b.state()), (State::End, State::End));

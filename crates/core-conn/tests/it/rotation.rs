@@ -9,10 +9,14 @@ use std::{
 };
 
 use redbrick_core_conn::{
-    BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, Rotation, State,
+    BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, RotatingCredentials, State,
+    async_trait,
 };
 use redbrick_testkit::Server;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use crate::{PATIENCE, client_list, eventually, reach};
 
@@ -34,7 +38,7 @@ fn ids(server: &Server) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_fails_while_credentials_rotate_under_load() {
     let server = Arc::new(Server::builder().user("app", "pw0", RULES).start().unwrap());
-    let rotation = Rotation::new(Credentials::user("app", "pw0"));
+    let rotation = RotatingCredentials::new(Credentials::user("app", "pw0"));
     let config = Config::builder()
         .url(server.url())
         .command_links(2.try_into().unwrap())
@@ -42,13 +46,15 @@ async fn no_call_fails_while_credentials_rotate_under_load() {
     let conn = Conn::connect(config).await.unwrap();
 
     // 1,000 calls a second: ten every 10 ms, increments among them, which are never sent twice.
+    let (stop, mut stopped) = oneshot::channel::<()>();
     let load = tokio::spawn({
         let conn = conn.clone();
         async move {
             let mut ticks = interval(Duration::from_millis(10));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let mut calls = Vec::new();
-            for _ in 0..300 {
+            // At least for three seconds, and through all rotations.
+            while calls.len() < 3000 || stopped.try_recv() == Err(TryRecvError::Empty) {
                 ticks.tick().await;
                 for n in 0..10 {
                     let conn = conn.clone();
@@ -63,7 +69,6 @@ async fn no_call_fails_while_credentials_rotate_under_load() {
             calls
         }
     });
-    let started = Instant::now();
     for round in 1..=5 {
         let before = ids(&server);
         acl(&server, &[&format!(">pw{round}")]);
@@ -77,21 +82,22 @@ async fn no_call_fails_while_credentials_rotate_under_load() {
         .await;
         acl(&server, &[&format!("<pw{}", round - 1)]);
     }
-    assert!(started.elapsed() < Duration::from_secs(3) || load.is_finished(), "under load");
+    assert!(!load.is_finished(), "all of it happened under load");
+    stop.send(()).unwrap();
 
     let calls = load.await.unwrap();
-    assert_eq!(calls.len(), 3000);
+    let increments = i64::try_from(calls.len()).unwrap() / 2;
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    assert_eq!(conn.increment("n", 0).await.unwrap(), 1500, "each counted once");
+    assert_eq!(conn.count("n").await.unwrap(), Some(increments), "each counted once");
 }
 
 #[tokio::test]
 async fn another_user_can_take_over() {
     let server =
         Server::builder().user("blue", "pw", RULES).user("green", "pw", RULES).start().unwrap();
-    let rotation = Rotation::new(Credentials::user("blue", "pw"));
+    let rotation = RotatingCredentials::new(Credentials::user("blue", "pw"));
     let config = Config::builder().url(server.url()).credential_provider(rotation.clone());
     let conn = Conn::connect(config).await.unwrap();
     let server = Arc::new(server);
@@ -111,31 +117,39 @@ async fn another_user_can_take_over() {
 #[tokio::test]
 async fn new_credentials_that_do_not_work_leave_the_old_link_in_use() {
     let server = Server::builder().user("app", "right", RULES).start().unwrap();
-    let rotation = Rotation::new(Credentials::user("app", "right"));
+    let rotation = RotatingCredentials::new(Credentials::user("app", "right"));
     let config = Config::builder().url(server.url()).credential_provider(rotation.clone());
     let conn = Conn::connect(config).await.unwrap();
-    let refused = || {
-        let stats = server.command(["INFO", "stats"]).unwrap();
-        let line =
-            stats.as_str().unwrap().lines().find_map(|line| {
-                line.strip_prefix("total_connections_received:").map(str::to_owned)
-            });
-        line.unwrap().trim().parse::<u64>().unwrap()
-    };
-    let before = refused();
+    let server = Arc::new(server);
+    let first = ids(&server);
     rotation.rotate(Credentials::user("app", "wrong"));
-    while refused() < before + 2 {
-        conn.ping().await.unwrap();
-    }
-    assert_eq!(conn.state(), State::Connected);
-    acl(&server, &[">wrong"]);
+    let watched = Arc::clone(&server);
+    eventually("a refused login", move || {
+        let log = watched.command(["ACL", "LOG"]).expect("the server");
+        log.as_array().is_some_and(|entries| !entries.is_empty())
+    })
+    .await;
     conn.ping().await.unwrap();
+    assert_eq!(
+        (conn.state(), ids(&server)),
+        (State::Connected, first.clone()),
+        "the old link is in use"
+    );
+    let health = conn.health().await;
+    assert!(health.healthy && health.warnings[0].contains("newest credentials"), "{health:?}");
+
+    acl(&server, &[">wrong"]);
+    let watched = Arc::clone(&server);
+    eventually("the move", move || ids(&watched).iter().all(|id| !first.contains(id))).await;
+    let healed = conn.clone();
+    let runtime = tokio::runtime::Handle::current();
+    eventually("no warning", move || runtime.block_on(healed.health()).warnings.is_empty()).await;
 }
 
 #[tokio::test]
 async fn a_rotation_after_the_password_has_changed_leads_out_of_the_error_state() {
     let server = Server::builder().user("app", "old", RULES).start().unwrap();
-    let rotation = Rotation::new(Credentials::user("app", "old"));
+    let rotation = RotatingCredentials::new(Credentials::user("app", "old"));
     let config = Config::builder()
         .url(server.url())
         .credential_provider(rotation.clone())
@@ -156,7 +170,7 @@ async fn a_rotation_after_the_password_has_changed_leads_out_of_the_error_state(
 #[derive(Debug)]
 struct ShortLived(Arc<AtomicU32>);
 
-#[async_trait::async_trait]
+#[async_trait]
 impl CredentialProvider for ShortLived {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         let n = self.0.fetch_add(1, Ordering::SeqCst);
@@ -173,20 +187,97 @@ async fn credentials_are_renewed_before_they_expire() {
     let provider = ShortLived(Arc::clone(&asked));
     let config = Config::builder().url(server.url()).credential_provider(provider);
     let conn = Conn::connect(config).await.unwrap();
+    let mut changes = conn.state_changes();
     let first = ids(&server);
     let watched = Arc::clone(&server);
-    eventually("two renewals and more", move || {
-        asked.load(Ordering::SeqCst) >= 4 && ids(&watched) != first
+    let asking = Arc::clone(&asked);
+    eventually("renewals, and a link made with the last", move || {
+        asking.load(Ordering::SeqCst) >= 4 && ids(&watched) != first && ids(&watched).len() == 1
     })
     .await;
+    // The first two are over: whoever still used them would be thrown out and refused.
+    acl(&server, &["<pw0", "<pw1"]);
     conn.ping().await.unwrap();
+    server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+    let seen = reach(&mut changes, State::Connected).await;
+    assert!(seen.iter().all(|change| change.current != State::Error), "{seen:?}");
+}
+
+/// Announces a change without end, each time of another user.
+#[derive(Debug)]
+struct Restless(AtomicU32);
+
+#[async_trait]
+impl CredentialProvider for Restless {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        Ok(match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => Credentials::user("app", "pw"),
+            n => Credentials::user(format!("nobody{n}"), "pw"),
+        })
+    }
+
+    async fn changed(&self, _: &Credentials) {}
+}
+
+#[tokio::test]
+async fn a_provider_that_changes_its_mind_without_end_stops_nobody() {
+    let server = Server::builder().user("app", "pw", RULES).start().unwrap();
+    let config =
+        Config::builder().url(server.url()).credential_provider(Restless(AtomicU32::new(0)));
+    let conn = Conn::connect(config).await.unwrap();
+    // On this one thread a task that never waits would keep the timer from firing.
+    let mut ticks = interval(Duration::from_millis(10));
+    for _ in 0..50 {
+        ticks.tick().await;
+        conn.ping().await.unwrap();
+    }
+}
+
+/// Panics, at connecting or later.
+#[derive(Debug)]
+struct Panicking {
+    answers: AtomicU32,
+}
+
+#[async_trait]
+impl CredentialProvider for Panicking {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let left = self.answers.load(Ordering::SeqCst);
+        assert_ne!(left, 0, "the provider panics");
+        self.answers.store(left - 1, Ordering::SeqCst);
+        Ok(Credentials::user("app", "old"))
+    }
+
+    async fn changed(&self, _: &Credentials) {
+        panic!("the provider panics");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_panics_is_an_error_and_no_more() {
+    let server = Server::builder().user("app", "old", RULES).start().unwrap();
+    let config = |answers: u32| {
+        Config::builder()
+            .url(server.url())
+            .credential_provider(Panicking { answers: answers.into() })
+    };
+    let err = Conn::connect(config(0)).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Auth, "{err:?}");
+
+    let conn = Conn::connect(config(1)).await.unwrap();
+    let mut changes = conn.state_changes();
+    conn.ping().await.unwrap();
+    acl(&server, &["<old", ">new"]);
+    server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+    reach(&mut changes, State::Error).await;
+    assert_eq!(conn.ping().await.unwrap_err().kind(), ErrorKind::Auth);
 }
 
 /// Knows the newest password, but does not announce a new one.
 #[derive(Debug)]
 struct Vault(Arc<Mutex<&'static str>>);
 
-#[async_trait::async_trait]
+#[async_trait]
 impl CredentialProvider for Vault {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         Ok(Credentials::user("app", *self.0.lock().expect("no panic under the lock")))
@@ -214,7 +305,7 @@ async fn a_provider_is_asked_again_when_the_server_refuses_what_it_gave() {
 #[derive(Debug)]
 struct Broken;
 
-#[async_trait::async_trait]
+#[async_trait]
 impl CredentialProvider for Broken {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         Err("the vault is sealed".into())
@@ -224,7 +315,7 @@ impl CredentialProvider for Broken {
 #[derive(Debug)]
 struct Mute;
 
-#[async_trait::async_trait]
+#[async_trait]
 impl CredentialProvider for Mute {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         std::future::pending().await

@@ -1,17 +1,17 @@
 //! The server is asked what it is and what it can do.
 
-use redbrick_core_conn::{Conn, ErrorKind, Feature, ServerKind};
+use redbrick_core_conn::{Capability, Conn, ErrorKind, ServerKind};
 use redbrick_testkit::{Kind, Server};
 
 use crate::{connect, reach, server};
 
-const COMMANDS: [(Feature, &str); 6] = [
-    (Feature::CompareAndDelete, "DELIFEQ"),
-    (Feature::Functions, "FCALL"),
-    (Feature::HashFieldTtl, "HPEXPIRE"),
-    (Feature::IncrementWithin, "INCREX"),
-    (Feature::MultiSetWithTtl, "MSETEX"),
-    (Feature::ShardedPubSub, "SSUBSCRIBE"),
+const COMMANDS: [(Capability, &str); 6] = [
+    (Capability::CompareAndDelete, "DELIFEQ"),
+    (Capability::Functions, "FCALL"),
+    (Capability::HashFieldTtl, "HPEXPIRE"),
+    (Capability::IncrementWithin, "INCREX"),
+    (Capability::MultiSetWithTtl, "MSETEX"),
+    (Capability::ShardedPubSub, "SSUBSCRIBE"),
 ];
 
 #[tokio::test]
@@ -32,19 +32,22 @@ async fn the_server_is_known_by_its_own_name_and_version() {
 }
 
 #[tokio::test]
-async fn a_feature_is_there_when_its_command_is() {
+async fn a_capability_is_there_when_its_command_is() {
     let server = server();
-    let features = Conn::connect(server.url()).await.unwrap().features().await.unwrap();
-    for (feature, command) in COMMANDS {
+    let capabilities = Conn::connect(server.url()).await.unwrap().capabilities().await.unwrap();
+    for (capability, command) in COMMANDS {
         let err = server.command([command]).unwrap_err().to_string();
         let exists = !err.to_lowercase().contains("unknown command");
-        assert_eq!(features.has(feature), exists, "{feature:?}: {err}");
+        assert_eq!(capabilities.contains(capability), exists, "{capability:?}: {err}");
     }
-    assert_eq!(features.iter().count(), COMMANDS.iter().filter(|(f, _)| features.has(*f)).count());
+    assert_eq!(
+        capabilities.iter().count(),
+        COMMANDS.iter().filter(|(f, _)| capabilities.contains(*f)).count()
+    );
 }
 
 #[tokio::test]
-async fn features_are_asked_for_once_per_connection() {
+async fn capabilities_are_asked_for_once_per_connection() {
     let server = server();
     let conn = Conn::connect(server.url()).await.unwrap();
     let mut changes = conn.state_changes();
@@ -56,14 +59,14 @@ async fn features_are_asked_for_once_per_connection() {
             .max(server.command_counts().unwrap().of("command"))
     };
     let before = asked();
-    conn.features().await.unwrap();
-    conn.features().await.unwrap();
+    conn.capabilities().await.unwrap();
+    conn.capabilities().await.unwrap();
     assert_eq!(asked() - before, 1);
 
     server.kill().unwrap();
     server.restart().unwrap();
     reach(&mut changes, redbrick_core_conn::State::Connected).await;
-    conn.features().await.unwrap();
+    conn.capabilities().await.unwrap();
     assert_eq!(asked(), 1, "another server may be answering: asked again");
 }
 
@@ -71,7 +74,7 @@ async fn features_are_asked_for_once_per_connection() {
 async fn works_on_every_topology() {
     let conn = connect("server").await;
     assert!(conn.server_info().await.unwrap().version.major >= 6);
-    conn.features().await.unwrap();
+    conn.capabilities().await.unwrap();
 }
 
 #[tokio::test]
@@ -81,5 +84,5 @@ async fn a_missing_right_is_an_error_not_a_guess() {
         redbrick_core_conn::Config::builder().url(server.url()).username("app").password("pw");
     let conn = Conn::connect(config).await.unwrap();
     assert_eq!(conn.server_info().await.unwrap_err().kind(), ErrorKind::Denied);
-    assert_eq!(conn.features().await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(conn.capabilities().await.unwrap_err().kind(), ErrorKind::Denied);
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, Mode, SentinelParts, State};
+use redbrick_core_conn::{Config, Conn, ErrorKind, SentinelConfig, ServerMode, State};
 use redbrick_testkit::{Cluster, Sentinel};
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ async fn every_master_of_a_cluster_is_used_and_a_moved_slot_is_found() {
     let one = cluster.nodes()[0].address().to_string();
     let config = Config::builder().cluster([one]).client_name("shop").key_prefix("shop");
     let conn = Conn::connect(config).await.unwrap();
-    assert_eq!(conn.server_info().await.unwrap().mode, Mode::Cluster);
+    assert_eq!(conn.server_info().await.unwrap().mode, ServerMode::Cluster);
 
     let mut owners = BTreeSet::new();
     for n in 0..60 {
@@ -117,8 +117,8 @@ async fn sentinel_names_the_master_and_its_successor() {
 async fn an_unknown_service_or_absent_sentinels_are_reported() {
     let sentinel = sentinel().await;
     let nodes: Vec<_> = sentinel.sentinel_addresses().iter().map(ToString::to_string).collect();
-    let unknown = Config::builder().sentinel(SentinelParts::new("nobody", nodes));
-    let absent = Config::builder().sentinel(SentinelParts::new("mymaster", ["127.0.0.1:1"]));
+    let unknown = Config::builder().sentinel(SentinelConfig::new("nobody", nodes));
+    let absent = Config::builder().sentinel(SentinelConfig::new("mymaster", ["127.0.0.1:1"]));
     for config in [unknown, absent] {
         let err = Conn::connect(config).await.unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Topology, "{err:?}");

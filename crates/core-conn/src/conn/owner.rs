@@ -1,0 +1,214 @@
+//! What the handles of one connection share, what begins it and what ends it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    sync::{OnceCell, watch},
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{
+    Conn, State,
+    call::Calls,
+    keeper::Keeper,
+    link::{Link, LinkEvents},
+    state::{LinkState, Status},
+    time::after,
+};
+use crate::{Codec, Config, Credentials, Error, Result, capabilities::KnownCapabilities};
+
+/// What the handles share. Its end is the end of the connection.
+pub(super) struct Owner {
+    pub(super) core: Arc<Core>,
+    tasks: OnceCell<Vec<AbortHandle>>,
+}
+
+/// What the handles share with the tasks behind them.
+pub(crate) struct Core {
+    pub(super) config: Config,
+    /// Where handles find links, and keepers put them.
+    pub(super) slots: Box<[ArcSwapOption<Link>]>,
+    pub(super) next: AtomicUsize,
+    pub(super) status: Status,
+    pub(super) calls: Calls,
+    /// The newest credentials.
+    pub(super) credentials: watch::Sender<Credentials>,
+    /// Why the newest credentials are not in use, if they are not.
+    pub(super) stale_login: Mutex<Option<Error>>,
+    pub(super) capabilities: KnownCapabilities,
+}
+
+impl Core {
+    /// Puts a link that answers into its slot. The one it replaces ends with the last call on it.
+    pub(super) fn install(&self, slot: usize, link: Link) {
+        let link = Arc::new(link);
+        self.slots[slot].store(Some(Arc::clone(&link)));
+        self.up(slot, &link);
+        // Closing may have emptied the slots a moment before.
+        if self.status.state() == State::End {
+            self.empty(slot);
+        }
+    }
+
+    /// Notes whether the newest credentials are in use, and if not, why.
+    pub(super) fn note_login(&self, refused: Option<Error>) {
+        *self.stale_login.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    pub(super) fn up(&self, slot: usize, link: &Link) {
+        // Another server may be answering from now on.
+        self.capabilities.forget();
+        link.mark(true);
+        self.status.link_up(slot);
+    }
+
+    pub(super) fn down(&self, slot: usize, link: &Link, err: Error) {
+        link.mark(false);
+        tracing::debug!(error = %err, slot, "link down");
+        self.status.link_lost(slot, LinkState::Down, err);
+    }
+
+    /// Takes the link out of its slot and closes it.
+    pub(super) fn empty(&self, slot: usize) {
+        if let Some(link) = self.slots[slot].swap(None) {
+            link.abort();
+        }
+    }
+}
+
+impl Owner {
+    pub(super) fn new(config: Config) -> Self {
+        let links = config.command_links.get();
+        let core = Core {
+            slots: (0..links).map(|_| ArcSwapOption::empty()).collect(),
+            next: AtomicUsize::new(0),
+            status: Status::new(links),
+            calls: Calls::default(),
+            credentials: watch::Sender::new(Credentials::none()),
+            stale_login: Mutex::new(None),
+            capabilities: KnownCapabilities::default(),
+            config,
+        };
+        Self { core: Arc::new(core), tasks: OnceCell::new() }
+    }
+
+    /// Makes the first attempt in the foreground, so that its error reaches the caller.
+    pub(super) async fn open(&self) -> Result<()> {
+        let deadline = after(self.core.config.connect_timeout);
+        self.begin(async {
+            let credentials = self.core.fetch(deadline).await?;
+            self.core.offer(credentials.clone());
+            let mut dials = JoinSet::new();
+            for _ in &self.core.slots {
+                let (core, credentials) = (Arc::clone(&self.core), credentials.clone());
+                dials.spawn(async move { Link::dial(&core.config, &credentials, deadline).await });
+            }
+            let mut made = Vec::with_capacity(self.core.slots.len());
+            while let Some(dialed) = dials.join_next().await {
+                // A task can only fail to join when the runtime goes down.
+                made.push(dialed.map_err(|err| Error::closed().with_source(err))??);
+            }
+            let installed = made.into_iter().enumerate().map(|(slot, (link, events))| {
+                self.core.install(slot, link);
+                Some(events)
+            });
+            Ok(installed.collect())
+        })
+        .await
+    }
+
+    /// Makes a lazy connection dial in the background; does nothing the second time.
+    pub(super) async fn start(&self, deadline: Instant) -> Result<()> {
+        self.begin(async {
+            self.core.offer(self.core.fetch(deadline).await?);
+            Ok(self.core.slots.iter().map(|_| None).collect())
+        })
+        .await
+    }
+
+    /// Does `first` and starts the tasks, once.
+    async fn begin(
+        &self,
+        first: impl Future<Output = Result<Vec<Option<LinkEvents>>>>,
+    ) -> Result<()> {
+        let beginning = || async {
+            self.core.status.connecting();
+            first.await.map(|links| self.spawn(links))
+        };
+        self.tasks.get_or_try_init(beginning).await?;
+        // Closing may have come first and found no tasks to end.
+        if self.core.status.state() == State::End {
+            self.end();
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    /// Starts the tasks that look after the links from now on.
+    fn spawn(&self, links: Vec<Option<LinkEvents>>) -> Vec<AbortHandle> {
+        let core = &self.core;
+        let keepers = links.into_iter().enumerate();
+        let keepers = keepers.map(|(slot, events)| {
+            tokio::spawn(Keeper::new(Arc::clone(core), slot).run(events)).abort_handle()
+        });
+        let mut tasks: Vec<_> = keepers.collect();
+        if let Some(provider) = core.config.credential_provider.clone() {
+            let keeping = Arc::clone(core).keep_credentials(provider);
+            tasks.push(tokio::spawn(keeping).abort_handle());
+        }
+        tasks
+    }
+
+    /// Whether the tasks are gone although nobody ended them.
+    pub(super) fn runtime_is_gone(&self) -> bool {
+        self.tasks.get().is_some_and(|tasks| tasks.iter().all(AbortHandle::is_finished))
+    }
+
+    /// Ends the tasks and closes the links.
+    pub(super) fn end(&self) {
+        self.core.calls.refuse();
+        self.core.status.end();
+        for task in self.tasks.get().into_iter().flatten() {
+            task.abort();
+        }
+        for slot in 0..self.core.slots.len() {
+            self.core.empty(slot);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A [`Conn`] that may be gone.
+pub(crate) struct WeakConn {
+    owner: Weak<Owner>,
+    command_timeout: Duration,
+    codec: Codec,
+}
+
+impl WeakConn {
+    pub(crate) fn upgrade(&self) -> Option<Conn> {
+        let owner = self.owner.upgrade()?;
+        Some(Conn { owner, command_timeout: self.command_timeout, codec: self.codec })
+    }
+}
+
+impl Conn {
+    /// A reference that does not keep the connection open.
+    pub(crate) fn downgrade(&self) -> WeakConn {
+        WeakConn {
+            owner: Arc::downgrade(&self.owner),
+            command_timeout: self.command_timeout,
+            codec: self.codec,
+        }
+    }
+}

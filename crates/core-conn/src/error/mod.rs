@@ -1,0 +1,181 @@
+pub(crate) mod fred;
+
+use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync::Arc};
+
+/// A boxed source of an error.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a call on a [`Conn`](crate::Conn), or the making of one, failed.
+///
+/// [`kind`](Self::kind) is for code, `Display` for people: it says what happened and, where something
+/// can be done about it, what. Neither holds a password, a value or a key.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    redirected: bool,
+}
+
+/// What kind of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The server refused the user name or password, or wants one and got none.
+    Auth,
+    /// Too many calls wait for an answer already. The command was not sent.
+    Busy,
+    /// The handle was closed, or the runtime it lived on has ended. The command was not sent.
+    Closed,
+    /// A value could not be encoded, or what the server holds could not be decoded.
+    Codec,
+    /// The configuration is wrong. Reported before any I/O; but for a cluster's node that was taken for a
+    /// single server, which shows with the first key that it does not hold.
+    Config,
+    /// The server could not be reached: refused, reset, unresolvable. The command was not sent.
+    Connect,
+    /// The user may not run this command or touch this key.
+    Denied,
+    /// The connection broke after the command may have been sent: it may or may not have run.
+    Interrupted,
+    /// An argument that no server would accept, or keys that one command cannot reach together.
+    InvalidArgument,
+    /// The server reads its data set from disk and runs nothing else yet.
+    Loading,
+    /// The server is at `maxmemory` and its policy evicts nothing.
+    OutOfMemory,
+    /// What answered does not speak the Redis protocol, or answered with an unexpected type of reply.
+    Protocol,
+    /// The server is a replica and takes no writes.
+    ReadOnly,
+    /// The server refused the command for a reason that has no kind of its own.
+    Server,
+    /// No answer within the time allowed. A command may or may not have run.
+    Timeout,
+    /// The TLS handshake failed, or TLS could not be set up.
+    Tls,
+    /// Cluster or Sentinel cannot say who serves the key right now. The command did not run.
+    Topology,
+    /// The key holds another type of value than the command works on.
+    WrongType,
+}
+
+/// A [`std::result::Result`] whose error defaults to [`struct@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Returns what kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns whether the same call can succeed later without anybody changing anything.
+    ///
+    /// It does not say whether repeating it is *safe*: after an outcome that
+    /// [is unknown](Self::is_outcome_unknown), a repeated increment may count twice.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        use ErrorKind::{
+            Busy, Connect, Interrupted, Loading, OutOfMemory, ReadOnly, Timeout, Topology,
+        };
+        matches!(
+            self.kind,
+            Busy | Connect | Interrupted | Loading | OutOfMemory | ReadOnly | Timeout | Topology
+        )
+    }
+
+    /// Returns whether time ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ErrorKind::Timeout
+    }
+
+    /// Returns whether the command may have run although the call failed; if not, it surely had no effect.
+    ///
+    /// True for [`Interrupted`](ErrorKind::Interrupted), [`Timeout`](ErrorKind::Timeout) and
+    /// [`Protocol`](ErrorKind::Protocol).
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self.kind, ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::Timeout)
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None, redirected: false }
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            "the connection is closed; make a new one with `Conn::connect`",
+        )
+    }
+
+    pub(crate) fn runtime_gone() -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            "the runtime that this connection was made on has ended; make one per runtime (in tests: per test)",
+        )
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    /// Prefixes the message, keeping kind and source.
+    pub(crate) fn context(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message).into();
+        self
+    }
+
+    /// This failure, of which the outcome is unknown, with what happened when the call was repeated.
+    pub(crate) fn followed_by(mut self, later: &Self) -> Self {
+        self.message = format!("{}; repeated, and then: {}", self.message, later.message).into();
+        self
+    }
+
+    /// Marks a command that a Cluster node sent elsewhere, unexecuted.
+    pub(crate) fn redirected(mut self) -> Self {
+        self.redirected = true;
+        self
+    }
+
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.redirected
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    /// Shows the source too, but for [`ErrorKind::Codec`], where it can quote the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.kind).field("message", &self.message);
+        if let Some(source) = self.source.as_ref().filter(|_| self.kind != ErrorKind::Codec) {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}

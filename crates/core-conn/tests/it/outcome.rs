@@ -1,0 +1,246 @@
+//! What a failed call says about whether it has run is true.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use redbrick_core_conn::{Config, Conn, ErrorKind, State};
+use redbrick_testkit::{Cluster, Fault, Server};
+use tokio::{runtime::Builder, task::JoinSet};
+
+use crate::{PATIENCE, eventually, reach, server};
+
+fn is_stored(server: &Server, key: &str) -> bool {
+    server.command(["EXISTS", key]).expect("the server").as_int() == Some(1)
+}
+
+/// Waits, off the runtime's thread, until the server has run `command` once.
+async fn ran_once(server: &Arc<Server>, command: &'static str) {
+    let counting = Arc::clone(server);
+    eventually(command, move || {
+        counting.command_counts().is_ok_and(|counts| counts.of(command) == 1)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_that_ran_is_unclear_although_its_repetition_was_never_sent() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let config = Config::builder().url(proxy.url()).command_timeout(Duration::from_secs(1));
+    let conn = Conn::connect(config).await.unwrap();
+    proxy.set(Fault::DropReplies);
+    let call = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.set("k", &1).await }
+    });
+    ran_once(&server, "set").await;
+    proxy.refuse();
+    proxy.reset();
+    let err = call.await.unwrap().unwrap_err();
+    assert!(err.is_outcome_unknown(), "{err:?}");
+    assert!(err.to_string().contains("nothing was sent"), "says what came after: {err}");
+    assert!(is_stored(&server, "k"));
+}
+
+#[tokio::test]
+async fn a_write_that_ran_is_unclear_when_the_connection_is_closed_over_it() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(proxy.url()).await.unwrap();
+    proxy.set(Fault::DropReplies);
+    let call = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.set("k", &1).await }
+    });
+    ran_once(&server, "set").await;
+    let report = conn.close(Duration::from_millis(50)).await;
+    assert_eq!(report.abandoned, 1);
+    assert!(call.await.unwrap().unwrap_err().is_outcome_unknown());
+    assert!(is_stored(&server, "k"));
+}
+
+#[test]
+fn a_write_that_ran_is_unclear_when_its_runtime_ends() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let first = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let second = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let conn = first.block_on(Conn::connect(proxy.url())).unwrap();
+    proxy.set(Fault::DropReplies);
+    let call = second.spawn(async move { conn.set("k", &1).await });
+    second.block_on(ran_once(&server, "set"));
+    drop(first);
+    assert!(second.block_on(call).unwrap().unwrap_err().is_outcome_unknown());
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_an_answer_are_bounded_too() {
+    let server = server();
+    let most = 10;
+    let config = Config::builder().url(server.url()).max_waiting(most.try_into().unwrap());
+    let conn = Conn::connect(config).await.unwrap();
+    let paused = server.pause().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..most * 5 {
+        let conn = conn.clone();
+        calls.spawn(async move { conn.increment("n", 1).await });
+    }
+    // On this one thread every call is made before any is answered.
+    tokio::task::yield_now().await;
+    paused.resume();
+    let results = calls.join_all().await;
+    let busy = results.iter().filter_map(|result| result.as_ref().err());
+    assert!(busy.clone().all(|err| err.kind() == ErrorKind::Busy && !err.is_outcome_unknown()));
+    assert_eq!(busy.count(), most * 4);
+    assert_eq!(conn.count("n").await.unwrap(), Some(10));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_writes_and_pings_is_up_and_serves_reads() {
+    let server = Arc::new(Server::builder().password("pw").start().unwrap());
+    let conn = Conn::connect(Config::builder().url(server.url()).password("pw")).await.unwrap();
+    conn.set("k", &1).await.unwrap();
+    // A snapshot cannot replace a directory. From its failure on, the server answers MISCONF.
+    let dir = server.unix_socket().parent().unwrap();
+    std::fs::create_dir(dir.join("dump.rdb")).unwrap();
+    server.command(["CONFIG", "SET", "save", "3600 1000000"]).unwrap();
+    server.command(["BGSAVE"]).unwrap();
+    let watched = Arc::clone(&server);
+    eventually("the failed snapshot", move || {
+        let info = watched.command(["INFO", "persistence"]).expect("the server");
+        info.as_str().is_some_and(|info| info.contains("rdb_last_bgsave_status:err"))
+    })
+    .await;
+    let err = conn.set("k", &2).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Server, "{err:?}");
+    assert!(err.to_string().contains("MISCONF") && !err.is_outcome_unknown(), "{err}");
+
+    let mut changes = conn.state_changes();
+    server.command(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    reach(&mut changes, State::Connected).await;
+    assert_eq!(conn.get("k").await.unwrap(), Some(1));
+}
+
+async fn cluster(config: &[(&str, &str)]) -> Arc<Cluster> {
+    let builder = Cluster::builder().replicas(0);
+    let builder =
+        config.iter().fold(builder, |builder, (name, value)| builder.config(*name, *value));
+    let starting = tokio::task::spawn_blocking(move || builder.start());
+    Arc::new(starting.await.expect("the start itself").expect("a cluster"))
+}
+
+fn cluster_config(cluster: &Cluster) -> redbrick_core_conn::ConfigBuilder {
+    Config::builder().cluster(cluster.nodes().iter().map(|node| node.address().to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_increment_counts_once_while_another_call_finds_its_slot_without_a_server() {
+    let cluster = cluster(&[("cluster-require-full-coverage", "no")]).await;
+    let conn = Conn::connect(cluster_config(&cluster)).await.unwrap();
+    let slot = cluster.slot_of("dead").unwrap();
+    let owner = cluster.slot_owner(slot).unwrap();
+    for node in cluster.nodes() {
+        node.command(["CLUSTER", "DELSLOTS", &slot.to_string()]).unwrap();
+    }
+    // Keys on the node that answers CLUSTERDOWN for the other key, over the same connection.
+    let tag = (0..).map(|n| format!("live{n}")).find(|tag| {
+        cluster
+            .slot_of(tag)
+            .and_then(|slot| cluster.slot_owner(slot))
+            .is_ok_and(|node| node == owner)
+    });
+    let tag = tag.unwrap();
+    let mut calls = JoinSet::new();
+    for task in 0..16 {
+        let (conn, tag) = (conn.clone(), tag.clone());
+        calls.spawn(async move {
+            for n in 0..100 {
+                match conn.increment(format!("{{{tag}}}:{task}:{n}"), 1).await {
+                    Ok(count) => assert_eq!(count, 1, "counted more than once"),
+                    Err(err) => assert!(err.is_outcome_unknown() || err.is_retryable(), "{err:?}"),
+                }
+            }
+        });
+    }
+    let poison = tokio::spawn({
+        let conn = conn.with_command_timeout(Duration::from_millis(50));
+        async move {
+            loop {
+                let err = conn.get::<i32>("dead").await.expect_err("nobody serves it");
+                assert!(err.is_retryable(), "{err:?}");
+            }
+        }
+    });
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    poison.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_on_the_move_is_out_of_reach_and_disturbs_nobody() {
+    let cluster = cluster(&[]).await;
+    let conn = Conn::connect(cluster_config(&cluster)).await.unwrap();
+    conn.set("hot", &1).await.unwrap();
+    let mut changes = conn.state_changes();
+    let slot = cluster.slot_of("hot").unwrap();
+    let from = cluster.slot_owner(slot).unwrap();
+    let to = cluster.masters().unwrap().into_iter().find(|master| *master != from).unwrap();
+    let migration = cluster.start_migration(slot, to).unwrap();
+    while migration.move_keys(100).unwrap() > 0 {}
+
+    let hasty = conn.with_command_timeout(Duration::from_millis(300));
+    let err = hasty.increment("hot", 1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Topology, "{err:?}");
+    assert!(!err.is_outcome_unknown() && err.is_retryable());
+
+    let patient = conn.with_command_timeout(PATIENCE);
+    let waiting = tokio::spawn(async move { patient.get::<i32>("hot").await });
+    for n in 0..50 {
+        conn.increment(format!("other{n}"), 1).await.unwrap();
+    }
+    migration.finish().unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Some(1), "found once the move has ended");
+    let change = poll_fn(|cx| {
+        let mut next = std::pin::pin!(changes.next());
+        Poll::Ready(next.as_mut().poll(cx).is_ready())
+    });
+    assert!(!change.await, "the connection stayed up all the while");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_given_up_while_a_cluster_is_away_never_run_and_leave_room() {
+    let cluster = cluster(&[("cluster-require-full-coverage", "no")]).await;
+    let config = cluster_config(&cluster).max_waiting(50.try_into().unwrap());
+    let conn = Conn::connect(config).await.unwrap();
+    let mut changes = conn.state_changes();
+    cluster.nodes()[0].kill().unwrap();
+    reach(&mut changes, State::Reconnecting).await;
+    let live = (0..).map(|n| format!("k{n}")).find(|key| {
+        cluster.slot_of(key).and_then(|slot| cluster.slot_owner(slot)).is_ok_and(|node| node != 0)
+    });
+    let live = live.unwrap();
+    for _ in 0..200 {
+        let given_up = tokio::time::timeout(Duration::from_millis(2), conn.increment(&live, 1));
+        assert!(given_up.await.is_err(), "no call can be made while a node is away");
+    }
+    let err =
+        conn.with_command_timeout(Duration::from_millis(50)).increment(&live, 1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "not busy, and surely not sent: {err:?}");
+    let node = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || node.nodes()[0].restart()).await.unwrap().unwrap();
+    reach(&mut changes, State::Connected).await;
+    let patient = conn.with_command_timeout(PATIENCE);
+    assert_eq!(patient.increment(&live, 1).await.unwrap(), 1, "none of the others ran");
+}
+
+#[tokio::test]
+async fn a_plain_url_to_a_node_of_a_cluster_says_which_url_to_use() {
+    let cluster = cluster(&[]).await;
+    let conn = Conn::connect(cluster.nodes()[0].url()).await.unwrap();
+    let elsewhere = (0..).map(|n| format!("k{n}")).find(|key| {
+        cluster.slot_of(key).and_then(|slot| cluster.slot_owner(slot)).is_ok_and(|node| node != 0)
+    });
+    let err = conn.set(elsewhere.unwrap(), &1).await.unwrap_err();
+    assert!(err.kind() == ErrorKind::Config && !err.is_retryable(), "{err:?}");
+    assert!(err.to_string().contains("redis-cluster://"), "{err}");
+}
