@@ -1,8 +1,12 @@
 //! The task that keeps one link: makes it, watches it, moves it over to new credentials.
 
-use std::{future::pending, pin::Pin, sync::Arc};
+use std::{
+    future::pending,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     link::{Link, LinkEvent, LinkEvents},
@@ -17,10 +21,12 @@ pub(super) struct Keeper {
     slot: usize,
     credentials: watch::Receiver<Credentials>,
     status: watch::Receiver<Snapshot>,
-    /// What the link in use logged in with.
+    /// What the link logged in with, or tried to.
     used: Credentials,
     /// Over logins that the server refused one after the other.
     refusals: Backoff,
+    /// Links that were replaced and carry their last calls.
+    retiring: JoinSet<()>,
 }
 
 /// Why a link is no longer watched.
@@ -43,6 +49,7 @@ impl Keeper {
             status: core.status.watch(),
             used,
             refusals: Backoff::new(core.config.reconnect_delay),
+            retiring: JoinSet::new(),
             core,
         }
     }
@@ -69,10 +76,10 @@ impl Keeper {
     async fn make(&mut self) -> Result<LinkEvents> {
         let mut backoff = Backoff::new(self.core.config.reconnect_delay);
         loop {
-            let credentials = self.credentials.borrow_and_update().clone();
-            match dial(&self.core, &credentials).await {
+            self.used = self.credentials.borrow_and_update().clone();
+            match dial(&self.core, &self.used).await {
                 Ok((link, events)) => {
-                    self.install(link, credentials);
+                    self.install(link);
                     return Ok(events);
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
@@ -85,11 +92,10 @@ impl Keeper {
         }
     }
 
-    fn install(&mut self, link: Link, used: Credentials) {
-        self.core.install(self.slot, link);
-        self.used = used;
+    fn install(&mut self, link: Link) -> Option<Arc<Link>> {
         self.refusals.reset();
         self.core.note_login(None);
+        self.core.install(self.slot, link)
     }
 
     /// After refused credentials: returns when another attempt makes sense.
@@ -105,7 +111,7 @@ impl Keeper {
                 Err(err) => tracing::warn!(error = %err, "no other credentials to try"),
             }
         }
-        if config.retry_auth_errors || self.credentials.has_changed().unwrap_or(false) {
+        if config.retry_auth_errors || !self.credentials.borrow().logs_in_as(&self.used) {
             return;
         }
         tracing::warn!(error = %err, slot = self.slot, "giving up: the server refuses the credentials");
@@ -140,13 +146,19 @@ impl Keeper {
                     }
                 },
                 () = until_ready(&core, self.slot, &link), if check => check = false,
+                Some(_) = self.retiring.join_next() => {}
                 Ok(()) = self.credentials.changed() => {
                     let new = self.credentials.borrow_and_update().clone();
                     dialing = (!new.logs_in_as(&self.used)).then(|| self.replace(new));
                 }
                 (link, new_events, used) = finished(&mut dialing) => {
-                    self.install(link, used);
-                    (events, check, dialing) = (new_events, false, None);
+                    self.used = used;
+                    let replaced = self.install(link);
+                    let old_events = std::mem::replace(&mut events, new_events);
+                    if let Some(replaced) = replaced {
+                        self.retiring.spawn(retire(replaced.is_up(), Arc::downgrade(&replaced), old_events));
+                    }
+                    (check, dialing) = (false, None);
                     tracing::debug!(slot = self.slot, "link moved over to new credentials");
                 }
             }
@@ -180,6 +192,17 @@ async fn finished(dialing: &mut Option<Dialing>) -> (Link, LinkEvents, Credentia
     match dialing {
         Some(dialing) => dialing.await,
         None => pending().await,
+    }
+}
+
+/// Lets a replaced link end with the last call on it. When it breaks, or is broken already, it is closed at
+/// once: it would wait for ever to log in as before, and its calls with it.
+async fn retire(mut works: bool, link: Weak<Link>, mut events: LinkEvents) {
+    while works {
+        works = matches!(events.next().await, LinkEvent::Up);
+    }
+    if let Some(link) = link.upgrade() {
+        link.abort();
     }
 }
 

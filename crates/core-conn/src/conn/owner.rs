@@ -44,15 +44,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Puts a link that answers into its slot. The one it replaces ends with the last call on it.
-    pub(super) fn install(&self, slot: usize, link: Link) {
+    /// Puts a link that answers into its slot; returns the one it replaces.
+    pub(super) fn install(&self, slot: usize, link: Link) -> Option<Arc<Link>> {
         let link = Arc::new(link);
-        self.slots[slot].store(Some(Arc::clone(&link)));
+        let replaced = self.slots[slot].swap(Some(Arc::clone(&link)));
         self.up(slot, &link);
         // Closing may have emptied the slots a moment before.
         if self.status.state() == State::End {
             self.empty(slot);
         }
+        replaced
     }
 
     /// Notes whether the newest credentials are in use, and if not, why.

@@ -166,6 +166,32 @@ async fn a_rotation_after_the_password_has_changed_leads_out_of_the_error_state(
     conn.ping().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_refused_while_its_successor_is_dialed_is_not_given_up() {
+    let server = Arc::new(Server::builder().user("app", "pw0", RULES).start().unwrap());
+    let rotation = RotatingCredentials::new(Credentials::user("app", "pw0"));
+    let config = Config::builder()
+        .url(server.url())
+        .credential_provider(rotation.clone())
+        .reconnect_delay(Duration::from_millis(1), Duration::from_millis(20));
+    let conn = Conn::connect(config).await.unwrap();
+    let mut changes = conn.state_changes();
+    for round in 1..=20 {
+        acl(&server, &[&format!(">pw{round}"), &format!("<pw{}", round - 1)]);
+        // The old link and the new one race: what is killed here can be either.
+        rotation.rotate(Credentials::user("app", format!("pw{round}")));
+        server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+        conn.with_command_timeout(PATIENCE).ping().await.unwrap();
+    }
+    conn.close(Duration::ZERO).await;
+    while let Some(change) = changes.next().await {
+        assert_ne!(change.current, State::Error, "{change:?}");
+        if change.current == State::End {
+            break;
+        }
+    }
+}
+
 /// Hands out `pw<n>` for the n-th request, each good for a short while.
 #[derive(Debug)]
 struct ShortLived(Arc<AtomicU32>);
