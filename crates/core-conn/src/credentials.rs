@@ -48,24 +48,23 @@ impl Credentials {
 
 /// Hands out the credentials to connect with, and says when they change.
 ///
-/// A [`Conn`](crate::Conn) asks before its first connection, whenever [`changed`](Self::changed)
-/// resolves, when three quarters of their life have passed, and when the server refuses them: only when
-/// the provider then has nothing else to offer does the connection give up. With new
-/// credentials it opens new links beside the old ones and moves over: calls in flight end on the link
-/// they began on, so that a rotation fails no call as long as the server accepts the old credentials
-/// until the new ones are in use.
+/// A [`Conn`](crate::Conn) asks before its first connection, whenever [`changed`](Self::changed) resolves, when
+/// three quarters of the credentials' life have passed, and when the server refuses them. It gives up only when
+/// the answer then is the same as before; from time to time it asks even after that. With new credentials it
+/// opens new links beside the old ones and moves over: calls in flight end on the link they began on, so that
+/// a rotation fails no call as long as the server accepts the old credentials until the new ones are in use.
 ///
-/// Several tasks may ask at once, and a future may be dropped before it is ready. An answer that takes longer than
-/// the connect timeout counts as none.
+/// One question is asked at a time. Its future may be dropped before it is ready; an answer that takes longer
+/// than the connect timeout counts as none, and so does a panic.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// Returns the credentials to use from now on.
     ///
     /// # Errors
     ///
-    /// Whatever kept the provider from answering. When it happens while connecting, the connection
-    /// fails with [`ErrorKind::Auth`](crate::ErrorKind::Auth); later the links in use are kept and the
-    /// provider is asked again.
+    /// Whatever kept the provider from answering. [`Conn::connect`](crate::Conn::connect) then fails with
+    /// [`ErrorKind::Auth`](crate::ErrorKind::Auth). Later the links in use are kept and the provider is asked
+    /// again, with growing pauses.
     async fn credentials(&self) -> Result<Credentials, BoxError>;
 
     /// Resolves when [`credentials`](Self::credentials) would return something other than `current`.

@@ -48,6 +48,14 @@ impl Replay {
     }
 }
 
+/// What refused credentials mean to somebody who waits for a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    Fails,
+    /// There may be others soon.
+    Waits,
+}
+
 /// The calls in flight: bounded, and waited for when closing.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -64,7 +72,7 @@ impl Calls {
         // Counted before the look at the flag, so that closing either sees the call or refuses it.
         let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
         let call = Call(self);
-        if self.closing.load(Ordering::SeqCst) {
+        if self.is_closing() {
             return Err(Error::closed());
         }
         if others >= most {
@@ -79,6 +87,10 @@ impl Calls {
     /// Refuses calls from now on.
     pub(crate) fn refuse(&self) {
         self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// Waits until no call is in flight.
@@ -100,7 +112,7 @@ impl Calls {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let left = self.0.in_flight.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left == 0 && self.0.closing.load(Ordering::SeqCst) {
+        if left == 0 && self.0.is_closing() {
             self.0.finished.notify_waiters();
         }
     }
@@ -153,35 +165,23 @@ impl Conn {
     where
         F: Future<Output = Result<T, FredError>>,
     {
-        let link = self.link(deadline).await?;
+        let link = self.link(deadline, Refusal::Fails).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         // For fred, zero means no timeout.
         let timeout = Some(left.max(Duration::from_millis(1)));
         let options = Options { timeout, ..Options::default() };
         command(link.client.with_options(&options)).await.map_err(|err| {
             let err = from_call(err);
-            if !err.is_outcome_unknown() && self.owner.runtime_is_gone() {
-                return Error::runtime_gone();
-            }
-            err
+            if err.is_outcome_unknown() { err } else { self.owner.ended().unwrap_or(err) }
         })
     }
 
     /// Picks a link that is up, and waits for one until `deadline`.
-    pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>> {
+    pub(super) async fn link(&self, deadline: Instant, refusal: Refusal) -> Result<Arc<Link>> {
         if let Some(link) = self.pick() {
             return Ok(link);
         }
-        let too_late = |reason: String| {
-            Error::new(
-                ErrorKind::Connect,
-                format!("not connected in time, nothing was sent: {reason}"),
-            )
-        };
-        let starting = timeout_at(deadline, self.owner.start(deadline)).await;
-        starting
-            .unwrap_or_else(|_elapsed| Err(too_late("still waiting for credentials".to_owned())))?;
-
+        self.owner.start()?;
         let mut status = self.owner.core.status.watch();
         loop {
             // Cloned, so that no lock is held over the await.
@@ -189,17 +189,18 @@ impl Conn {
             if let Some(link) = self.pick() {
                 return Ok(link);
             }
-            match now.state() {
-                State::End => return Err(Error::closed()),
-                _ if self.owner.runtime_is_gone() => return Err(Error::runtime_gone()),
-                State::Error => return Err(now.error.unwrap_or_else(Error::closed)),
-                _ => {}
+            if let Some(ended) = self.owner.ended() {
+                return Err(ended);
+            }
+            if now.state() == State::Error && refusal == Refusal::Fails {
+                return Err(now.error.unwrap_or_else(Error::closed));
             }
             // The sender lives in `self`, so only the deadline can end the wait early.
             if timeout_at(deadline, status.changed()).await.is_err() {
                 let reason =
                     now.error.map_or_else(|| "still connecting".to_owned(), |err| err.to_string());
-                return Err(too_late(reason));
+                let what = format!("not connected in time, nothing was sent: {reason}");
+                return Err(Error::new(ErrorKind::Connect, what));
             }
         }
     }

@@ -7,7 +7,11 @@ mod owner;
 mod state;
 mod time;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use crate::{Codec, Config, Error, Result, capabilities::KnownCapabilities, config::Endpoint};
 
@@ -16,6 +20,7 @@ pub use close::CloseReport;
 pub use state::{State, StateChange, StateChanges};
 pub(crate) use time::{FAR, after};
 
+use call::Refusal;
 use owner::Owner;
 
 /// A connection to one server, one Cluster or one Sentinel-watched master, shared by all its clones.
@@ -124,7 +129,7 @@ impl Conn {
     /// Returns what the connection is doing right now.
     #[must_use]
     pub fn state(&self) -> State {
-        if self.owner.runtime_is_gone() { State::End } else { self.owner.core.status.state() }
+        self.owner.core.status.state()
     }
 
     /// Returns whether every link is up.
@@ -145,13 +150,16 @@ impl Conn {
     /// # Errors
     ///
     /// [`Connect`](crate::ErrorKind::Connect) with the last reason when the time is over;
-    /// [`Auth`](crate::ErrorKind::Auth) when the server refuses the credentials;
+    /// [`Auth`](crate::ErrorKind::Auth) at once when the server refuses fixed credentials;
     /// [`Closed`](crate::ErrorKind::Closed).
     pub async fn ready(&self) -> Result<()> {
-        if self.state() == State::End {
-            return Err(Error::closed());
+        if let Some(ended) = self.owner.ended() {
+            return Err(ended);
         }
-        self.link(after(self.config().connect_timeout)).await.map(drop)
+        let config = self.config();
+        let refusal =
+            if config.credential_provider.is_some() { Refusal::Waits } else { Refusal::Fails };
+        self.link(after(config.connect_timeout), refusal).await.map(drop)
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -182,14 +190,10 @@ impl Conn {
         self.owner.core.status.watch().borrow().error.clone()
     }
 
-    /// Why the newest credentials are not in use, if they are not.
+    /// Why the newest credentials are not in use on every link, if that is so.
     pub(crate) fn stale_login(&self) -> Option<Error> {
-        self.owner
-            .core
-            .stale_login
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        let stale = &self.owner.core.stale_logins;
+        stale.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
     }
 }
 

@@ -1,31 +1,29 @@
 //! What the handles of one connection share, what begins it and what ends it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicUsize},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{
-    sync::{OnceCell, watch},
-    task::{AbortHandle, JoinSet},
-    time::Instant,
-};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     Conn, State,
     call::Calls,
     keeper::Keeper,
     link::{Link, LinkEvents},
+    login::Login,
     state::{LinkState, Status},
     time::after,
 };
-use crate::{Codec, Config, Credentials, Error, Result, capabilities::KnownCapabilities};
+use crate::{Codec, Config, Error, Result, capabilities::KnownCapabilities};
 
 /// What the handles share. Its end is the end of the connection.
 pub(super) struct Owner {
     pub(super) core: Arc<Core>,
-    tasks: OnceCell<Vec<AbortHandle>>,
+    tasks: OnceLock<Vec<AbortHandle>>,
 }
 
 /// What the handles share with the tasks behind them.
@@ -36,10 +34,9 @@ pub(crate) struct Core {
     pub(super) next: AtomicUsize,
     pub(super) status: Status,
     pub(super) calls: Calls,
-    /// The newest credentials.
-    pub(super) credentials: watch::Sender<Credentials>,
-    /// Why the newest credentials are not in use, if they are not.
-    pub(super) stale_login: Mutex<Option<Error>>,
+    pub(super) login: Login,
+    /// The links that do not use the newest credentials, and why.
+    pub(super) stale_logins: Mutex<BTreeMap<usize, Error>>,
     pub(super) capabilities: KnownCapabilities,
 }
 
@@ -56,9 +53,13 @@ impl Core {
         replaced
     }
 
-    /// Notes whether the newest credentials are in use, and if not, why.
-    pub(super) fn note_login(&self, refused: Option<Error>) {
-        *self.stale_login.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    /// Notes whether a link uses the newest credentials, and if not, why.
+    pub(super) fn note_login(&self, slot: usize, refused: Option<Error>) {
+        let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused {
+            Some(err) => stale.insert(slot, err),
+            None => stale.remove(&slot),
+        };
     }
 
     pub(super) fn up(&self, slot: usize, link: &Link) {
@@ -90,60 +91,47 @@ impl Owner {
             next: AtomicUsize::new(0),
             status: Status::new(links),
             calls: Calls::default(),
-            credentials: watch::Sender::new(Credentials::none()),
-            stale_login: Mutex::new(None),
+            login: Login::new(&config),
+            stale_logins: Mutex::new(BTreeMap::new()),
             capabilities: KnownCapabilities::default(),
             config,
         };
-        Self { core: Arc::new(core), tasks: OnceCell::new() }
+        Self { core: Arc::new(core), tasks: OnceLock::new() }
     }
 
     /// Makes the first attempt in the foreground, so that its error reaches the caller.
     pub(super) async fn open(&self) -> Result<()> {
-        let deadline = after(self.core.config.connect_timeout);
-        self.begin(async {
-            let credentials = self.core.fetch(deadline).await?;
-            self.core.offer(credentials.clone());
-            let mut dials = JoinSet::new();
-            for _ in &self.core.slots {
-                let (core, credentials) = (Arc::clone(&self.core), credentials.clone());
-                dials.spawn(async move { Link::dial(&core.config, &credentials, deadline).await });
-            }
-            let mut made = Vec::with_capacity(self.core.slots.len());
-            while let Some(dialed) = dials.join_next().await {
-                // A task can only fail to join when the runtime goes down.
-                made.push(dialed.map_err(|err| Error::closed().with_source(err))??);
-            }
-            let installed = made.into_iter().enumerate().map(|(slot, (link, events))| {
-                self.core.install(slot, link);
-                Some(events)
-            });
-            Ok(installed.collect())
-        })
-        .await
+        let core = &self.core;
+        let deadline = after(core.config.connect_timeout);
+        core.status.connecting();
+        let credentials = core.first_login(deadline).await?;
+        let mut dials = JoinSet::new();
+        for _ in &core.slots {
+            let (core, credentials) = (Arc::clone(core), credentials.clone());
+            dials.spawn(async move { Link::dial(&core.config, &credentials, deadline).await });
+        }
+        let mut made = Vec::with_capacity(core.slots.len());
+        while let Some(dialed) = dials.join_next().await {
+            // A task can only fail to join when the runtime goes down.
+            made.push(dialed.map_err(|err| Error::closed().with_source(err))??);
+        }
+        let installed = made.into_iter().enumerate().map(|(slot, (link, events))| {
+            core.install(slot, link);
+            Some(events)
+        });
+        self.keep(installed.collect())
     }
 
     /// Makes a lazy connection dial in the background; does nothing the second time.
-    pub(super) async fn start(&self, deadline: Instant) -> Result<()> {
-        self.begin(async {
-            self.core.offer(self.core.fetch(deadline).await?);
-            Ok(self.core.slots.iter().map(|_| None).collect())
-        })
-        .await
+    pub(super) fn start(&self) -> Result<()> {
+        self.core.status.connecting();
+        self.keep(self.core.slots.iter().map(|_| None).collect())
     }
 
-    /// Does `first` and starts the tasks, once.
-    async fn begin(
-        &self,
-        first: impl Future<Output = Result<Vec<Option<LinkEvents>>>>,
-    ) -> Result<()> {
-        let beginning = || async {
-            self.core.status.connecting();
-            first.await.map(|links| self.spawn(links))
-        };
-        self.tasks.get_or_try_init(beginning).await?;
+    fn keep(&self, links: Vec<Option<LinkEvents>>) -> Result<()> {
+        self.tasks.get_or_init(|| self.spawn(links));
         // Closing may have come first and found no tasks to end.
-        if self.core.status.state() == State::End {
+        if self.core.calls.is_closing() {
             self.end();
             return Err(Error::closed());
         }
@@ -159,15 +147,17 @@ impl Owner {
         });
         let mut tasks: Vec<_> = keepers.collect();
         if let Some(provider) = core.config.credential_provider.clone() {
-            let keeping = Arc::clone(core).keep_credentials(provider);
-            tasks.push(tokio::spawn(keeping).abort_handle());
+            tasks.push(tokio::spawn(Arc::clone(core).keep_login(provider)).abort_handle());
         }
         tasks
     }
 
-    /// Whether the tasks are gone although nobody ended them.
-    pub(super) fn runtime_is_gone(&self) -> bool {
-        self.tasks.get().is_some_and(|tasks| tasks.iter().all(AbortHandle::is_finished))
+    /// Why no call can be made any more, if that is so.
+    pub(super) fn ended(&self) -> Option<Error> {
+        let ended = self.core.status.state() == State::End;
+        ended.then(|| {
+            if self.core.calls.is_closing() { Error::closed() } else { Error::runtime_gone() }
+        })
     }
 
     /// Ends the tasks and closes the links.

@@ -60,20 +60,25 @@ pub struct StateChange {
 #[derive(Debug)]
 pub struct StateChanges {
     changes: broadcast::Receiver<StateChange>,
+    ended: bool,
 }
 
 impl StateChanges {
-    /// Waits for the next change; `None` when the connection is gone.
+    /// Waits for the next change; `None` after the change to [`State::End`], and when the last handle is gone.
     ///
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn next(&mut self) -> Option<StateChange> {
-        loop {
+        while !self.ended {
             match self.changes.recv().await {
-                Ok(change) => return Some(change),
+                Ok(change) => {
+                    self.ended = change.current == State::End;
+                    return Some(change);
+                }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
+                Err(broadcast::error::RecvError::Closed) => self.ended = true,
             }
         }
+        None
     }
 }
 
@@ -143,7 +148,7 @@ impl Status {
     }
 
     pub(crate) fn changes(&self) -> StateChanges {
-        StateChanges { changes: self.changes.subscribe() }
+        StateChanges { changes: self.changes.subscribe(), ended: false }
     }
 
     pub(crate) fn connecting(&self) {

@@ -118,6 +118,7 @@ async fn closing_waits_for_calls_and_refuses_new_ones() {
     assert_eq!(conn.state(), State::End);
     assert_eq!(conn.ping().await.unwrap_err().kind(), ErrorKind::Closed);
     assert!(conn.close(Duration::ZERO).await.is_clean(), "closing twice is fine");
+    assert!(changes.next().await.is_none(), "nothing comes after the end");
     let watched = Arc::clone(&server);
     eventually("the socket closed", move || client_list(&watched).is_empty()).await;
 }
@@ -159,9 +160,12 @@ fn a_handle_that_outlives_its_runtime_says_closed() {
         let conn = first.block_on(Conn::connect(server.url())).unwrap();
         let lazy = Conn::connect_lazy(server.url()).unwrap();
         first.block_on(lazy.ping()).unwrap();
+        let mut changes = conn.state_changes();
         drop(first);
 
         let second = runtime(threads);
+        let last = second.block_on(async { changes.next().await });
+        assert_eq!(last.map(|change| change.current), Some(State::End));
         for conn in [conn, lazy] {
             let err = second.block_on(async {
                 tokio::time::timeout(Duration::from_secs(2), conn.increment("n", 1)).await

@@ -12,7 +12,7 @@ use redbrick_core_conn::{
     BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, RotatingCredentials, State,
     async_trait,
 };
-use redbrick_testkit::Server;
+use redbrick_testkit::{Fault, Server};
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
     time::{Instant, MissedTickBehavior, interval},
@@ -290,13 +290,15 @@ async fn a_provider_that_panics_is_an_error_and_no_more() {
     let err = Conn::connect(config(0)).await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Auth, "{err:?}");
 
+    // Later it is a provider without an answer: it is asked again, and calls say what they wait for.
     let conn = Conn::connect(config(1)).await.unwrap();
     let mut changes = conn.state_changes();
     conn.ping().await.unwrap();
     acl(&server, &["<old", ">new"]);
     server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
-    reach(&mut changes, State::Error).await;
-    assert_eq!(conn.ping().await.unwrap_err().kind(), ErrorKind::Auth);
+    reach(&mut changes, State::Reconnecting).await;
+    let err = conn.with_command_timeout(Duration::from_millis(500)).ping().await.unwrap_err();
+    assert_eq!((err.kind(), conn.state()), (ErrorKind::Connect, State::Reconnecting), "{err:?}");
 }
 
 /// Knows the newest password, but does not announce a new one.
@@ -326,6 +328,130 @@ async fn a_provider_is_asked_again_when_the_server_refuses_what_it_gave() {
     let seen = reach(&mut changes, State::Connected).await;
     assert!(seen.iter().all(|change| change.current != State::Error), "{seen:?}");
     assert_eq!(conn.increment("n", 1).await.unwrap(), 1);
+}
+
+/// Answers what it is told to, in order, and then for ever the last.
+#[derive(Debug)]
+struct Scripted(Mutex<Vec<Option<Credentials>>>);
+
+#[async_trait]
+impl CredentialProvider for Scripted {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let mut answers = self.0.lock().expect("no panic under the lock");
+        let next = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+        next.ok_or_else(|| "the vault is sealed for a moment".into())
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_just_when_it_is_needed_is_asked_again() {
+    let server = Server::builder().user("app", "old", RULES).start().unwrap();
+    let (old, new) = (Credentials::user("app", "old"), Credentials::user("app", "new"));
+    let provider = Scripted(Mutex::new(vec![Some(old), None, None, Some(new)]));
+    let conn = Conn::connect(Config::builder().url(server.url()).credential_provider(provider));
+    let conn = conn.await.unwrap();
+    let mut changes = conn.state_changes();
+    acl(&server, &["<old", ">new"]);
+    server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+    let seen = reach(&mut changes, State::Connected).await;
+    assert!(seen.iter().all(|change| change.current != State::Error), "{seen:?}");
+    conn.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lazy_connection_waits_for_a_slow_provider_beyond_single_calls() {
+    let server = Server::builder().user("app", "pw", RULES).start().unwrap();
+    #[derive(Debug)]
+    struct Slow;
+    #[async_trait]
+    impl CredentialProvider for Slow {
+        async fn credentials(&self) -> Result<Credentials, BoxError> {
+            let mut ticks = interval(Duration::from_millis(400));
+            ticks.tick().await;
+            ticks.tick().await;
+            Ok(Credentials::user("app", "pw"))
+        }
+    }
+    let config = Config::builder()
+        .url(server.url())
+        .command_timeout(Duration::from_millis(100))
+        .credential_provider(Slow);
+    let conn = Conn::connect_lazy(config).unwrap();
+    let err = conn.increment("n", 1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
+    assert!(!err.is_outcome_unknown(), "nothing was even dialed");
+    let deadline = Instant::now() + PATIENCE;
+    while conn.increment("n", 1).await.is_err() {
+        assert!(Instant::now() < deadline, "it goes on trying between calls");
+    }
+    assert_eq!(conn.count("n").await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn ready_waits_for_credentials_that_lead_out_of_the_error_state() {
+    let server = Server::builder().user("app", "old", RULES).start().unwrap();
+    let rotation = RotatingCredentials::new(Credentials::user("app", "old"));
+    let conn =
+        Conn::connect(Config::builder().url(server.url()).credential_provider(rotation.clone()));
+    let conn = conn.await.unwrap();
+    let mut changes = conn.state_changes();
+    acl(&server, &["<old", ">new"]);
+    server.command(["CLIENT", "KILL", "USER", "app"]).unwrap();
+    reach(&mut changes, State::Error).await;
+    rotation.rotate(Credentials::user("app", "new"));
+    conn.ready().await.unwrap();
+    conn.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rotation_taken_back_leaves_no_warning() {
+    let server = Server::builder().user("app", "right", RULES).start().unwrap();
+    let rotation = RotatingCredentials::new(Credentials::user("app", "right"));
+    let conn =
+        Conn::connect(Config::builder().url(server.url()).credential_provider(rotation.clone()));
+    let conn = conn.await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let warned = |wanted: bool| {
+        let (conn, runtime) = (conn.clone(), runtime.clone());
+        eventually("the warning to come or go", move || {
+            runtime.block_on(conn.health()).warnings.is_empty() != wanted
+        })
+    };
+    rotation.rotate(Credentials::user("app", "wrong"));
+    warned(true).await;
+    rotation.rotate(Credentials::user("app", "right"));
+    warned(false).await;
+}
+
+#[tokio::test]
+async fn closing_ends_the_calls_on_a_link_that_was_just_replaced_too() {
+    let server = Arc::new(Server::builder().user("app", "pw0", RULES).start().unwrap());
+    acl(&server, &[">pw1"]);
+    let proxy = server.proxy().unwrap();
+    let rotation = RotatingCredentials::new(Credentials::user("app", "pw0"));
+    let config = Config::builder().url(proxy.url()).credential_provider(rotation.clone());
+    let conn = Conn::connect(config).await.unwrap();
+    let first = ids(&server);
+    proxy.set(Fault::Latency { up: Duration::ZERO, down: Duration::from_secs(2) });
+    let call = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.increment("n", 1).await }
+    });
+    let counting = Arc::clone(&server);
+    eventually("the call", move || counting.command_counts().unwrap().of("incrby") == 1).await;
+    proxy.clear();
+    rotation.rotate(Credentials::user("app", "pw1"));
+    let watched = Arc::clone(&server);
+    eventually("the move", move || ids(&watched).iter().any(|id| !first.contains(id))).await;
+    conn.ping().await.unwrap();
+    let started = Instant::now();
+    conn.close(Duration::from_millis(50)).await;
+    // Answered or interrupted, but not after its own timeout of 5 s.
+    let result = call.await.unwrap();
+    assert!(result.is_ok() || result.is_err_and(|err| err.is_outcome_unknown()));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    let watched = Arc::clone(&server);
+    eventually("all sockets closed", move || ids(&watched).is_empty()).await;
 }
 
 #[derive(Debug)]
