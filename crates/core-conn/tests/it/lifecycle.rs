@@ -164,8 +164,8 @@ fn a_handle_that_outlives_its_runtime_says_closed() {
         drop(first);
 
         let second = runtime(threads);
-        let last = second.block_on(async { changes.next().await });
-        assert_eq!(last.map(|change| change.current), Some(State::End));
+        // The link's task can end a moment before the task that keeps it.
+        second.block_on(reach(&mut changes, State::End));
         for conn in [conn, lazy] {
             let err = second.block_on(async {
                 tokio::time::timeout(Duration::from_secs(2), conn.increment("n", 1)).await
