@@ -203,3 +203,19 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[tokio::test]
+    async fn a_start_that_comes_after_the_end_leaves_nothing_running() {
+        let config = Config::from_url("redis://127.0.0.1:1").unwrap();
+        let owner = Owner::new(config);
+        owner.end();
+        assert_eq!(owner.start().unwrap_err().kind(), ErrorKind::Closed);
+        tokio::task::yield_now().await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+    }
+}

@@ -12,7 +12,7 @@ use redbrick_core_conn::{
     BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, RotatingCredentials, State,
     async_trait,
 };
-use redbrick_testkit::{Fault, Server};
+use redbrick_testkit::Server;
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
     time::{Instant, MissedTickBehavior, interval},
@@ -231,7 +231,7 @@ async fn credentials_are_renewed_before_they_expire() {
 
 /// Announces a change without end, each time of another user.
 #[derive(Debug)]
-struct Restless(AtomicU32);
+struct Restless(Arc<AtomicU32>);
 
 #[async_trait]
 impl CredentialProvider for Restless {
@@ -248,15 +248,23 @@ impl CredentialProvider for Restless {
 #[tokio::test]
 async fn a_provider_that_changes_its_mind_without_end_stops_nobody() {
     let server = Server::builder().user("app", "pw", RULES).start().unwrap();
-    let config =
-        Config::builder().url(server.url()).credential_provider(Restless(AtomicU32::new(0)));
+    let asked = Arc::new(AtomicU32::new(0));
+    let provider = Restless(Arc::clone(&asked));
+    let config = Config::builder().url(server.url()).credential_provider(provider);
     let conn = Conn::connect(config).await.unwrap();
     // On this one thread a task that never waits would keep the timer from firing.
     let mut ticks = interval(Duration::from_millis(10));
+    let started = Instant::now();
     for _ in 0..50 {
         ticks.tick().await;
         conn.ping().await.unwrap();
     }
+    // A pause of at least 50 ms lies between two questions.
+    let most = 3 + started.elapsed().as_millis() / 50;
+    assert!(
+        u128::from(asked.load(Ordering::SeqCst)) <= most,
+        "{asked:?} questions, at most {most}"
+    );
 }
 
 /// Panics, at connecting or later.
@@ -427,29 +435,29 @@ async fn a_rotation_taken_back_leaves_no_warning() {
 async fn closing_ends_the_calls_on_a_link_that_was_just_replaced_too() {
     let server = Arc::new(Server::builder().user("app", "pw0", RULES).start().unwrap());
     acl(&server, &[">pw1"]);
-    let proxy = server.proxy().unwrap();
     let rotation = RotatingCredentials::new(Credentials::user("app", "pw0"));
-    let config = Config::builder().url(proxy.url()).credential_provider(rotation.clone());
+    let config = Config::builder().url(server.url()).credential_provider(rotation.clone());
     let conn = Conn::connect(config).await.unwrap();
     let first = ids(&server);
-    proxy.set(Fault::Latency { up: Duration::ZERO, down: Duration::from_secs(2) });
+    // Writes wait in the server for 4 s; what makes a link does not.
+    server.command(["CLIENT", "PAUSE", "4000", "WRITE"]).unwrap();
     let call = tokio::spawn({
         let conn = conn.clone();
         async move { conn.increment("n", 1).await }
     });
-    let counting = Arc::clone(&server);
-    eventually("the call", move || counting.command_counts().unwrap().of("incrby") == 1).await;
-    proxy.clear();
+    let watched = Arc::clone(&server);
+    let arrived = move || client_list(&watched).iter().any(|line| line.contains(" cmd=incrby "));
+    eventually("the call", arrived).await;
     rotation.rotate(Credentials::user("app", "pw1"));
     let watched = Arc::clone(&server);
     eventually("the move", move || ids(&watched).iter().any(|id| !first.contains(id))).await;
-    conn.ping().await.unwrap();
+    assert!(!call.is_finished(), "it still waits, on the link before");
     let started = Instant::now();
-    conn.close(Duration::from_millis(50)).await;
-    // Answered or interrupted, but not after its own timeout of 5 s.
-    let result = call.await.unwrap();
-    assert!(result.is_ok() || result.is_err_and(|err| err.is_outcome_unknown()));
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    conn.close(Duration::from_millis(200)).await;
+    // Interrupted by closing: its answer would come after 4 s, its own timeout after 5.
+    let err = call.await.unwrap().unwrap_err();
+    assert!(err.is_outcome_unknown(), "{err:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let watched = Arc::clone(&server);
     eventually("all sockets closed", move || ids(&watched).is_empty()).await;
 }
