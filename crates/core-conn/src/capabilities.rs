@@ -100,7 +100,7 @@ impl Conn {
             known.forgotten
         };
         let answer: Value = self
-            .call(Replay::Idempotent, |link| async move {
+            .call(&self.manner(Replay::Idempotent), |link| async move {
                 let command = CustomCommand::new_static("COMMAND", ClusterHash::Random, false);
                 let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name));
                 link.custom(command, args.collect()).await

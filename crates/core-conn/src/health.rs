@@ -130,7 +130,8 @@ impl Conn {
     }
 
     async fn info(&self) -> Result<String> {
-        self.call(Replay::Idempotent, |link| async move { link.info(None).await }).await
+        self.call(&self.manner(Replay::Idempotent), |link| async move { link.info(None).await })
+            .await
     }
 }
 

@@ -22,9 +22,9 @@ pub use commands::{Set, Ttl};
 pub use config::{
     Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
     DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES,
-    DEFAULT_SENTINEL_PORT, SentinelConfig,
+    DEFAULT_SENTINEL_PORT, ReadFrom, SentinelConfig,
 };
-pub use conn::{CloseReport, Conn, State, StateChange, StateChanges};
+pub use conn::{CloseReport, Conn, Replay, State, StateChange, StateChanges};
 pub use credentials::{CredentialProvider, Credentials, RotatingCredentials};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use health::{Health, HealthChecks};

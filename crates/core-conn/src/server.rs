@@ -64,7 +64,9 @@ impl Conn {
     #[tracing::instrument(level = "debug", name = "core_conn.server_info", skip_all)]
     pub async fn server_info(&self) -> Result<ServerInfo> {
         let info: String = self
-            .call(Replay::Idempotent, |link| async move { link.info(Some(InfoKind::Server)).await })
+            .call(&self.manner(Replay::Idempotent), |link| async move {
+                link.info(Some(InfoKind::Server)).await
+            })
             .await?;
         ServerInfo::read(&info)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))

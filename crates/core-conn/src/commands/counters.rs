@@ -44,7 +44,7 @@ impl Conn {
     #[doc(alias("incr", "incrby"))]
     #[tracing::instrument(level = "debug", name = "core_conn.increment", skip_all)]
     pub async fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
-        self.keyed(Replay::IfNotRun, key, |link, key| async move { link.incr_by(key, by).await })
+        self.keyed(Replay::IfUnsent, key, |link, key| async move { link.incr_by(key, by).await })
             .await
     }
 
@@ -55,7 +55,7 @@ impl Conn {
     /// As [`increment`](Self::increment).
     #[tracing::instrument(level = "debug", name = "core_conn.decrement", skip_all)]
     pub async fn decrement(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
-        self.keyed(Replay::IfNotRun, key, |link, key| async move { link.decr_by(key, by).await })
+        self.keyed(Replay::IfUnsent, key, |link, key| async move { link.decr_by(key, by).await })
             .await
     }
 }

@@ -28,7 +28,11 @@ impl Conn {
     #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
     pub async fn ping(&self) -> Result<Duration> {
         let started = Instant::now();
-        self.call(Replay::Idempotent, |link| async move { link.ping::<()>(None).await }).await?;
+        self.call(
+            &self.manner(Replay::Idempotent),
+            |link| async move { link.ping::<()>(None).await },
+        )
+        .await?;
         Ok(started.elapsed())
     }
 

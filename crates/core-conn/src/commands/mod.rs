@@ -11,9 +11,13 @@ use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
+    util::redis_keyslot,
 };
 
-use crate::{Conn, Result, conn::Replay};
+use crate::{
+    Conn, ReadFrom, Replay, Result,
+    conn::{Manner, Route},
+};
 
 pub use keys::Ttl;
 pub use values::Set;
@@ -30,7 +34,18 @@ impl Conn {
         F: Future<Output = Result<T, FredError>>,
     {
         let key = self.wire_key(key);
-        self.call(replay, |link| command(link, key.clone())).await
+        let mut manner = self.manner(replay);
+        manner.route = Route::Slot(redis_keyslot(&key));
+        self.call(&manner, |link| command(link, key.clone())).await
+    }
+
+    pub(crate) fn manner(&self, replay: Replay) -> Manner {
+        Manner {
+            route: Route::Any,
+            replay,
+            read_from: ReadFrom::Master,
+            timeout: self.command_timeout(),
+        }
     }
 
     /// The key as the server sees it.

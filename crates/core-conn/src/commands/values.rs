@@ -4,12 +4,16 @@ use bytes::Bytes;
 use fred::{
     interfaces::KeysInterface,
     types::{Expiration, SetOptions, Value},
+    util::redis_keyslot,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::Instrument;
 
 use super::keys::millis;
-use crate::{Conn, Result, codec, conn::Replay};
+use crate::{
+    Conn, Result, codec,
+    conn::{Replay, Route},
+};
 
 impl Conn {
     /// Returns the value at `key`, whichever [`Codec`](crate::Codec) wrote it, or `None` when there is none.
@@ -105,10 +109,12 @@ impl<'a, Outcome> Set<'a, Outcome> {
     async fn send(self) -> Result<bool> {
         let value = self.value?;
         let expire = self.time_to_live.map(millis).transpose()?.map(Expiration::PX);
-        let replay = if self.condition.is_some() { Replay::IfNotRun } else { Replay::Idempotent };
+        let replay = if self.condition.is_some() { Replay::IfUnsent } else { Replay::Idempotent };
+        let mut manner = self.conn.manner(replay);
+        manner.route = Route::Slot(redis_keyslot(&self.key));
         let answer: Value = self
             .conn
-            .call(replay, |link| {
+            .call(&manner, |link| {
                 let (key, value) = (self.key.clone(), value.clone());
                 let (expire, condition) = (expire.clone(), self.condition.clone());
                 async move { link.set(key, value, expire, condition, false).await }

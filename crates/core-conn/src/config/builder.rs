@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{SentinelConfig, env};
+use super::{ReadFrom, SentinelConfig, env};
 #[cfg(feature = "tls")]
 use crate::Tls;
 use crate::{Codec, CredentialProvider, Secret};
@@ -47,6 +47,7 @@ pub struct ConfigBuilder {
     pub(super) retry_auth_errors: bool,
     pub(super) ready_check: Option<bool>,
     pub(super) lazy: bool,
+    pub(super) read_from: ReadFrom,
     pub(super) max_waiting: Option<NonZeroUsize>,
     #[serde(deserialize_with = "bytes")]
     pub(super) memory_threshold: Option<u64>,
@@ -270,6 +271,17 @@ impl ConfigBuilder {
     #[must_use]
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
+        self
+    }
+
+    /// Says which servers answer reads: `get`, `exists`, and whatever else only reads one key. The replicas are
+    /// those that the master, or the cluster, names.
+    ///
+    /// Default: [`ReadFrom::Master`]; [`Conn::with_read_from`](crate::Conn::with_read_from) for single calls,
+    /// where this one is `Replica`.
+    #[must_use]
+    pub fn read_from(mut self, read_from: ReadFrom) -> Self {
+        self.read_from = read_from;
         self
     }
 

@@ -98,6 +98,7 @@ impl ConfigBuilder {
             retry_auth_errors: self.retry_auth_errors,
             ready_check: self.ready_check.unwrap_or(true),
             lazy: self.lazy,
+            read_from: self.read_from,
             max_waiting,
             memory_threshold: self.memory_threshold,
         })

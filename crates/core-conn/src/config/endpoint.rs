@@ -19,6 +19,12 @@ pub(crate) enum Endpoint {
     },
 }
 
+impl Endpoint {
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+}
+
 impl fmt::Display for Endpoint {
     /// Names the endpoint in errors: never a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

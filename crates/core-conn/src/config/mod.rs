@@ -4,6 +4,7 @@ mod endpoint;
 mod env;
 mod file;
 mod node;
+mod read_from;
 mod url;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ pub use builder::ConfigBuilder;
 pub(crate) use endpoint::Endpoint;
 pub use endpoint::SentinelConfig;
 pub(crate) use node::Node;
+pub use read_from::ReadFrom;
 
 /// The host that is dialed when none is named.
 pub const DEFAULT_HOST: &str = "localhost";
@@ -81,6 +83,7 @@ pub struct Config {
     pub(crate) ready_check: bool,
     pub(crate) lazy: bool,
     pub(crate) max_waiting: NonZeroUsize,
+    pub(crate) read_from: ReadFrom,
     pub(crate) memory_threshold: Option<u64>,
 }
 

@@ -1,8 +1,11 @@
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -10,7 +13,6 @@ use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
     interfaces::ClientLike,
-    types::config::Options,
 };
 use tokio::{
     sync::Notify,
@@ -18,34 +20,52 @@ use tokio::{
 };
 
 use super::{
-    Conn, State,
-    link::Link,
+    Conn, Route, State,
+    link::{Link, custom, options},
     time::{Backoff, after},
 };
-use crate::{Error, ErrorKind, Result, error::fred::from_call};
+use crate::{
+    Error, ErrorKind, ReadFrom, Result,
+    config::Node,
+    error::fred::{from_call, is_dropped, unsent},
+};
 
 /// The shortest and the longest pause before a call is repeated.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
 /// When a command may be sent again after a failure.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Replay {
-    /// Whenever the failure may pass: done twice is the same as done once.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Replay {
+    /// Not at all: the first failure is the answer.
+    Never,
+    /// When it surely did not run: it was not sent, or the server refused it in a state that passes.
+    IfUnsent,
+    /// Also when the connection broke and it may have run: done twice is the same as done once.
     Idempotent,
-    /// Only when it surely did not run.
-    IfNotRun,
 }
 
 impl Replay {
     fn allows(self, err: &Error) -> bool {
         match err.kind() {
             ErrorKind::Interrupted => self == Self::Idempotent,
-            ErrorKind::Connect | ErrorKind::Loading | ErrorKind::ReadOnly | ErrorKind::Topology => {
-                true
-            }
+            ErrorKind::Connect
+            | ErrorKind::Loading
+            | ErrorKind::ReadOnly
+            | ErrorKind::ServerBusy
+            | ErrorKind::Topology => self != Self::Never,
             _ => false,
         }
     }
+}
+
+/// What one command is, apart from its arguments: where it may go, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) route: Route,
+    pub(crate) replay: Replay,
+    pub(crate) read_from: ReadFrom,
+    pub(crate) timeout: Duration,
 }
 
 /// What refused credentials mean to somebody who waits for a link.
@@ -119,66 +139,92 @@ impl Drop for Call<'_> {
 }
 
 impl Conn {
-    /// Runs `command` on a link, within the command timeout in all, and again where `replay` allows.
+    /// Runs `command` on a link, in all within the manner's timeout, and again where its replay allows.
     pub(crate) async fn call<T, F>(
         &self,
-        replay: Replay,
+        manner: &Manner,
         command: impl Fn(WithOptions<Client>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, FredError>>,
     {
-        let config = self.config();
-        let _call = self.owner.core.calls.enter(config.max_waiting.get())?;
-        let deadline = after(self.command_timeout);
-        let mut backoff = Backoff::new(RETRY_DELAY);
-        let mut repeats = config.retries;
-        // An attempt that may have run is not undone by a later one that surely did not.
-        let mut unclear: Option<Error> = None;
+        let mut attempts = self.attempts(manner)?;
         loop {
-            let err = match self.attempt(deadline, &command).await {
-                Ok(value) => return Ok(value),
-                Err(err) => err,
+            let attempt = async {
+                let (link, asks) = attempts.link().await?;
+                let client = link.client.with_options(&options(attempts.left()));
+                let reply = if asks {
+                    asking(&link, attempts.left(), command(client)).await
+                } else {
+                    command(client).await
+                };
+                self.read(&link, reply)
             };
-            // A move within a cluster ends by itself, and nothing has run: only time bounds that.
-            let again = err.is_redirected() || (repeats > 0 && replay.allows(&err));
-            if !err.is_redirected() {
-                repeats = repeats.saturating_sub(1);
-            }
-            if err.is_outcome_unknown() && unclear.is_none() {
-                unclear = Some(err.clone());
-            }
-            if !again || timeout_at(deadline, backoff.pause()).await.is_err() {
-                return Err(match unclear {
-                    Some(first) if !err.is_outcome_unknown() => first.followed_by(&err),
-                    _ => err,
-                });
+            match attempt.await {
+                Ok(value) => return Ok(value),
+                Err(err) => attempts.failed(err).await?,
             }
         }
     }
 
-    async fn attempt<T, F>(
-        &self,
-        deadline: Instant,
-        command: impl Fn(WithOptions<Client>) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, FredError>>,
-    {
-        let link = self.link(deadline, Refusal::Fails).await?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        // For fred, zero means no timeout.
-        let timeout = Some(left.max(Duration::from_millis(1)));
-        let options = Options { timeout, ..Options::default() };
-        command(link.client.with_options(&options)).await.map_err(|err| {
-            let err = from_call(err);
-            if err.is_outcome_unknown() { err } else { self.owner.ended().unwrap_or(err) }
+    /// Begins the attempts at one call.
+    pub(super) fn attempts<'a>(&'a self, manner: &'a Manner) -> Result<Attempts<'a>> {
+        let config = self.config();
+        Ok(Attempts {
+            _call: self.owner.core.calls.enter(config.max_waiting.get())?,
+            conn: self,
+            manner,
+            deadline: after(manner.timeout),
+            backoff: Backoff::new(RETRY_DELAY),
+            repeats: config.retries,
+            redirected: None,
+            redirections: 0,
+            unclear: None,
         })
     }
 
+    /// Reads what came of a command on `link`.
+    pub(super) fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
+        let err = match reply {
+            Ok(value) => {
+                link.heard();
+                return Ok(value);
+            }
+            // Those that were in flight when it broke have been told so one by one.
+            Err(err) if is_dropped(&err) && link.is_broken() => unsent(err),
+            Err(err) => from_call(err),
+        };
+        if err.is_answer() {
+            link.heard();
+        }
+        if err.redirect().is_some() && !self.config().endpoint.is_cluster() {
+            let what = "this server is a node of a cluster and holds only some of the keys; use a `redis-cluster://` URL";
+            return Err(Error::config(what).with_source(err));
+        }
+        if err.kind() == ErrorKind::ReadOnly {
+            self.owner.core.doubt_writers();
+        }
+        Err(if err.is_outcome_unknown() { err } else { self.owner.ended().unwrap_or(err) })
+    }
+
     /// Picks a link that is up, and waits for one until `deadline`.
-    pub(super) async fn link(&self, deadline: Instant, refusal: Refusal) -> Result<Arc<Link>> {
-        if let Some(link) = self.pick() {
+    pub(super) async fn link(
+        &self,
+        route: &Route,
+        read_from: ReadFrom,
+        deadline: Instant,
+        refusal: Refusal,
+    ) -> Result<Arc<Link>> {
+        self.link_by(|| self.pick(route, read_from), deadline, refusal).await
+    }
+
+    pub(super) async fn link_by(
+        &self,
+        pick: impl Fn() -> Option<Arc<Link>>,
+        deadline: Instant,
+        refusal: Refusal,
+    ) -> Result<Arc<Link>> {
+        if let Some(link) = pick() {
             return Ok(link);
         }
         self.owner.start()?;
@@ -186,7 +232,7 @@ impl Conn {
         loop {
             // Cloned, so that no lock is held over the await.
             let now = status.borrow_and_update().clone();
-            if let Some(link) = self.pick() {
+            if let Some(link) = pick() {
                 return Ok(link);
             }
             if let Some(ended) = self.owner.ended() {
@@ -206,12 +252,143 @@ impl Conn {
     }
 
     /// The next link that is up.
-    pub(super) fn pick(&self) -> Option<Arc<Link>> {
+    pub(super) fn pick(&self, route: &Route, read_from: ReadFrom) -> Option<Arc<Link>> {
         let core = &self.owner.core;
-        let (count, first) = (core.slots.len(), core.next.fetch_add(1, Ordering::Relaxed));
-        (0..count).find_map(|offset| {
-            let link = core.slots[first.wrapping_add(offset) % count].load_full()?;
-            link.is_up().then_some(link)
+        let layout = core.layout.load();
+        let turn = || core.next.fetch_add(1, Ordering::Relaxed);
+        if read_from.may_be_replica() {
+            let slot = if let Route::Slot(slot) = route { *slot } else { 0 };
+            if let Some(link) = layout.replica(slot, turn()) {
+                return Some(link);
+            }
+        }
+        layout.master(route, if *route == Route::Any { turn() } else { 0 })?.commands.pick()
+    }
+}
+
+/// The attempts at one call: where the next one goes, and whether there is one.
+pub(super) struct Attempts<'a> {
+    conn: &'a Conn,
+    manner: &'a Manner,
+    deadline: Instant,
+    backoff: Backoff,
+    repeats: u32,
+    /// The node that the next attempt goes to instead of where its key belongs, because a node said so; and
+    /// whether it must be told that it is asked on behalf of another.
+    redirected: Option<(Node, bool)>,
+    redirections: u32,
+    /// An attempt that may have run is not undone by a later one that surely did not.
+    unclear: Option<Error>,
+    _call: Call<'a>,
+}
+
+/// What became of a command that a node did not run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Redirection {
+    /// There was none.
+    None,
+    /// It can go elsewhere at once.
+    AtOnce,
+    /// It has to wait a moment.
+    Soon,
+}
+
+impl Attempts<'_> {
+    /// A link for the next attempt, and whether it begins with `ASKING`.
+    pub(super) async fn link(&self) -> Result<(Arc<Link>, bool)> {
+        let (conn, manner) = (self.conn, self.manner);
+        let Some((node, asks)) = &self.redirected else {
+            let link = conn.link(&manner.route, manner.read_from, self.deadline, Refusal::Fails);
+            return Ok((link.await?, false));
+        };
+        let route = Route::Node(node.clone());
+        let link = conn.link(&route, ReadFrom::Master, self.deadline, Refusal::Fails);
+        Ok((link.await?, *asks))
+    }
+
+    /// The time left; never zero, which means no timeout to fred.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }
+
+    /// Returns when it is time for another attempt, or the error with which the call ends.
+    pub(super) async fn failed(&mut self, err: Error) -> Result<()> {
+        let redirection = self.follow(&err);
+        // A move within a cluster ends by itself, and nothing has run: only time bounds that.
+        let again = match redirection {
+            Redirection::None => self.repeats > 0 && self.manner.replay.allows(&err),
+            _ => self.manner.replay != Replay::Never,
+        };
+        if err.is_outcome_unknown() && self.unclear.is_none() {
+            self.unclear = Some(err.clone());
+        }
+        let waited = match redirection {
+            _ if !again => false,
+            Redirection::AtOnce => Instant::now() < self.deadline,
+            _ => timeout_at(self.deadline, self.backoff.pause()).await.is_ok(),
+        };
+        if waited {
+            if redirection == Redirection::None {
+                self.repeats -= 1;
+            }
+            return Ok(());
+        }
+        Err(match self.unclear.take() {
+            Some(first) if !err.is_outcome_unknown() => first.followed_by(&err),
+            _ => err,
         })
     }
+
+    /// Finds out where a command goes next that a node did not run, and has the layout read again.
+    fn follow(&mut self, err: &Error) -> Redirection {
+        let core = &self.conn.owner.core;
+        let was = self.redirected.take();
+        if !core.config.endpoint.is_cluster() {
+            return Redirection::None;
+        }
+        let Some(redirect) = err.redirect() else {
+            let kinds = [ErrorKind::Interrupted, ErrorKind::ReadOnly, ErrorKind::Topology];
+            if kinds.contains(&err.kind()) {
+                core.layout_wanted.notify_one();
+            }
+            if err.code() == Some("TRYAGAIN") {
+                // Some of its keys have not arrived yet, at the node that has been asked for them.
+                self.redirected = was;
+                return Redirection::Soon;
+            }
+            return Redirection::None;
+        };
+        if !redirect.ask {
+            core.layout_wanted.notify_one();
+        }
+        let mut node = redirect.to.clone();
+        if node.host.is_empty() {
+            // A node that does not know its own host means the one that it was reached by.
+            let Some((at, _)) = was else { return Redirection::Soon };
+            node.host = at.host;
+        }
+        let known = core.layout.load().master(&Route::Node(node.clone()), 0).is_some();
+        if known {
+            self.redirected = Some((node, redirect.ask));
+        }
+        self.redirections += 1;
+        // Sent in a circle, or to a node that is not known yet.
+        let lost = !known || self.redirections > 2;
+        if lost { Redirection::Soon } else { Redirection::AtOnce }
+    }
+}
+
+/// Sends `command` right behind `ASKING`, which allows the next command of this link to touch a key that is on its
+/// way to the node. Should another task's command slip between the two, that one is not harmed, and this one is
+/// sent elsewhere once more.
+async fn asking<T>(
+    link: &Link,
+    timeout: Duration,
+    command: impl Future<Output = Result<T, FredError>>,
+) -> Result<T, FredError> {
+    let client = link.client.with_options(&options(timeout));
+    let mut asking = pin!(client.custom::<(), String>(custom("ASKING"), Vec::new()));
+    // A first look hands it to fred; the answer to the command itself says whether it helped.
+    let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
+    command.await
 }

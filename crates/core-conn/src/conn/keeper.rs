@@ -1,4 +1,4 @@
-//! The task that keeps one link: makes it, watches it, moves it over to new credentials.
+//! The task that keeps one link: makes it, watches it, replaces it.
 
 use std::{
     future::pending,
@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    link::{Link, LinkEvent, LinkEvents},
+    dial::dial,
+    lane::Lane,
+    link::{Link, LinkEnd},
     owner::Core,
+    pulse,
     state::LinkState,
     time::{Backoff, after, pause},
 };
@@ -19,9 +22,12 @@ use crate::{Credentials, Error, ErrorKind, Result};
 
 /// How often a provider is asked whether it has others than those that the server refuses.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How often, at most, a server that takes no writes is dialed again in the hope of another one.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Keeper {
     core: Arc<Core>,
+    lane: Arc<Lane>,
     slot: usize,
     newest: watch::Receiver<Option<Credentials>>,
     /// What the link logged in with, or tried to.
@@ -41,35 +47,36 @@ enum Over {
 }
 
 /// A link that is being dialed while another is in use.
-type Dialing = Pin<Box<dyn Future<Output = (Link, LinkEvents, Credentials)> + Send>>;
+type Dialing = BoxFuture<(Link, LinkEnd, Credentials)>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Drop for Keeper {
-    /// A keeper ends with its connection, or with its runtime, and then nobody keeps the link.
+    /// A keeper ends with its server, with its connection, or with its runtime. In the last case nobody keeps
+    /// the link any more.
     fn drop(&mut self) {
-        self.core.status.end();
+        if !self.lane.is_gone() {
+            self.core.status.end();
+        }
     }
 }
 
 impl Keeper {
-    pub(super) fn new(core: Arc<Core>, slot: usize) -> Self {
+    pub(super) fn new(core: Arc<Core>, lane: Arc<Lane>, slot: usize) -> Self {
         let newest = core.login.newest();
         let used = newest.borrow().clone().unwrap_or_else(Credentials::none);
         let refusals = Backoff::new(core.config.reconnect_delay);
-        Self { core, slot, newest, used, refusals, retiring: JoinSet::new() }
+        Self { core, lane, slot, newest, used, refusals, retiring: JoinSet::new() }
     }
 
-    /// Runs until the task is aborted. `made` are the events of a link that is in place already.
-    pub(super) async fn run(mut self, mut made: Option<LinkEvents>) {
+    /// Runs until the task is aborted.
+    pub(super) async fn run(mut self) {
         loop {
-            let events = match made.take() {
-                Some(events) => Ok(events),
-                None => self.make().await,
-            };
-            let over = match events {
-                Ok(events) => self.watch(events).await,
+            let over = match self.make().await {
+                Ok(end) => self.watch(end).await,
                 Err(refused) => Over::Refused(refused),
             };
-            self.core.empty(self.slot);
+            self.lane.empty(self.slot);
+            self.core.layout_wanted.notify_one();
             if let Over::Refused(err) = over {
                 self.refused(err).await;
             }
@@ -78,7 +85,7 @@ impl Keeper {
 
     /// Dials until it works; an error only when the credentials are refused. New credentials are used at
     /// once.
-    async fn make(&mut self) -> Result<LinkEvents> {
+    async fn make(&mut self) -> Result<LinkEnd> {
         let mut backoff = Backoff::new(self.core.config.reconnect_delay);
         loop {
             let newest = self.newest.borrow_and_update().clone();
@@ -90,18 +97,18 @@ impl Keeper {
             self.used = newest;
             let dialed = tokio::select! {
                 biased;
-                dialed = dial(&self.core, &self.used) => dialed,
+                dialed = once(Arc::clone(&self.core), Arc::clone(&self.lane), self.used.clone()) => dialed,
                 Ok(()) = self.newest.changed() => continue,
             };
             match dialed {
-                Ok((link, events)) => {
+                Ok((link, end)) => {
                     self.install(link);
-                    return Ok(events);
+                    return Ok(end);
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
                 Err(err) => {
                     tracing::debug!(error = %err, slot = self.slot, "dialing failed");
-                    self.core.status.link_lost(self.slot, LinkState::Down, err);
+                    self.lost(LinkState::Down, err);
                 }
             }
             tokio::select! {
@@ -111,10 +118,21 @@ impl Keeper {
         }
     }
 
+    /// Makes attempts at a link with the credentials in use.
+    fn dialer(&self) -> impl Fn() -> BoxFuture<Result<(Link, LinkEnd)>> + use<> {
+        let (core, lane) = (Arc::clone(&self.core), Arc::clone(&self.lane));
+        let used = self.used.clone();
+        move || Box::pin(once(Arc::clone(&core), Arc::clone(&lane), used.clone()))
+    }
+
     fn install(&mut self, link: Link) -> Option<Arc<Link>> {
         self.refusals.reset();
-        self.core.note_login(self.slot, None);
-        self.core.install(self.slot, link)
+        self.core.note_login(self.lane.id(self.slot), None);
+        self.lane.install(&self.core, self.slot, link)
+    }
+
+    fn lost(&self, state: LinkState, err: Error) {
+        self.core.status.link_lost(self.lane.id(self.slot), state, err);
     }
 
     /// After refused credentials: returns when another attempt makes sense.
@@ -122,17 +140,17 @@ impl Keeper {
         let config = &self.core.config;
         let asks = config.credential_provider.is_some();
         if asks || config.retry_auth_errors {
-            self.core.status.link_lost(self.slot, LinkState::Down, err.clone());
+            self.lost(LinkState::Down, err.clone());
             self.refusals.pause().await;
         }
         if asks && !self.has_others() {
             self.core.login.next_answer().await;
         }
-        if config.retry_auth_errors || self.has_others() {
+        if self.core.config.retry_auth_errors || self.has_others() {
             return;
         }
         tracing::warn!(error = %err, slot = self.slot, "giving up: the server refuses the credentials");
-        self.core.status.link_lost(self.slot, LinkState::Refused, err);
+        self.lost(LinkState::Refused, err);
         let mut status = self.core.status.watch();
         let ups = status.borrow_and_update().ups;
         loop {
@@ -151,65 +169,75 @@ impl Keeper {
         self.newest.borrow().as_ref().is_some_and(|newest| !newest.logs_in_as(&self.used))
     }
 
-    async fn watch(&mut self, mut events: LinkEvents) -> Over {
-        let mut check = false;
+    async fn watch(&mut self, mut end: LinkEnd) -> Over {
         let mut dialing: Option<Dialing> = None;
-        let core = Arc::clone(&self.core);
+        let mut doubt_from = Instant::now();
         loop {
-            let Some(link) = self.core.slots[self.slot].load_full() else { return Over::Lost };
-            tokio::select! {
+            let Some(link) = self.lane.link(self.slot) else { return Over::Lost };
+            let timeout = self.core.config.command_timeout;
+            let dial = self.dialer();
+            let stuck = pulse::stuck(&link, timeout, dial);
+            let (fresh, used, how) = tokio::select! {
                 biased;
-                event = events.next() => match event {
-                    LinkEvent::Down(err) if err.kind() == ErrorKind::Auth => return Over::Refused(err),
-                    LinkEvent::Down(err) => {
-                        self.core.down(self.slot, &link, err);
-                        // Not every event means a lost connection, and an answer settles it.
-                        check = true;
-                    }
-                    LinkEvent::Up => check = true,
-                    LinkEvent::Ended(err) => {
-                        self.core.down(self.slot, &link, err);
-                        return Over::Lost;
-                    }
-                },
-                () = until_ready(&core, self.slot, &link), if check => check = false,
-                Some(_) = self.retiring.join_next() => {}
+                err = end.wait() => {
+                    tracing::debug!(error = %err, slot = self.slot, "link lost");
+                    link.broke();
+                    self.lost(LinkState::Down, err);
+                    return Over::Lost;
+                }
                 Ok(()) = self.newest.changed() => {
                     let newest = self.newest.borrow_and_update().clone();
                     dialing = newest.filter(|newest| !newest.logs_in_as(&self.used)).map(|newest| self.replace(newest));
                     if dialing.is_none() {
-                        self.core.note_login(self.slot, None);
+                        self.core.note_login(self.lane.id(self.slot), None);
                     }
+                    continue;
                 }
-                (link, new_events, used) = finished(&mut dialing) => {
-                    self.used = used;
-                    let replaced = self.install(link);
-                    let old_events = std::mem::replace(&mut events, new_events);
-                    if let Some(replaced) = replaced {
-                        self.retiring.spawn(retire(Retired(Arc::downgrade(&replaced)), replaced.is_up(), old_events));
-                    }
-                    (check, dialing) = (false, None);
-                    tracing::debug!(slot = self.slot, "link moved over to new credentials");
+                (link, end, used) = finished(&mut dialing) => ((link, end), used, "logged in anew"),
+                () = self.lane.doubted(), if dialing.is_none() && Instant::now() >= doubt_from => {
+                    doubt_from = after(DOUBT_AGAIN);
+                    dialing = Some(self.replace(self.used.clone()));
+                    continue;
+                }
+                fresh = stuck => {
+                    // Nothing will come of it, so its calls need not wait for their timeouts.
+                    link.abort();
+                    (fresh, self.used.clone(), "was stuck")
+                }
+            };
+            self.used = used;
+            dialing = None;
+            let (link, new_end) = fresh;
+            let replaced = self.install(link);
+            let old_end = std::mem::replace(&mut end, new_end);
+            if let Some(replaced) = replaced {
+                let retired = Retired(Arc::downgrade(&replaced));
+                if replaced.is_up() {
+                    self.retiring.spawn(retire(retired, old_end));
                 }
             }
+            while self.retiring.try_join_next().is_some() {}
+            tracing::debug!(slot = self.slot, how, "link replaced");
         }
     }
 
     /// Dials with `credentials` until it works, while the link in use goes on.
     fn replace(&self, credentials: Credentials) -> Dialing {
-        let (core, slot) = (Arc::clone(&self.core), self.slot);
+        let (core, id) = (Arc::clone(&self.core), self.lane.id(self.slot));
+        let (lane, news) = (Arc::clone(&self.lane), !credentials.logs_in_as(&self.used));
         Box::pin(async move {
             let mut backoff = Backoff::new(core.config.reconnect_delay);
             loop {
-                match dial(&core, &credentials).await {
-                    Ok((link, events)) => return (link, events, credentials),
-                    Err(err) => {
+                match once(Arc::clone(&core), Arc::clone(&lane), credentials.clone()).await {
+                    Ok((link, end)) => return (link, end, credentials),
+                    Err(err) if news => {
                         tracing::warn!(error = %err, "the new credentials do not work; keeping the link in use");
                         if err.kind() == ErrorKind::Auth {
                             core.login.ask();
                         }
-                        core.note_login(slot, Some(err));
+                        core.note_login(id, Some(err));
                     }
+                    Err(err) => tracing::debug!(error = %err, "keeping the link in use"),
                 }
                 backoff.pause().await;
             }
@@ -217,11 +245,17 @@ impl Keeper {
     }
 }
 
-async fn dial(core: &Core, credentials: &Credentials) -> Result<(Link, LinkEvents)> {
-    Link::dial(&core.config, credentials, after(core.config.connect_timeout)).await
+/// One attempt at a link.
+async fn once(
+    core: Arc<Core>,
+    lane: Arc<Lane>,
+    credentials: Credentials,
+) -> Result<(Link, LinkEnd)> {
+    let deadline = after(core.config.connect_timeout);
+    dial(&core.config, &lane.endpoint, &credentials, lane.read_only, deadline).await
 }
 
-async fn finished(dialing: &mut Option<Dialing>) -> (Link, LinkEvents, Credentials) {
+async fn finished(dialing: &mut Option<Dialing>) -> (Link, LinkEnd, Credentials) {
     match dialing {
         Some(dialing) => dialing.await,
         None => pending().await,
@@ -239,24 +273,10 @@ impl Drop for Retired {
     }
 }
 
-/// Lets a replaced link end with the last call on it. When it breaks, or is broken already, it is closed at
-/// once: it would wait for ever to log in as before, and its calls with it.
-async fn retire(_retired: Retired, mut works: bool, mut events: LinkEvents) {
-    while works {
-        works = matches!(events.next().await, LinkEvent::Up);
+/// Lets a replaced link end with the last call on it; one that breaks meanwhile gives its calls back at once.
+async fn retire(retired: Retired, mut end: LinkEnd) {
+    end.wait().await;
+    if let Some(link) = retired.0.upgrade() {
+        link.broke();
     }
-}
-
-/// Asks until the link answers, then calls it up and names it.
-async fn until_ready(core: &Core, slot: usize, link: &Link) {
-    let mut backoff = Backoff::new(core.config.reconnect_delay);
-    while let Err(err) = link.ready(&core.config).await {
-        // What broke the link says more than a check that went unanswered.
-        if !err.is_outcome_unknown() {
-            core.down(slot, link, err);
-        }
-        backoff.pause().await;
-    }
-    core.up(slot, link);
-    link.set_name(&core.config).await;
 }

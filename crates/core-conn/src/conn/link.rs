@@ -5,11 +5,14 @@ use std::{
 
 use fred::{
     clients::Client,
-    error::{Error as FredError, ErrorKind as FredKind},
+    error::Error as FredError,
     interfaces::{ClientInterface, ClientLike, EventInterface},
-    types::config::{
-        ClusterDiscoveryPolicy, Config as FredConfig, ConnectionConfig, Options, PerformanceConfig,
-        ReconnectPolicy, Server, ServerConfig, TcpConfig,
+    types::{
+        ClusterHash, CustomCommand,
+        config::{
+            Config as FredConfig, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy,
+            Server, ServerConfig, TcpConfig,
+        },
     },
 };
 use tokio::{
@@ -21,51 +24,63 @@ use tokio::{
 use super::time::pause;
 use crate::{
     BoxError, Config, Credentials, Error, ErrorKind, Result,
-    config::{Endpoint, Node},
+    config::Node,
     error::fred::{from_call, from_dial},
 };
 
-/// How many events of a link may wait for the task that looks after it.
-const EVENTS: usize = 64;
+/// How many events of a link may wait for the task that looks after it. The first one ends the link.
+const EVENTS: usize = 16;
 /// How often a server that is loading its data set is asked whether it is done.
 const LOADING_PAUSE: Duration = Duration::from_millis(50);
 
-/// One fred client and the task that runs it. Dropping it closes its sockets.
+/// Where a link leads, and who logs in there.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: Address,
+    pub(crate) credentials: Credentials,
+    pub(crate) database: u8,
+    /// Whether the commands on it only read, and a replica of a cluster may answer them.
+    pub(crate) read_only: bool,
+}
+
+/// One server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Address {
+    Tcp(Node),
+    Unix(std::path::PathBuf),
+}
+
+/// One socket through one fred client, and the task that runs it. It never comes back: a link that breaks is
+/// replaced by another one. Dropping it closes the socket.
 pub(crate) struct Link {
     pub(crate) client: Client,
+    /// What the server calls this connection, where the user may ask.
+    pub(crate) id: Option<i64>,
+    pub(crate) address: Address,
     up: AtomicBool,
+    broken: AtomicBool,
+    answered: AtomicBool,
     task: AbortHandle,
 }
 
-/// What happens to a link, in order.
-pub(crate) struct LinkEvents {
+/// How a link ends.
+pub(crate) struct LinkEnd {
     errors: broadcast::Receiver<(FredError, Option<Server>)>,
-    reconnects: broadcast::Receiver<Server>,
     task: JoinHandle<Result<(), FredError>>,
-    endpoint: String,
-}
-
-/// Something that happened to a link.
-pub(crate) enum LinkEvent {
-    /// A connection broke, or an attempt to make it again failed. fred goes on trying.
-    Down(Error),
-    /// A connection was made again.
-    Up,
-    /// fred has stopped trying.
-    Ended(Error),
+    address: Address,
 }
 
 impl Link {
     /// Connects and, with the ready check on, waits until the server answers, until `deadline`.
     pub(crate) async fn dial(
         config: &Config,
-        credentials: &Credentials,
+        target: &Target,
         deadline: Instant,
-    ) -> Result<(Self, LinkEvents)> {
+    ) -> Result<(Self, LinkEnd)> {
         let mut loading = None;
         let dialing = async {
             loop {
-                match Self::dial_once(config, credentials).await {
+                match Self::dial_once(config, target).await {
                     Err(err) if err.kind() == ErrorKind::Loading && config.ready_check => {
                         loading = Some(err);
                         pause(LOADING_PAUSE).await;
@@ -76,48 +91,51 @@ impl Link {
         };
         match timeout_at(deadline, dialing).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(loading.unwrap_or_else(|| silence(config))),
+            Err(_elapsed) => Err(loading.unwrap_or_else(|| silence(config, &target.address))),
         }
     }
 
-    async fn dial_once(config: &Config, credentials: &Credentials) -> Result<(Self, LinkEvents)> {
-        let endpoint = config.endpoint.to_string();
-        let client = client(config, credentials)?;
+    async fn dial_once(config: &Config, target: &Target) -> Result<(Self, LinkEnd)> {
+        let address = target.address.clone();
+        let endpoint = address.to_string();
+        let client = client(config, target)?;
         // fred drops events that nobody listens to, so the listeners come first.
-        let (errors, reconnects) = (client.error_rx(), client.reconnect_rx());
-        let (mut failed, mut connected) = (client.error_rx(), client.reconnect_rx());
+        let (errors, mut connected) = (client.error_rx(), client.reconnect_rx());
+        let mut failed = client.error_rx();
         let task = client.connect();
-        let link = Self { client, up: AtomicBool::new(false), task: task.abort_handle() };
-        let mut events = LinkEvents { errors, reconnects, task, endpoint };
-
+        let mut link = Self {
+            client,
+            id: None,
+            address: address.clone(),
+            up: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            task: task.abort_handle(),
+        };
+        let end = LinkEnd { errors, task, address };
         let answering = async {
-            // On Cluster this is the first of several connections; the PING waits for the others.
             let _ = connected.recv().await;
-            link.ready(config).await.map_err(|err| err.context(&events.endpoint))
+            link.ready(config).await.map_err(|err| err.context(&endpoint))
         };
         tokio::select! {
             biased;
-            Ok((err, _)) = failed.recv() => return Err(from_dial(err, &events.endpoint)),
+            Ok((err, _)) = failed.recv() => return Err(from_dial(err, &endpoint)),
             answer = answering => answer?,
         }
-        link.set_name(config).await;
-        // The connections just made are no news. A break since then is, and makes this dial a failure.
-        events.reconnects = events.reconnects.resubscribe();
+        link.introduce(config, target).await;
         if let Ok((err, _)) = failed.try_recv() {
-            return Err(from_dial(err, &events.endpoint));
+            return Err(from_dial(err, &endpoint));
         }
-        link.mark(true);
-        Ok((link, events))
+        link.up.store(true, Ordering::Release);
+        Ok((link, end))
     }
 
     /// Waits for an answer to PING. A refusal is an answer too, but for the credentials; with the ready check
     /// on it is none either when the right to PING is missing or the data set is still loading, and the
     /// end of loading is waited for.
-    pub(crate) async fn ready(&self, config: &Config) -> Result<()> {
-        let options = Options { timeout: Some(config.connect_timeout), ..Options::default() };
+    async fn ready(&self, config: &Config) -> Result<()> {
         loop {
-            let answer = self.client.with_options(&options).ping::<()>(None).await;
-            let Err(err) = answer.map_err(from_call) else { return Ok(()) };
+            let Err(err) = self.ping(Some(config.connect_timeout)).await else { return Ok(()) };
             match err.kind() {
                 ErrorKind::Loading if config.ready_check => pause(LOADING_PAUSE).await,
                 ErrorKind::Denied if config.ready_check => {
@@ -125,48 +143,71 @@ impl Link {
                         "the ready check failed; grant `+ping` or turn `ready_check` off",
                     ));
                 }
-                ErrorKind::Denied
-                | ErrorKind::Loading
-                | ErrorKind::OutOfMemory
-                | ErrorKind::ReadOnly
-                | ErrorKind::Server => return Ok(()),
+                kind if err.is_answer() && kind != ErrorKind::Auth => return Ok(()),
                 _ => return Err(err.context("the ready check failed")),
             }
         }
     }
 
-    /// Names the connection for `CLIENT LIST`. Only cosmetic, so a refusal is logged and forgotten.
-    pub(crate) async fn set_name(&self, config: &Config) {
-        let Some(name) = &config.client_name else { return };
-        for server in self.client.active_connections() {
-            let cluster_node = self.client.is_clustered().then_some(server);
-            let timeout = Some(config.command_timeout);
-            let options = Options { timeout, cluster_node, ..Options::default() };
-            if let Err(err) = self.client.with_options(&options).client_setname(name.as_str()).await
-            {
-                tracing::debug!(error = %from_call(err), "the server refused the client name");
-            }
-        }
+    /// Asks for a PONG; without a timeout it waits as long as the link lives.
+    pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {
+        let options = options(timeout.unwrap_or(Duration::ZERO));
+        self.client.with_options(&options).ping(None).await.map_err(from_call)
     }
 
-    /// The server this link talks to right now; on Cluster there is no one server.
-    pub(crate) fn server(&self) -> Option<(String, u16)> {
-        match &self.client.active_connections()[..] {
-            [server] if !self.client.is_clustered() => Some((server.host.to_string(), server.port)),
-            _ => None,
+    /// Says who is calling and what for. None of it is needed for a call to succeed, so refusals are logged and
+    /// forgotten.
+    async fn introduce(&mut self, config: &Config, target: &Target) {
+        let client = self.client.with_options(&options(config.command_timeout));
+        let refused = |what, err| {
+            tracing::debug!(error = %from_call(err), what, "refused while connecting");
+        };
+        if let Some(name) = &config.client_name
+            && let Err(err) = client.client_setname(name.as_str()).await
+        {
+            refused("CLIENT SETNAME", err);
         }
+        if target.read_only && config.endpoint.is_cluster() {
+            let read_only = custom("READONLY");
+            if let Err(err) = client.custom::<(), String>(read_only, Vec::new()).await {
+                refused("READONLY", err);
+            }
+        }
+        // fred has asked already; the server may have refused to say.
+        self.id = self.client.connection_ids().into_values().next();
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
     }
 
-    pub(crate) fn mark(&self, up: bool) {
-        self.up.store(up, Ordering::Release);
+    /// Takes the link out of use, because its connection broke. From now on a call that fred gives back without
+    /// a word was surely not sent: those that were in flight have been told already.
+    pub(crate) fn broke(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.up.store(false, Ordering::Release);
     }
 
-    /// Closes the sockets now. Calls in flight end with an unknown outcome.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Notes that the server has said something.
+    pub(crate) fn heard(&self) {
+        // Read first: most calls find it set, and a shared read costs less than a write.
+        if !self.answered.load(Ordering::Relaxed) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the server has said something since this was last asked.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.answered.swap(false, Ordering::Relaxed)
+    }
+
+    /// Closes the socket now. Calls in flight end with an unknown outcome.
     pub(crate) fn abort(&self) {
+        self.up.store(false, Ordering::Release);
         self.task.abort();
     }
 }
@@ -177,42 +218,42 @@ impl Drop for Link {
     }
 }
 
-impl LinkEvents {
-    /// Waits for the next event. Cancel safe.
-    pub(crate) async fn next(&mut self) -> LinkEvent {
+impl LinkEnd {
+    /// Waits for the end of the link and returns why. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> Error {
         tokio::select! {
             biased;
             error = self.errors.recv() => match error {
-                // With a server it is a connection that was in use, without one an attempt to dial.
-                Ok((err, Some(_))) if *err.kind() != FredKind::Auth => LinkEvent::Down(self.lost(err)),
-                Ok((err, _)) => LinkEvent::Down(from_dial(err, &self.endpoint)),
-                Err(RecvError::Lagged(_)) => LinkEvent::Down(self.lost("more than once")),
-                Err(RecvError::Closed) => LinkEvent::Ended(self.lost("for good")),
+                Ok((err, _)) => self.lost(err),
+                Err(RecvError::Lagged(_)) => self.lost("more than once"),
+                Err(RecvError::Closed) => self.lost("for good"),
             },
-            reconnect = self.reconnects.recv() => match reconnect {
-                // Having missed some, the link is up all the same, and the ready check has the last word.
-                Ok(_) | Err(RecvError::Lagged(_)) => LinkEvent::Up,
-                Err(RecvError::Closed) => LinkEvent::Ended(self.ended(None)),
+            result = &mut self.task => match result.ok().and_then(Result::err) {
+                Some(err) => self.lost(err),
+                None => self.lost("its task has ended"),
             },
-            result = &mut self.task => LinkEvent::Ended(self.ended(result.ok().and_then(Result::err))),
         }
     }
 
     fn lost(&self, source: impl Into<BoxError>) -> Error {
-        let what = format!("{}: the connection was lost", self.endpoint);
+        let what = format!("{}: the connection was lost", self.address);
         Error::new(ErrorKind::Connect, what).with_source(source)
-    }
-
-    fn ended(&self, err: Option<FredError>) -> Error {
-        match err {
-            Some(err) => from_dial(err, &self.endpoint),
-            None => self.lost("its task has ended"),
-        }
     }
 }
 
-fn silence(config: &Config) -> Error {
-    let (endpoint, timeout) = (&config.endpoint, config.connect_timeout);
+/// A command that fred has no method for, or that must not be touched by it.
+pub(crate) fn custom(name: &'static str) -> CustomCommand {
+    // The hash policy matters to fred's own cluster routing only, and a link leads to one server.
+    CustomCommand::new_static(name, ClusterHash::FirstKey, false)
+}
+
+/// Options with a timeout for one command; zero is none.
+pub(crate) fn options(timeout: Duration) -> Options {
+    Options { timeout: Some(timeout), ..Options::default() }
+}
+
+fn silence(config: &Config, address: &Address) -> Error {
+    let timeout = config.connect_timeout;
     #[cfg(feature = "tls")]
     let tls = if config.tls.is_some() { " that speaks TLS on this port" } else { "" };
     #[cfg(not(feature = "tls"))]
@@ -220,73 +261,81 @@ fn silence(config: &Config) -> Error {
     Error::new(
         ErrorKind::Timeout,
         format!(
-            "{endpoint}: no answer within {timeout:?}; is this a Redis server{tls}, and can it be reached?"
+            "{address}: no answer within {timeout:?}; is this a Redis server{tls}, and can it be reached?"
         ),
     )
 }
 
-/// Builds the fred client: its own reconnecting on, its own replaying off.
-fn client(config: &Config, credentials: &Credentials) -> Result<Client> {
-    let fred = FredConfig {
+/// Builds the fred client of a link: it dials once, sends each command once and follows no redirection.
+fn client(config: &Config, target: &Target) -> Result<Client> {
+    let server = match &target.address {
+        Address::Tcp(node) => ServerConfig::Centralized { server: server(config, node) },
+        Address::Unix(path) => ServerConfig::Unix { path: path.clone() },
+    };
+    let fred = fred_config(config, server, &target.credentials, target.database)?;
+    // fred would dial again by itself after a loss. What it queues meanwhile is neither sent nor refused, so it
+    // gets a pause that never ends, and the task that looks after the link closes it.
+    let never = ReconnectPolicy::new_constant(0, u32::MAX);
+    Ok(Client::new(fred, Some(performance(config)), Some(connection(config)), Some(never)))
+}
+
+/// What every fred client of ours has in common: where it leads, and who logs in.
+pub(crate) fn fred_config(
+    config: &Config,
+    server: ServerConfig,
+    credentials: &Credentials,
+    database: u8,
+) -> Result<FredConfig> {
+    Ok(FredConfig {
         fail_fast: true,
         username: credentials.username.clone(),
         password: credentials.password.as_ref().map(|password| password.expose().to_owned()),
-        server: server(config),
-        database: (config.database != 0).then_some(config.database),
+        server,
+        database: (database != 0).then_some(database),
         #[cfg(feature = "tls")]
         tls: config.tls.as_ref().map(crate::Tls::to_fred).transpose()?,
         ..FredConfig::default()
-    };
-    let performance = PerformanceConfig {
+    })
+}
+
+fn performance(config: &Config) -> PerformanceConfig {
+    PerformanceConfig {
         default_command_timeout: config.command_timeout,
         broadcast_channel_capacity: EVENTS,
         ..PerformanceConfig::default()
-    };
-    let connection = ConnectionConfig {
+    }
+}
+
+fn connection(config: &Config) -> ConnectionConfig {
+    ConnectionConfig {
         connection_timeout: config.connect_timeout,
         internal_command_timeout: config.connect_timeout,
         // A command is written once. Whether it may be written again is decided where the kind of
         // command is known.
         max_command_attempts: 1,
-        // fred follows ASK by reading the next reply on the node's connection, which may belong to another
-        // command. With 0 it follows nothing: MOVED still makes it learn the new layout.
         max_redirections: 0,
         max_command_buffer_len: config.max_waiting.get(),
         tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
         ..ConnectionConfig::default()
-    };
-    let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-    let (min, max) = config.reconnect_delay;
-    let mut policy = ReconnectPolicy::new_exponential(0, millis(min), millis(max), 2);
-    policy.set_jitter(millis(min.min(Duration::from_millis(50))));
-    Ok(Client::new(fred, Some(performance), Some(connection), Some(policy)))
-}
-
-fn server(config: &Config) -> ServerConfig {
-    let servers = |nodes: &[Node]| nodes.iter().map(|node| fred_server(config, node)).collect();
-    match &config.endpoint {
-        Endpoint::Tcp(node) => ServerConfig::Centralized { server: fred_server(config, node) },
-        Endpoint::Unix(path) => ServerConfig::Unix { path: path.clone() },
-        Endpoint::Cluster(nodes) => ServerConfig::Clustered {
-            hosts: servers(nodes),
-            policy: ClusterDiscoveryPolicy::default(),
-        },
-        Endpoint::Sentinel { nodes, service, username, password } => ServerConfig::Sentinel {
-            hosts: servers(nodes),
-            service_name: service.clone(),
-            username: username.clone(),
-            password: password.as_ref().map(|password| password.expose().to_owned()),
-        },
     }
 }
 
 #[cfg(feature = "tls")]
-fn fred_server(config: &Config, node: &Node) -> Server {
+pub(crate) fn server(config: &Config, node: &Node) -> Server {
     let name = config.tls.as_ref().map(|tls| tls.expected_name().unwrap_or(&node.host).to_owned());
     Server::new_with_tls(node.dialed_host(), node.port, name)
 }
 
 #[cfg(not(feature = "tls"))]
-fn fred_server(_: &Config, node: &Node) -> Server {
+pub(crate) fn server(_: &Config, node: &Node) -> Server {
     Server::new(node.dialed_host(), node.port)
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(node) => node.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }

@@ -123,8 +123,8 @@ impl Core {
     fn no_answer(&self, err: &Error) {
         tracing::warn!(error = %err, "asking the credential provider again");
         if self.login.newest.borrow().is_none() {
-            for slot in 0..self.slots.len() {
-                self.status.link_lost(slot, LinkState::Down, err.clone());
+            for link in self.links() {
+                self.status.link_lost(link, LinkState::Down, err.clone());
             }
         }
     }

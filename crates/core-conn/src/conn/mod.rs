@@ -1,11 +1,16 @@
 mod call;
 mod close;
+mod dial;
 mod keeper;
+mod lane;
+mod layout;
 mod link;
 mod login;
 mod owner;
+mod pulse;
 mod state;
 mod time;
+mod topology;
 
 use std::{
     fmt,
@@ -13,14 +18,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{Codec, Config, Error, Result, capabilities::KnownCapabilities, config::Endpoint};
+use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
-pub(crate) use call::Replay;
+pub(crate) use call::Manner;
+pub use call::Replay;
 pub use close::CloseReport;
+pub(crate) use layout::Route;
 pub use state::{State, StateChange, StateChanges};
 pub(crate) use time::{FAR, after};
 
 use call::Refusal;
+use link::Address;
 use owner::Owner;
 
 /// A connection to one server, one Cluster or one Sentinel-watched master, shared by all its clones.
@@ -159,11 +167,17 @@ impl Conn {
         let config = self.config();
         let refusal =
             if config.credential_provider.is_some() { Refusal::Waits } else { Refusal::Fails };
-        self.link(after(config.connect_timeout), refusal).await.map(drop)
+        self.link(&Route::Any, ReadFrom::Master, after(config.connect_timeout), refusal)
+            .await
+            .map(drop)
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.owner.core.config
+    }
+
+    pub(crate) fn command_timeout(&self) -> Duration {
+        self.command_timeout
     }
 
     pub(crate) fn codec(&self) -> Codec {
@@ -176,15 +190,18 @@ impl Conn {
 
     /// The host and port of the server this connection talks to, where it is one over TCP.
     pub(crate) fn address(&self) -> Option<(String, u16)> {
-        if matches!(self.config().endpoint, Endpoint::Unix(_)) {
+        if self.config().endpoint.is_cluster() {
             return None;
         }
-        self.owner.core.slots.iter().find_map(|slot| slot.load().as_ref()?.server())
+        match &self.pick(&Route::Any, ReadFrom::Master)?.address {
+            Address::Tcp(node) => Some((node.host.clone(), node.port)),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Why a call would have to wait now: no link is up, and one was tried.
     pub(crate) fn outage(&self) -> Option<Error> {
-        if self.pick().is_some() {
+        if self.pick(&Route::Any, ReadFrom::Master).is_some() {
             return None;
         }
         self.owner.core.status.watch().borrow().error.clone()

@@ -6,130 +6,155 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use tokio::task::{AbortHandle, JoinSet};
+use arc_swap::ArcSwap;
+use tokio::{sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
     call::Calls,
-    keeper::Keeper,
-    link::{Link, LinkEvents},
+    layout::{Layout, Server, Shard},
     login::Login,
-    state::{LinkState, Status},
+    state::{LinkId, Status},
     time::after,
 };
-use crate::{Codec, Config, Error, Result, capabilities::KnownCapabilities};
+use crate::{
+    Codec, Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, config::Endpoint,
+};
+
+/// How much later than the dials themselves the wait for them ends.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What the handles share. Its end is the end of the connection.
 pub(super) struct Owner {
     pub(super) core: Arc<Core>,
-    tasks: OnceLock<Vec<AbortHandle>>,
+    layout: OnceLock<Option<AbortHandle>>,
+    login: OnceLock<Option<AbortHandle>>,
 }
 
 /// What the handles share with the tasks behind them.
 pub(crate) struct Core {
     pub(super) config: Config,
-    /// Where handles find links, and keepers put them.
-    pub(super) slots: Box<[ArcSwapOption<Link>]>,
+    /// Which servers there are, with the links to them.
+    pub(super) layout: ArcSwap<Layout>,
+    /// Somebody was sent elsewhere, or lost a link.
+    pub(super) layout_wanted: Notify,
     pub(super) next: AtomicUsize,
     pub(super) status: Status,
     pub(super) calls: Calls,
     pub(super) login: Login,
     /// The links that do not use the newest credentials, and why.
-    pub(super) stale_logins: Mutex<BTreeMap<usize, Error>>,
+    pub(super) stale_logins: Mutex<BTreeMap<LinkId, Error>>,
     pub(super) capabilities: KnownCapabilities,
 }
 
 impl Core {
-    /// Puts a link that answers into its slot; returns the one it replaces.
-    pub(super) fn install(&self, slot: usize, link: Link) -> Option<Arc<Link>> {
-        let link = Arc::new(link);
-        let replaced = self.slots[slot].swap(Some(Arc::clone(&link)));
-        self.up(slot, &link);
-        // Closing may have emptied the slots a moment before.
-        if self.status.state() == State::End {
-            self.empty(slot);
-        }
-        replaced
-    }
-
-    /// Notes whether a link uses the newest credentials, and if not, why.
-    pub(super) fn note_login(&self, slot: usize, refused: Option<Error>) {
-        let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
-        match refused {
-            Some(err) => stale.insert(slot, err),
-            None => stale.remove(&slot),
-        };
-    }
-
-    pub(super) fn up(&self, slot: usize, link: &Link) {
-        // Another server may be answering from now on.
-        self.capabilities.forget();
-        link.mark(true);
-        self.status.link_up(slot);
-    }
-
-    pub(super) fn down(&self, slot: usize, link: &Link, err: Error) {
-        link.mark(false);
-        tracing::debug!(error = %err, slot, "link down");
-        self.status.link_lost(slot, LinkState::Down, err);
-    }
-
-    /// Takes the link out of its slot and closes it.
-    pub(super) fn empty(&self, slot: usize) {
-        if let Some(link) = self.slots[slot].swap(None) {
-            link.abort();
-        }
-    }
-}
-
-impl Owner {
-    pub(super) fn new(config: Config) -> Self {
-        let links = config.command_links.get();
-        let core = Core {
-            slots: (0..links).map(|_| ArcSwapOption::empty()).collect(),
+    fn new(config: Config) -> Self {
+        let core = Self {
+            layout: ArcSwap::default(),
+            layout_wanted: Notify::new(),
             next: AtomicUsize::new(0),
-            status: Status::new(links),
+            status: Status::new(),
             calls: Calls::default(),
             login: Login::new(&config),
             stale_logins: Mutex::new(BTreeMap::new()),
             capabilities: KnownCapabilities::default(),
             config,
         };
-        Self { core: Arc::new(core), tasks: OnceLock::new() }
+        let server = |endpoint| Server::new(&core, endpoint, false);
+        let layout = match &core.config.endpoint {
+            Endpoint::Cluster(nodes) => {
+                Layout::unknown(nodes.iter().cloned().map(Endpoint::Tcp).map(server).collect())
+            }
+            one => Layout::single(Shard { master: server(one.clone()), replicas: Vec::new() }),
+        };
+        core.status.rearranged(&[], !layout.is_cluster());
+        core.layout.store(Arc::new(layout));
+        core
     }
 
-    /// Makes the first attempt in the foreground, so that its error reaches the caller.
+    /// Notes whether a link uses the newest credentials, and if not, why.
+    pub(super) fn note_login(&self, link: LinkId, refused: Option<Error>) {
+        let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused {
+            Some(err) => stale.insert(link, err),
+            None => stale.remove(&link),
+        };
+    }
+
+    pub(super) fn forget_logins(&self, links: &[LinkId]) {
+        let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
+        stale.retain(|link, _| !links.contains(link));
+    }
+
+    /// Has the links to masters made anew, because one of them takes no writes.
+    pub(super) fn doubt_writers(&self) {
+        for shard in &self.layout.load().shards {
+            shard.master.commands.doubt();
+        }
+    }
+
+    pub(super) fn links(&self) -> Vec<LinkId> {
+        let layout = self.layout.load();
+        layout.servers().flat_map(|server| server.commands.ids()).collect()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.state() == State::End
+    }
+
+    fn end(&self) {
+        self.calls.refuse();
+        self.status.end();
+        for server in self.layout.load().servers() {
+            for lane in server.lanes() {
+                lane.end();
+            }
+        }
+    }
+}
+
+impl Owner {
+    pub(super) fn new(config: Config) -> Self {
+        Self { core: Arc::new(Core::new(config)), layout: OnceLock::new(), login: OnceLock::new() }
+    }
+
+    /// Makes the first attempt, and waits for its end, so that its error reaches the caller.
     pub(super) async fn open(&self) -> Result<()> {
         let core = &self.core;
         let deadline = after(core.config.connect_timeout);
         core.status.connecting();
-        let credentials = core.first_login(deadline).await?;
-        let mut dials = JoinSet::new();
-        for _ in &core.slots {
-            let (core, credentials) = (Arc::clone(core), credentials.clone());
-            dials.spawn(async move { Link::dial(&core.config, &credentials, deadline).await });
+        core.first_login(deadline).await?;
+        // Changes of credentials are a later matter: this attempt is about the first ones.
+        self.layout.get_or_init(|| self.spawn());
+        let mut status = core.status.watch();
+        // A dial that runs into its deadline says more than this one.
+        let settled = timeout_at(deadline + GRACE, status.wait_for(|now| now.is_settled())).await;
+        let (state, usable, error) = match settled {
+            Ok(Ok(now)) => (now.state(), now.is_usable(), now.error.clone()),
+            _ => {
+                let now = core.status.watch().borrow().clone();
+                (now.state(), now.is_usable(), now.error)
+            }
+        };
+        // A cluster that lacks a node serves the rest.
+        if state == State::Connected || (usable && core.config.endpoint.is_cluster()) {
+            return self.start();
         }
-        let mut made = Vec::with_capacity(core.slots.len());
-        while let Some(dialed) = dials.join_next().await {
-            // A task can only fail to join when the runtime goes down.
-            made.push(dialed.map_err(|err| Error::closed().with_source(err))??);
-        }
-        let installed = made.into_iter().enumerate().map(|(slot, (link, events))| {
-            core.install(slot, link);
-            Some(events)
-        });
-        self.keep(installed.collect())
+        self.end();
+        Err(error.unwrap_or_else(|| {
+            let (endpoint, timeout) = (&core.config.endpoint, core.config.connect_timeout);
+            Error::new(ErrorKind::Timeout, format!("{endpoint}: not connected within {timeout:?}"))
+        }))
     }
 
-    /// Makes a lazy connection dial in the background; does nothing the second time.
+    /// Makes the connection dial in the background; does nothing the second time.
     pub(super) fn start(&self) -> Result<()> {
         self.core.status.connecting();
-        self.keep(self.core.slots.iter().map(|_| None).collect())
-    }
-
-    fn keep(&self, links: Vec<Option<LinkEvents>>) -> Result<()> {
-        self.tasks.get_or_init(|| self.spawn(links));
+        self.layout.get_or_init(|| self.spawn());
+        self.login.get_or_init(|| {
+            let provider = self.core.config.credential_provider.clone()?;
+            Some(tokio::spawn(Arc::clone(&self.core).keep_login(provider)).abort_handle())
+        });
         // Closing may have come first and found no tasks to end.
         if self.core.calls.is_closing() {
             self.end();
@@ -138,23 +163,19 @@ impl Owner {
         Ok(())
     }
 
-    /// Starts the tasks that look after the links from now on.
-    fn spawn(&self, links: Vec<Option<LinkEvents>>) -> Vec<AbortHandle> {
+    /// Starts the tasks that look after the links from now on; returns the one that looks after the layout.
+    fn spawn(&self) -> Option<AbortHandle> {
         let core = &self.core;
-        let keepers = links.into_iter().enumerate();
-        let keepers = keepers.map(|(slot, events)| {
-            tokio::spawn(Keeper::new(Arc::clone(core), slot).run(events)).abort_handle()
-        });
-        let mut tasks: Vec<_> = keepers.collect();
-        if let Some(provider) = core.config.credential_provider.clone() {
-            tasks.push(tokio::spawn(Arc::clone(core).keep_login(provider)).abort_handle());
+        for server in core.layout.load().servers() {
+            server.commands.start(core);
         }
-        tasks
+        let changes = core.config.endpoint.is_cluster() || core.config.read_from.may_be_replica();
+        changes.then(|| tokio::spawn(Arc::clone(core).keep_layout()).abort_handle())
     }
 
     /// Why no call can be made any more, if that is so.
     pub(super) fn ended(&self) -> Option<Error> {
-        let ended = self.core.status.state() == State::End;
+        let ended = self.core.has_ended();
         ended.then(|| {
             if self.core.calls.is_closing() { Error::closed() } else { Error::runtime_gone() }
         })
@@ -162,13 +183,9 @@ impl Owner {
 
     /// Ends the tasks and closes the links.
     pub(super) fn end(&self) {
-        self.core.calls.refuse();
-        self.core.status.end();
-        for task in self.tasks.get().into_iter().flatten() {
+        self.core.end();
+        for task in [&self.layout, &self.login].into_iter().flat_map(|task| task.get()?.as_ref()) {
             task.abort();
-        }
-        for slot in 0..self.core.slots.len() {
-            self.core.empty(slot);
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use tokio::sync::{broadcast, watch};
 
@@ -82,9 +82,23 @@ impl StateChanges {
     }
 }
 
+/// Names one link among those of a connection.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct LinkId(u64);
+
+/// Whether the state of the whole depends on a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Weight {
+    Counts,
+    /// It is opened when it is needed, or may be missing: its ups and downs are only told to those who wait.
+    Extra,
+}
+
 /// What one link is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum LinkState {
+    /// No attempt to make it has ended yet.
+    New,
     Down,
     Up,
     /// The server refuses its credentials, and it waits for others.
@@ -101,7 +115,10 @@ pub(crate) struct Status {
 /// What is known at one moment. The state of the whole follows from the rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
-    links: Vec<LinkState>,
+    links: BTreeMap<LinkId, (Weight, LinkState)>,
+    next_id: u64,
+    /// It is known which servers there are.
+    complete: bool,
     /// The first attempt was begun, and has ended one way or the other.
     started: bool,
     settled: bool,
@@ -114,22 +131,63 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn state(&self) -> State {
-        let all = |state| self.links.iter().all(|link| *link == state);
         match () {
             () if self.ended => State::End,
-            () if all(LinkState::Up) => State::Connected,
-            () if all(LinkState::Refused) => State::Error,
+            () if self.complete && self.all(LinkState::Up) => State::Connected,
+            () if self.all(LinkState::Refused) => State::Error,
             () if self.settled => State::Reconnecting,
             () if self.started => State::Connecting,
             () => State::Disconnected,
         }
     }
+
+    fn all(&self, wanted: LinkState) -> bool {
+        let mut links = self.counting().peekable();
+        links.peek().is_some() && links.all(|state| state == wanted)
+    }
+
+    fn any(&self, wanted: LinkState) -> bool {
+        self.counting().any(|state| state == wanted)
+    }
+
+    fn counting(&self) -> impl Iterator<Item = LinkState> {
+        self.links.values().filter(|(weight, _)| *weight == Weight::Counts).map(|(_, state)| *state)
+    }
+
+    /// Whether the first attempt has ended.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Whether it is known which servers there are, and one of them answers.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.complete && self.any(LinkState::Up)
+    }
+
+    fn set(&mut self, link: LinkId, state: LinkState) {
+        // One that was let go has no state any more.
+        if let Some((_, known)) = self.links.get_mut(&link) {
+            *known = state;
+        }
+    }
+
+    /// The first attempt is over when every link was tried. While one link is up and the others are still to be
+    /// learned from it, it is not.
+    fn settle(&mut self) {
+        let learning = !self.complete && self.any(LinkState::Up);
+        self.settled |= self.started && !learning && !self.any(LinkState::New);
+        if self.state() == State::Connected {
+            self.error = None;
+        }
+    }
 }
 
 impl Status {
-    pub(crate) fn new(links: usize) -> Self {
+    pub(crate) fn new() -> Self {
         let now = Snapshot {
-            links: vec![LinkState::Down; links],
+            links: BTreeMap::new(),
+            next_id: 0,
+            complete: false,
             started: false,
             settled: false,
             ended: false,
@@ -155,22 +213,47 @@ impl Status {
         self.step(|now| now.started = true);
     }
 
-    pub(crate) fn link_up(&self, slot: usize) {
+    /// Adds a link that is to be made.
+    pub(crate) fn join(&self, weight: Weight) -> LinkId {
+        let mut id = LinkId(0);
         self.step(|now| {
-            now.links[slot] = LinkState::Up;
+            id = LinkId(now.next_id);
+            now.next_id += 1;
+            now.links.insert(id, (weight, LinkState::New));
+        });
+        id
+    }
+
+    /// Forgets links that are no longer wanted, and notes whether it is known which servers there are.
+    pub(crate) fn rearranged(&self, gone: &[LinkId], complete: bool) {
+        self.step(|now| {
+            now.links.retain(|id, _| !gone.contains(id));
+            now.complete = complete;
+            now.settle();
+        });
+    }
+
+    pub(crate) fn link_up(&self, link: LinkId) {
+        self.step(|now| {
+            now.set(link, LinkState::Up);
             now.ups += 1;
-            now.settled |= now.state() == State::Connected;
-            if now.state() == State::Connected {
-                now.error = None;
-            }
+            now.settle();
         });
     }
 
     /// Notes that a link is down or refused, and why.
-    pub(crate) fn link_lost(&self, slot: usize, state: LinkState, error: Error) {
+    pub(crate) fn link_lost(&self, link: LinkId, state: LinkState, error: Error) {
         self.step(|now| {
-            now.links[slot] = state;
-            now.settled = true;
+            now.set(link, state);
+            now.error = Some(error);
+            now.settle();
+        });
+    }
+
+    /// Notes why it is not known which servers there are.
+    pub(crate) fn troubled(&self, error: Error) {
+        self.step(|now| {
+            now.settled |= now.started && !now.complete;
             now.error = Some(error);
         });
     }
@@ -211,6 +294,14 @@ mod tests {
         Error::new(ErrorKind::Connect, "lost")
     }
 
+    /// Two links to the only server.
+    fn with_links() -> (Status, [LinkId; 2]) {
+        let status = Status::new();
+        let links = [status.join(Weight::Counts), status.join(Weight::Counts)];
+        status.rearranged(&[], true);
+        (status, links)
+    }
+
     async fn seen(status: Status, mut changes: StateChanges) -> Vec<(State, State, bool)> {
         drop(status);
         let mut seen = Vec::new();
@@ -222,17 +313,17 @@ mod tests {
 
     #[tokio::test]
     async fn connected_means_every_link_is_up() {
-        let status = Status::new(2);
+        let (status, [a, b]) = with_links();
         let changes = status.changes();
         status.connecting();
-        status.link_up(0);
-        status.link_up(1);
-        status.link_lost(0, LinkState::Down, lost());
-        status.link_lost(1, LinkState::Down, lost());
-        status.link_up(1);
-        status.link_up(0);
+        status.link_up(a);
+        status.link_up(b);
+        status.link_lost(a, LinkState::Down, lost());
+        status.link_lost(b, LinkState::Down, lost());
+        status.link_up(b);
+        status.link_up(a);
         status.end();
-        status.link_up(0);
+        status.link_up(a);
         assert_eq!(
             seen(status, changes).await,
             [
@@ -247,15 +338,16 @@ mod tests {
 
     #[tokio::test]
     async fn refused_credentials_are_the_state_only_when_no_link_is_left() {
-        let status = Status::new(2);
-        status.link_up(0);
-        status.link_up(1);
+        let (status, [a, b]) = with_links();
+        status.connecting();
+        status.link_up(a);
+        status.link_up(b);
         let changes = status.changes();
-        status.link_lost(0, LinkState::Refused, lost());
-        status.link_lost(1, LinkState::Down, lost());
-        status.link_lost(1, LinkState::Refused, lost());
-        status.link_up(0);
-        status.link_up(1);
+        status.link_lost(a, LinkState::Refused, lost());
+        status.link_lost(b, LinkState::Down, lost());
+        status.link_lost(b, LinkState::Refused, lost());
+        status.link_up(a);
+        status.link_up(b);
         assert_eq!(
             seen(status, changes).await,
             [
@@ -269,22 +361,60 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_hears_of_every_link_that_comes_up() {
-        let status = Status::new(2);
+        let (status, [a, _]) = with_links();
         let mut watch = status.watch();
-        status.link_up(0);
+        status.link_up(a);
         assert!(watch.has_changed().unwrap());
         assert_eq!(watch.borrow_and_update().ups, 1);
     }
 
     #[tokio::test]
     async fn a_slow_reader_still_sees_the_newest_change() {
-        let status = Status::new(1);
+        let (status, [a, b]) = with_links();
+        status.link_up(b);
         let changes = status.changes();
         for _ in 0..KEPT_CHANGES {
-            status.link_up(0);
-            status.link_lost(0, LinkState::Down, lost());
+            status.link_up(a);
+            status.link_lost(a, LinkState::Down, lost());
         }
         status.end();
         assert_eq!(seen(status, changes).await.last().unwrap().1, State::End);
+    }
+    #[tokio::test]
+    async fn a_cluster_is_connected_when_its_nodes_are_known_and_answer() {
+        let status = Status::new();
+        let [dead, seed] = [status.join(Weight::Counts), status.join(Weight::Counts)];
+        let changes = status.changes();
+        status.connecting();
+        status.link_lost(dead, LinkState::Down, lost());
+        status.link_up(seed);
+        assert_eq!(status.state(), State::Connecting, "its nodes are not known yet");
+        let node = status.join(Weight::Counts);
+        status.rearranged(&[dead], true);
+        assert_eq!(status.state(), State::Connecting, "one of them was not tried yet");
+        status.link_up(node);
+        status.link_lost(node, LinkState::Down, lost());
+        status.rearranged(&[node], true);
+        assert_eq!(
+            seen(status, changes).await,
+            [
+                (State::Disconnected, State::Connecting, false),
+                (State::Connecting, State::Connected, false),
+                (State::Connected, State::Reconnecting, true),
+                (State::Reconnecting, State::Connected, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_link_that_is_opened_on_demand_does_not_change_the_state() {
+        let (status, [a, b]) = with_links();
+        status.connecting();
+        status.link_up(a);
+        status.link_up(b);
+        let extra = status.join(Weight::Extra);
+        assert_eq!(status.state(), State::Connected);
+        status.link_lost(extra, LinkState::Down, lost());
+        assert_eq!(status.state(), State::Connected);
     }
 }

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, Redirect};
+use crate::config::Node;
 
-/// fred's words for a command that it could not even queue.
-const ROUTER_GONE: &str = "Failed to send command to router.";
-const NOT_STARTED: &str = "Client is not initialized.";
-/// fred's word for a command that a Cluster node sent elsewhere, and that fred did not follow.
-const REDIRECTED: &str = "Too many redirections.";
+/// fred's words for a command that it did not write: it could not even queue it, or had no connection left.
+const UNSENT: [&str; 3] =
+    ["Failed to send command to router.", "Client is not initialized.", "Failed to route command."];
+/// fred's words for a command that it dropped with its queue, written or not.
+const DROPPED: &str = "channel closed";
 
 /// What a dial can run into, by a word in fred's text: the first row that fits decides.
 const DIAL_FAILURES: &[(&str, ErrorKind, &str)] = &[
@@ -91,11 +92,21 @@ const FIXED_TEXTS: &[(&str, &str)] = &[
 /// decides. Whatever is not surely the server's answer to this very command has an unknown outcome.
 pub(crate) fn from_call(err: FredError) -> Error {
     let details = err.details();
-    if details == REDIRECTED {
-        let what = "the cluster is moving this key; it is out of reach until the move has ended";
-        return Error::new(ErrorKind::Topology, what).with_source(err).redirected();
-    }
-    let (kind, message): (_, Cow<'static, str>) = match (err.kind(), details) {
+    let interrupted = "the connection broke; the command may or may not have run";
+    let (kind, message): (_, Cow<'static, str>) = match (err.kind(), code(details)) {
+        // fred closes the connection when it reads this, and hands the same text to every command in
+        // flight on it, whether that ran or not.
+        (_, Some("CLUSTERDOWN")) => (
+            ErrorKind::Interrupted,
+            "the cluster is down, and the connection with it; the command may or may not have run"
+                .into(),
+        ),
+        (_, Some(code)) => {
+            let code = code_in_script(code, details);
+            let (kind, message) = answered(code, details);
+            let redirect = redirect(details);
+            return Error::new(kind, message).answered(code, redirect).with_source(err);
+        }
         (FredKind::Timeout, _) => (
             ErrorKind::Timeout,
             "no answer within the command timeout; the command may or may not have run".into(),
@@ -104,29 +115,26 @@ pub(crate) fn from_call(err: FredError) -> Error {
             ErrorKind::Busy,
             "too many calls wait for an answer; retry later or raise `max_waiting`".into(),
         ),
-        (_, ROUTER_GONE | NOT_STARTED) => {
+        _ if UNSENT.contains(&details) => {
             (ErrorKind::Connect, "the link has ended; the command was not sent".into())
         }
         (FredKind::Parse | FredKind::NotFound, _) => {
             (ErrorKind::Protocol, "the server answered with an unexpected type".into())
         }
-        // fred closes the connection when it reads this, and hands the same text to every command in
-        // flight on it, whether that ran or not.
-        _ if code(details) == Some("CLUSTERDOWN") => (
-            ErrorKind::Interrupted,
-            "the cluster is down, and the connection with it; the command may or may not have run"
-                .into(),
-        ),
-        _ => match code(details) {
-            Some(code) => answered(code, details),
-            // What else ends a call is what broke the connection under it.
-            None => (
-                ErrorKind::Interrupted,
-                "the connection broke; the command may or may not have run".into(),
-            ),
-        },
+        // What else ends a call is what broke the connection under it.
+        _ => (ErrorKind::Interrupted, interrupted.into()),
     };
     Error::new(kind, message).with_source(err)
+}
+
+/// Whether fred gave the command back with its queue, without saying whether it was written.
+pub(crate) fn is_dropped(err: &FredError) -> bool {
+    err.details() == DROPPED
+}
+
+/// The error of a command that surely was not sent.
+pub(crate) fn unsent(err: FredError) -> Error {
+    Error::new(ErrorKind::Connect, "the link has ended; the command was not sent").with_source(err)
 }
 
 /// Reads what fred reports while it dials `server`.
@@ -174,6 +182,28 @@ fn code(details: &str) -> Option<&str> {
     (code.len() > 1 && code.chars().all(|c| c.is_ascii_uppercase())).then_some(code)
 }
 
+/// Where a node of a cluster sends the command: `MOVED 3999 127.0.0.1:6381`.
+fn redirect(details: &str) -> Option<Redirect> {
+    let mut words = details.split(' ');
+    let ask = match words.next()? {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let (host, port) = words.nth(1)?.rsplit_once(':')?;
+    Some(Redirect { ask, to: Node::new(host, port.parse().ok()?) })
+}
+
+/// The code of the error that ended a script. Servers before 7.0 put it behind words of their own:
+/// `ERR Error running script (call to f_1a2b…): @user_script:1: @user_script: 1: -READONLY You can't …`.
+fn code_in_script<'a>(outer: &'a str, details: &'a str) -> &'a str {
+    if !details.starts_with("ERR Error running script") {
+        return outer;
+    }
+    let mut parts = details.split(": ").map(|part| part.strip_prefix('-').unwrap_or(part));
+    parts.find_map(|part| code(part).filter(|code| *code != "ERR")).unwrap_or(outer)
+}
+
 /// What a server's answer means. Its text is shown only where it can hold no key and no value.
 fn answered(code: &str, details: &str) -> (ErrorKind, Cow<'static, str>) {
     let (kind, message) = match code {
@@ -185,20 +215,36 @@ fn answered(code: &str, details: &str) -> (ErrorKind, Cow<'static, str>) {
         }
         "LOADING" => (ErrorKind::Loading, "the server is still reading its data set"),
         "READONLY" => (ErrorKind::ReadOnly, "the server is a read-only replica"),
+        "MISCONF" => (
+            ErrorKind::Persistence,
+            "the server could not save its data and takes no writes; look for its disk space and its log",
+        ),
+        "NOREPLICAS" => (
+            ErrorKind::NoReplicas,
+            "fewer replicas are in touch than the server wants for a write (`min-replicas-to-write`)",
+        ),
+        "BUSY" => (
+            ErrorKind::ServerBusy,
+            "the server is busy with a script that takes too long; `SCRIPT KILL` ends one that has not written",
+        ),
         "OOM" => (ErrorKind::OutOfMemory, "the server is out of memory"),
         "WRONGTYPE" => (ErrorKind::WrongType, "the key holds another type of value"),
         "CROSSSLOT" => (
             ErrorKind::InvalidArgument,
             "the keys lie in several slots of the cluster; give them a common hash tag, as in `{user:1}:a`",
         ),
-        // On a cluster fred reports these in its own words, so here the connection is to a single server.
         "MOVED" | "ASK" => (
-            ErrorKind::Config,
-            "this server is a node of a cluster and holds only some of the keys; use a `redis-cluster://` URL",
+            ErrorKind::Topology,
+            "another node of the cluster holds this key; it was not reached in time",
         ),
-        "TRYAGAIN" | "MASTERDOWN" => {
-            (ErrorKind::Topology, "the cluster cannot serve this key right now")
-        }
+        "TRYAGAIN" => (
+            ErrorKind::Topology,
+            "the keys are being moved to another node of the cluster, and not all of them are there yet",
+        ),
+        "MASTERDOWN" => (
+            ErrorKind::Topology,
+            "the replica has lost its master and serves nothing until it is back",
+        ),
         _ => match FIXED_TEXTS.iter().find(|(text, _)| details.contains(text)) {
             Some((_, message)) => (ErrorKind::Server, *message),
             None => {
@@ -230,6 +276,14 @@ mod tests {
             ("WRONGTYPE Operation against a key", ErrorKind::WrongType),
             ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::Topology),
             ("CROSSSLOT Keys in request don't hash to the same slot", ErrorKind::InvalidArgument),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Topology),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Topology),
+            ("BUSY Redis is busy running a script.", ErrorKind::ServerBusy),
+            ("BUSY Valkey is busy running a script.", ErrorKind::ServerBusy),
+            ("MISCONF Errors writing to the AOF file", ErrorKind::Persistence),
+            ("NOREPLICAS Not enough good replicas to write.", ErrorKind::NoReplicas),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::OutOfMemory),
+            ("NOAUTH Authentication required.", ErrorKind::Auth),
         ] {
             assert_eq!(call(FredKind::Unknown, details).kind(), kind, "{details}");
         }
@@ -237,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_code_without_a_kind_of_its_own_is_still_the_servers_answer() {
-        for details in ["ERR syntax error", "MISCONF snapshots fail", "BUSY a script runs"] {
+        for details in ["ERR syntax error", "UNKILLABLE the script has written"] {
             let err = call(FredKind::Unknown, details);
             assert_eq!(err.kind(), ErrorKind::Server, "{details}");
             assert!(!err.is_outcome_unknown(), "{details}");
@@ -267,9 +321,47 @@ mod tests {
             (FredKind::Unknown, "Failed to send command to router."),
             (FredKind::Backpressure, "Max in-flight commands reached."),
             (FredKind::Unknown, "ERR value is not an integer"),
-            (FredKind::Routing, "Too many redirections."),
+            (FredKind::Unknown, "Failed to route command."),
+            (FredKind::Cluster, "ASK 12 127.0.0.1:6381"),
         ] {
             assert!(!call(kind, details).is_outcome_unknown(), "{details}");
+        }
+    }
+    #[test]
+    fn a_code_inside_a_scripts_error_is_found() {
+        for (details, kind) in [
+            (
+                "ERR Error running script (call to f_1a2b): @user_script:1: WRONGTYPE Operation against a key",
+                ErrorKind::WrongType,
+            ),
+            (
+                "ERR Error running script (call to f_1a2b): @user_script:1: @user_script: 1: -READONLY You can't",
+                ErrorKind::ReadOnly,
+            ),
+            ("ERR Error running script (call to f_1a2b): @user_script:1: oh no", ErrorKind::Server),
+            (
+                "WRONGTYPE Operation against a key script: 1a2b, on @user_script:1.",
+                ErrorKind::WrongType,
+            ),
+        ] {
+            assert_eq!(call(FredKind::Unknown, details).kind(), kind, "{details}");
+        }
+    }
+
+    #[test]
+    fn a_redirection_names_its_node() {
+        for (details, ask, host, port) in [
+            ("MOVED 3999 127.0.0.1:6381", false, "127.0.0.1", 6381),
+            ("ASK 3999 cache.internal:7000", true, "cache.internal", 7000),
+            ("MOVED 3999 :7001", false, "", 7001),
+            ("MOVED 3999 ::1:7001", false, "::1", 7001),
+        ] {
+            let err = call(FredKind::Cluster, details);
+            let to = Node { host: host.to_owned(), port };
+            assert_eq!(err.redirect(), Some(&Redirect { ask, to }), "{details}");
+        }
+        for details in ["MOVED", "MOVED 1", "MOVED 1 nowhere", "MOVED 1 host:99999", "ERR no"] {
+            assert_eq!(call(FredKind::Cluster, details).redirect(), None, "{details}");
         }
     }
 }

@@ -2,6 +2,8 @@ pub(crate) mod fred;
 
 use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync::Arc};
 
+use crate::config::Node;
+
 /// A boxed source of an error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -14,7 +16,23 @@ pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    redirected: bool,
+    answer: Option<Box<Answer>>,
+}
+
+/// What the server itself said.
+#[derive(Clone, Debug)]
+struct Answer {
+    code: String,
+    redirect: Option<Redirect>,
+}
+
+/// Where a node of a cluster sends a command that it did not run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Redirect {
+    /// For this one command; otherwise the slot has moved for good.
+    pub(crate) ask: bool,
+    /// An empty host is that of the node that answered.
+    pub(crate) to: Node,
 }
 
 /// What kind of failure an [`Error`] is.
@@ -42,14 +60,20 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The server reads its data set from disk and runs nothing else yet.
     Loading,
+    /// Fewer replicas are in touch than the server wants for a write (`NOREPLICAS`). The command did not run.
+    NoReplicas,
     /// The server is at `maxmemory` and its policy evicts nothing.
     OutOfMemory,
+    /// The server could not save its data and takes no writes until it can (`MISCONF`).
+    Persistence,
     /// What answered does not speak the Redis protocol, or answered with an unexpected type of reply.
     Protocol,
     /// The server is a replica and takes no writes.
     ReadOnly,
-    /// The server refused the command for a reason that has no kind of its own.
+    /// The server refused the command for a reason that has no kind of its own; see [`Error::code`].
     Server,
+    /// The server runs a script that takes too long, and nothing else until it has ended (`BUSY`).
+    ServerBusy,
     /// No answer within the time allowed. A command may or may not have run.
     Timeout,
     /// The TLS handshake failed, or TLS could not be set up.
@@ -77,12 +101,28 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         use ErrorKind::{
-            Busy, Connect, Interrupted, Loading, OutOfMemory, ReadOnly, Timeout, Topology,
+            Busy, Connect, Interrupted, Loading, NoReplicas, OutOfMemory, Persistence, ReadOnly,
+            ServerBusy, Timeout, Topology,
         };
         matches!(
             self.kind,
-            Busy | Connect | Interrupted | Loading | OutOfMemory | ReadOnly | Timeout | Topology
+            Busy | Connect
+                | Interrupted
+                | Loading
+                | NoReplicas
+                | OutOfMemory
+                | Persistence
+                | ReadOnly
+                | ServerBusy
+                | Timeout
+                | Topology
         )
+    }
+
+    /// Returns the word that the server's error began with, as `WRONGTYPE`, when the server answered with one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.answer.as_ref().map(|answer| &*answer.code)
     }
 
     /// Returns whether time ran out.
@@ -101,7 +141,7 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None, redirected: false }
+        Self { kind, message: message.into(), source: None, answer: None }
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
@@ -139,14 +179,19 @@ impl Error {
         self
     }
 
-    /// Marks a command that a Cluster node sent elsewhere, unexecuted.
-    pub(crate) fn redirected(mut self) -> Self {
-        self.redirected = true;
+    /// Notes that this is what the server said.
+    pub(crate) fn answered(mut self, code: &str, redirect: Option<Redirect>) -> Self {
+        self.answer = Some(Box::new(Answer { code: code.to_owned(), redirect }));
         self
     }
 
-    pub(crate) fn is_redirected(&self) -> bool {
-        self.redirected
+    /// Whether the server itself said so: it is there, and the command did not run.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.answer.is_some() && !self.is_outcome_unknown()
+    }
+
+    pub(crate) fn redirect(&self) -> Option<&Redirect> {
+        self.answer.as_ref()?.redirect.as_ref()
     }
 }
 

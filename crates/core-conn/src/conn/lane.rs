@@ -1,0 +1,150 @@
+//! The links to one server for one purpose.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{sync::Notify, task::AbortHandle};
+
+use super::{
+    keeper::Keeper,
+    link::Link,
+    owner::Core,
+    state::{LinkId, Weight},
+};
+use crate::config::Endpoint;
+
+/// The links to one server for one purpose, where calls find them and keepers put them.
+pub(super) struct Lane {
+    /// A single server or one behind sentinels; never a whole cluster.
+    pub(super) endpoint: Endpoint,
+    /// Whether the server is a replica and only asked for reads.
+    pub(super) read_only: bool,
+    slots: Box<[Slot]>,
+    next: AtomicUsize,
+    /// Somebody met a server that takes no writes: is it still the one to talk to?
+    doubts: Notify,
+    gone: AtomicBool,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+struct Slot {
+    id: LinkId,
+    link: ArcSwapOption<Link>,
+}
+
+impl Lane {
+    /// A lane of `links` links; nothing is dialed yet.
+    pub(super) fn new(
+        core: &Core,
+        endpoint: Endpoint,
+        read_only: bool,
+        links: usize,
+        weight: Weight,
+    ) -> Arc<Self> {
+        let slot = |_| Slot { id: core.status.join(weight), link: ArcSwapOption::empty() };
+        Arc::new(Self {
+            endpoint,
+            read_only,
+            slots: (0..links).map(slot).collect(),
+            next: AtomicUsize::new(0),
+            doubts: Notify::new(),
+            gone: AtomicBool::new(false),
+            tasks: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Starts the tasks that keep the links.
+    pub(super) fn start(self: &Arc<Self>, core: &Arc<Core>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in 0..self.slots.len() {
+            let keeper = Keeper::new(Arc::clone(core), Arc::clone(self), slot);
+            tasks.push(tokio::spawn(keeper.run()).abort_handle());
+        }
+        drop(tasks);
+        // The end of the connection may have come a moment before, and found no tasks to end.
+        if core.has_ended() {
+            self.end();
+        }
+    }
+
+    /// The next link that is up.
+    pub(super) fn pick(&self) -> Option<Arc<Link>> {
+        let count = self.slots.len();
+        let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
+        (0..count).find_map(|offset| {
+            let link = self.slots[first.wrapping_add(offset) % count].link.load_full()?;
+            link.is_up().then_some(link)
+        })
+    }
+
+    pub(super) fn id(&self, slot: usize) -> LinkId {
+        self.slots[slot].id
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> {
+        self.slots.iter().map(|slot| slot.id)
+    }
+
+    pub(super) fn link(&self, slot: usize) -> Option<Arc<Link>> {
+        self.slots[slot].link.load_full()
+    }
+
+    /// Puts a link that answers into its slot; returns the one it replaces.
+    pub(super) fn install(&self, core: &Core, slot: usize, link: Link) -> Option<Arc<Link>> {
+        let replaced = self.slots[slot].link.swap(Some(Arc::new(link)));
+        // Another server may be answering from now on.
+        core.capabilities.forget();
+        core.status.link_up(self.id(slot));
+        // Closing may have emptied the slots a moment before.
+        if core.has_ended() || self.is_gone() {
+            self.empty(slot);
+        }
+        replaced
+    }
+
+    /// Takes the link out of its slot and closes it.
+    pub(super) fn empty(&self, slot: usize) {
+        if let Some(link) = self.slots[slot].link.swap(None) {
+            link.abort();
+        }
+    }
+
+    /// Wants to know whether this is still the right server, because it takes no writes.
+    pub(super) fn doubt(&self) {
+        self.doubts.notify_waiters();
+    }
+
+    pub(super) async fn doubted(&self) {
+        self.doubts.notified().await;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Lets go of a server that is no longer wanted: calls in flight on its links still end by themselves.
+    pub(super) fn release(&self) {
+        self.stop();
+        for slot in &self.slots {
+            slot.link.store(None);
+        }
+    }
+
+    /// Ends the tasks and closes the links.
+    pub(super) fn end(&self) {
+        self.stop();
+        for slot in 0..self.slots.len() {
+            self.empty(slot);
+        }
+    }
+
+    fn stop(&self) {
+        self.gone.store(true, Ordering::Release);
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+}

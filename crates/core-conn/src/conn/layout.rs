@@ -1,0 +1,169 @@
+//! Which server has what: one server, or the masters of a cluster and their slots, each with its replicas.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use super::{lane::Lane, link::Link, owner::Core, state::Weight};
+use crate::config::{Endpoint, Node};
+
+/// How many slots a cluster has.
+pub(super) const SLOTS: usize = 16_384;
+
+/// Where a command may go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Route {
+    /// Any server that takes writes.
+    Any,
+    /// The server that has the slot.
+    Slot(u16),
+    /// The node of this address.
+    Node(Node),
+}
+
+/// A server: its lanes, each with links for a purpose of its own.
+pub(super) struct Server {
+    pub(super) commands: Arc<Lane>,
+    transactions: OnceLock<Arc<Lane>>,
+}
+
+/// The servers and what each has. Replaced as a whole when that changes.
+#[derive(Default)]
+pub(super) struct Layout {
+    pub(super) shards: Vec<Shard>,
+    /// On a cluster: which shard has a slot. Otherwise there is one shard, and it has everything.
+    slots: Option<Box<[Option<u16>]>>,
+    /// Servers that were only asked for the layout.
+    pub(super) seeds: Vec<Arc<Server>>,
+}
+
+/// A master and its replicas.
+#[derive(Clone)]
+pub(super) struct Shard {
+    pub(super) master: Arc<Server>,
+    pub(super) replicas: Vec<Arc<Server>>,
+}
+
+/// What a server said about the layout, before there are links to it.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Plan {
+    /// A master, its replicas, and the slots it has, both ends included.
+    pub(super) shards: Vec<(Node, Vec<Node>, Vec<(u16, u16)>)>,
+}
+
+impl Server {
+    pub(super) fn new(core: &Core, endpoint: Endpoint, read_only: bool) -> Arc<Self> {
+        // A replica that is down is made up for by its master, so the whole is no worse for it.
+        let weight = if read_only { Weight::Extra } else { Weight::Counts };
+        let links = core.config.command_links.get();
+        let commands = Lane::new(core, endpoint, read_only, links, weight);
+        Arc::new(Self { commands, transactions: OnceLock::new() })
+    }
+
+    /// The lane for transactions, opened when it is first asked for.
+    pub(super) fn transactions(&self, core: &Arc<Core>) -> &Arc<Lane> {
+        self.transactions.get_or_init(|| {
+            let endpoint = self.commands.endpoint.clone();
+            let lane = Lane::new(core, endpoint, false, 1, Weight::Extra);
+            lane.start(core);
+            if self.commands.is_gone() {
+                lane.end();
+            }
+            lane
+        })
+    }
+
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        std::iter::once(&self.commands).chain(self.transactions.get())
+    }
+
+    fn is_at(&self, node: &Node) -> bool {
+        matches!(&self.commands.endpoint, Endpoint::Tcp(at) if at == node)
+    }
+}
+
+impl Layout {
+    /// One server that has everything.
+    pub(super) fn single(shard: Shard) -> Self {
+        Self { shards: vec![shard], ..Self::default() }
+    }
+
+    /// The beginning of a cluster: nodes that may know it.
+    pub(super) fn unknown(seeds: Vec<Arc<Server>>) -> Self {
+        Self { seeds, slots: Some(vec![None; SLOTS].into()), ..Self::default() }
+    }
+
+    /// The same, with nodes to ask for a newer one.
+    pub(super) fn with_seeds(&self, seeds: Vec<Arc<Server>>) -> Self {
+        Self { shards: self.shards.clone(), slots: self.slots.clone(), seeds }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.slots.is_some()
+    }
+
+    pub(super) fn shard(&self, slot: u16) -> Option<&Shard> {
+        match &self.slots {
+            None => self.shards.first(),
+            Some(slots) => self.shards.get(usize::from((*slots.get(usize::from(slot))?)?)),
+        }
+    }
+
+    /// The server that a command may go to; `turn` spreads commands that may go anywhere.
+    pub(super) fn master(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
+        match route {
+            Route::Slot(slot) => self.shard(*slot).map(|shard| &shard.master),
+            Route::Node(node) => self.servers().find(|server| server.is_at(node)),
+            Route::Any => {
+                let count = self.shards.len();
+                let shards = (0..count).map(|n| &self.shards[turn.wrapping_add(n) % count].master);
+                let mut shards = shards.chain(&self.seeds);
+                shards.find(|server| server.commands.pick().is_some())
+            }
+        }
+    }
+
+    /// A replica of the shard that is up, if there is one.
+    pub(super) fn replica(&self, slot: u16, turn: usize) -> Option<Arc<Link>> {
+        let replicas = &self.shard(slot)?.replicas;
+        let count = replicas.len();
+        (0..count).find_map(|n| replicas[turn.wrapping_add(n) % count].commands.pick())
+    }
+
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        let shards = self.shards.iter();
+        shards
+            .flat_map(|shard| std::iter::once(&shard.master).chain(&shard.replicas))
+            .chain(&self.seeds)
+    }
+
+    /// The layout that `plan` describes, with the servers of this one where they stay. Those that were not there
+    /// before are not started yet.
+    pub(super) fn follow(&self, core: &Core, plan: &Plan) -> Self {
+        let known: BTreeMap<(String, bool), &Arc<Server>> = self
+            .servers()
+            .map(|server| {
+                ((server.commands.endpoint.to_string(), server.commands.read_only), server)
+            })
+            .collect();
+        let server = |node: &Node, read_only| {
+            let known = known.get(&(node.to_string(), read_only)).map(|server| Arc::clone(server));
+            known.unwrap_or_else(|| Server::new(core, Endpoint::Tcp(node.clone()), read_only))
+        };
+        let mut slots = vec![None; SLOTS];
+        let mut shards = Vec::with_capacity(plan.shards.len());
+        for (master, replicas, ranges) in &plan.shards {
+            for (first, last) in ranges {
+                let index = u16::try_from(shards.len()).ok();
+                slots[usize::from(*first)..=usize::from(*last)].fill(index);
+            }
+            let replicas = replicas.iter().filter(|_| core.config.read_from.may_be_replica());
+            shards.push(Shard {
+                master: server(master, false),
+                replicas: replicas.map(|node| server(node, true)).collect(),
+            });
+        }
+        Self { shards, slots: Some(slots.into()), seeds: Vec::new() }
+    }
+}

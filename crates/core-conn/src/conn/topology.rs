@@ -1,0 +1,239 @@
+//! The task that keeps the layout: which nodes a cluster has and their slots, or which replicas a master has.
+
+use std::{sync::Arc, time::Duration};
+
+use fred::types::Value;
+
+use super::{
+    layout::{Layout, Plan, Server, Shard},
+    link::{Address, Link, custom, options},
+    owner::Core,
+    state::State,
+    time::pause,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    config::{Endpoint, Node},
+    error::fred::{from_call, from_dial},
+};
+use fred::interfaces::ClientLike;
+
+/// How long a node may take to answer before another one is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The shortest pause between two questions: many calls meet a moved slot at once.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// How often it is asked while a server is missing, and while none is.
+const WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
+const WHILE_COMPLETE: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Keeps the layout current: asks for it at first, when a call was sent elsewhere, when a link was lost, and
+    /// now and then.
+    pub(super) async fn keep_layout(self: Arc<Self>) {
+        for turn in 0.. {
+            let link = self.somebody(turn).await;
+            let learned = if self.config.endpoint.is_cluster() {
+                slots(&link).await.map(|plan| self.arrange(|old| old.follow(&self, &plan)))
+            } else {
+                replicas(&link)
+                    .await
+                    .map(|nodes| self.arrange(|old| with_replicas(&self, old, &nodes)))
+            };
+            if let Err(err) = learned {
+                tracing::debug!(error = %err, "the layout could not be read");
+                self.status.troubled(err);
+            }
+            pause(SHORTEST).await;
+            let whole = self.status.state() == State::Connected;
+            tokio::select! {
+                () = self.layout_wanted.notified() => {}
+                () = pause(if whole { WHILE_COMPLETE } else { WHILE_INCOMPLETE }) => {}
+            }
+        }
+    }
+
+    /// Waits for a link to somebody who may know, another one each turn.
+    async fn somebody(self: &Arc<Self>, turn: usize) -> Arc<Link> {
+        let mut status = self.status.watch();
+        loop {
+            status.borrow_and_update();
+            let layout = self.layout.load_full();
+            let up: Vec<_> = layout.servers().filter_map(|server| server.commands.pick()).collect();
+            if !up.is_empty() {
+                return Arc::clone(&up[turn % up.len()]);
+            }
+            if layout.seeds.is_empty()
+                && let Endpoint::Cluster(nodes) = &self.config.endpoint
+            {
+                // Nobody answers whom the layout names: maybe they all moved, and those configured know more.
+                self.arrange(|old| with_seeds(self, old, nodes));
+            }
+            // The sender lives in `self`.
+            let _ = status.changed().await;
+        }
+    }
+
+    /// Replaces the layout: starts the servers that are new and lets go of those that are no longer in it.
+    fn arrange(self: &Arc<Self>, change: impl FnOnce(&Layout) -> Layout) {
+        let old = self.layout.load_full();
+        let new = Arc::new(change(&old));
+        let holds = |layout: &Layout, server: &Arc<Server>| {
+            layout.servers().any(|other| Arc::ptr_eq(other, server))
+        };
+        self.layout.store(Arc::clone(&new));
+        for server in new.servers().filter(|server| !holds(&old, server)) {
+            server.commands.start(self);
+        }
+        let mut gone = Vec::new();
+        for server in old.servers().filter(|server| !holds(&new, server)) {
+            for lane in server.lanes() {
+                lane.release();
+                gone.extend(lane.ids());
+            }
+        }
+        self.forget_logins(&gone);
+        self.status.rearranged(&gone, !new.shards.is_empty());
+    }
+}
+
+fn with_seeds(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
+    let known = |node: &&Node| {
+        !old.shards
+            .iter()
+            .any(|shard| shard.master.commands.endpoint == Endpoint::Tcp((*node).clone()))
+    };
+    let seed = |node: &Node| Server::new(core, Endpoint::Tcp(node.clone()), false);
+    old.with_seeds(nodes.iter().filter(known).map(seed).collect())
+}
+
+fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
+    let Some(shard) = old.shards.first() else { return Layout::default() };
+    let server = |node: &Node| {
+        let endpoint = Endpoint::Tcp(node.clone());
+        let known = shard.replicas.iter().find(|server| server.commands.endpoint == endpoint);
+        known.cloned().unwrap_or_else(|| Server::new(core, endpoint, true))
+    };
+    let replicas = nodes.iter().map(server).collect();
+    Layout::single(Shard { master: Arc::clone(&shard.master), replicas })
+}
+
+/// Asks a node of a cluster who has which slots.
+async fn slots(link: &Link) -> Result<Plan> {
+    let client = link.client.with_options(&options(PATIENCE));
+    let answer = client.custom::<Value, _>(custom("CLUSTER"), vec!["SLOTS"]).await;
+    let answer = answer.map_err(|err| from_dial(err, &link.address.to_string()))?;
+    link.heard();
+    let plan = read_slots(answer, &link.address).ok_or_else(|| {
+        Error::new(ErrorKind::Protocol, "CLUSTER SLOTS was answered in a form that is not known")
+    })?;
+    if plan.shards.is_empty() {
+        let what = format!("{}: the cluster is not up: no node has slots yet", link.address);
+        return Err(Error::new(ErrorKind::Topology, what));
+    }
+    Ok(plan)
+}
+
+/// Reads `[[first, last, [host, port, …], [host, port, …] …] …]`: the master first, then its replicas.
+fn read_slots(answer: Value, asked: &Address) -> Option<Plan> {
+    let mut plan = Plan::default();
+    for entry in array(answer)? {
+        let mut entry = array(entry)?.into_iter();
+        let slot = |value: Value| u16::try_from(value.as_i64()?).ok().filter(|slot| *slot < 16_384);
+        let (first, last) = (slot(entry.next()?)?, slot(entry.next()?)?);
+        let mut nodes = entry.map(|node| read_node(node, asked));
+        let master = nodes.next()??;
+        // A replica without an address is not there yet.
+        let replicas: Vec<Node> = nodes.flatten().collect();
+        match plan.shards.iter_mut().find(|(node, ..)| *node == master) {
+            Some((_, _, ranges)) => ranges.push((first, last)),
+            None => plan.shards.push((master, replicas, vec![(first, last)])),
+        }
+        if first > last {
+            return None;
+        }
+    }
+    Some(plan)
+}
+
+/// Reads `[host, port, …]`. A node that does not know its own host is where it was asked.
+fn read_node(node: Value, asked: &Address) -> Option<Node> {
+    let mut node = array(node)?.into_iter();
+    let host = node.next()?.into_string().filter(|host| !host.is_empty() && host != "?");
+    let port = u16::try_from(node.next()?.as_i64()?).ok().filter(|port| *port != 0)?;
+    let host = match (host, asked) {
+        (Some(host), _) => host,
+        (None, Address::Tcp(asked)) => asked.host.clone(),
+        (None, Address::Unix(_)) => return None,
+    };
+    Some(Node::new(&host, port))
+}
+
+/// Asks a master for its replicas: `["master", offset, [[host, port, offset] …]]`.
+async fn replicas(link: &Link) -> Result<Vec<Node>> {
+    let client = link.client.with_options(&options(PATIENCE));
+    let answer =
+        client.custom::<Value, String>(custom("ROLE"), Vec::new()).await.map_err(from_call)?;
+    link.heard();
+    let replicas = array(answer).and_then(|answer| answer.into_iter().nth(2)).and_then(array);
+    let port = |value: Value| value.into_string()?.parse().ok();
+    let node = |replica: Value| {
+        let mut replica = array(replica)?.into_iter();
+        Some(Node::new(&replica.next()?.into_string()?, port(replica.next()?)?))
+    };
+    Ok(replicas.unwrap_or_default().into_iter().filter_map(node).collect())
+}
+
+fn array(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(host: &str, port: u16) -> Node {
+        Node::new(host, port)
+    }
+
+    fn list(values: impl IntoIterator<Item = Value>) -> Value {
+        Value::Array(values.into_iter().collect())
+    }
+
+    fn at(host: &str, port: i64) -> Value {
+        list([host.into(), port.into(), "0a1b".into(), list([])])
+    }
+
+    #[test]
+    fn the_slots_of_a_cluster_are_read_with_their_replicas() {
+        let answer = list([
+            list([0.into(), 99.into(), at("10.0.0.1", 7000), at("10.0.0.4", 7003)]),
+            list([100.into(), 16_383.into(), at("", 7001), list([Value::Null, 7004.into()])]),
+            list([200.into(), 200.into(), at("10.0.0.1", 7000)]),
+        ]);
+        let plan = read_slots(answer, &Address::Tcp(node("10.0.0.9", 7001))).unwrap();
+        assert_eq!(
+            plan.shards,
+            [
+                (node("10.0.0.1", 7000), vec![node("10.0.0.4", 7003)], vec![(0, 99), (200, 200)]),
+                (node("10.0.0.9", 7001), vec![node("10.0.0.9", 7004)], vec![(100, 16_383)]),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_layout_is_refused() {
+        for answer in [
+            Value::Null,
+            list([1.into()]),
+            list([list([0.into(), 16_384.into(), at("a", 1)])]),
+            list([list([5.into(), 4.into(), at("a", 1)])]),
+            list([list([0.into(), 1.into()])]),
+            list([list([0.into(), 1.into(), at("a", 70_000)])]),
+        ] {
+            assert_eq!(read_slots(answer.clone(), &Address::Tcp(node("a", 1))), None, "{answer:?}");
+        }
+    }
+}
