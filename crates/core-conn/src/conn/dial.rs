@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Config, Credentials, Error, ErrorKind, Result,
     config::{Endpoint, Node},
-    error::fred::from_call,
+    error::fred::{from_call, from_dial},
 };
 use fred::interfaces::ClientLike;
 
@@ -37,7 +37,11 @@ pub(super) async fn dial(
     };
     match endpoint {
         Endpoint::Tcp(node) => {
-            Link::dial(config, &target(Address::Tcp(node.clone())), deadline).await
+            let dialed = Link::dial(config, &target(Address::Tcp(node.clone())), deadline).await?;
+            if config.endpoint.is_cluster() {
+                in_service(&dialed.0, config).await?;
+            }
+            Ok(dialed)
         }
         Endpoint::Unix(path) => {
             Link::dial(config, &target(Address::Unix(path.clone())), deadline).await
@@ -57,6 +61,24 @@ pub(super) async fn dial(
             }
         }
         Endpoint::Cluster(_) => Err(Error::config("a link leads to one server, not to a cluster")),
+    }
+}
+
+/// Makes sure that a node takes part in a cluster that is up. Otherwise it answers CLUSTERDOWN, which ends the
+/// link with all that is in flight on it. A node that does not let the user ask is believed.
+async fn in_service(link: &Link, config: &Config) -> Result<()> {
+    let client = link.client.with_options(&options(config.connect_timeout));
+    let endpoint = link.address.to_string();
+    match client.custom::<String, _>(custom("CLUSTER"), vec!["INFO"]).await {
+        Ok(info) if info.lines().any(|line| line.trim() == "cluster_state:ok") => Ok(()),
+        Ok(_) => {
+            let what = "the cluster is not up: some slots have no server; check `CLUSTER INFO`";
+            Err(Error::new(ErrorKind::Topology, format!("{endpoint}: {what}")))
+        }
+        Err(err) => match from_dial(err, &endpoint) {
+            err if err.kind() == ErrorKind::Denied => Ok(()),
+            err => Err(err),
+        },
     }
 }
 

@@ -72,11 +72,6 @@ const DIAL_FAILURES: &[(&str, ErrorKind, &str)] = &[
         ErrorKind::Topology,
         "the server is not part of a cluster; use a plain `redis://` URL",
     ),
-    (
-        "cluster state",
-        ErrorKind::Topology,
-        "the cluster is not up: some slots have no server; check `CLUSTER INFO`",
-    ),
 ];
 
 /// Servers' texts that are always the same, and so hold no key and no value.
