@@ -11,12 +11,15 @@ use tracing::Instrument;
 
 use super::keys::millis;
 use crate::{
-    Conn, Result, codec,
+    Conn, Result,
     conn::{Replay, Route},
 };
 
 impl Conn {
-    /// Returns the value at `key`, whichever [`Codec`](crate::Codec) wrote it, or `None` when there is none.
+    /// Returns the value at `key`, or `None` when there is none.
+    ///
+    /// A value that redbrick wrote says itself whether it is MessagePack or JSON. What another program wrote is
+    /// read by a handle [with](Self::with_codec) [`Codec::Plain`](crate::Codec::Plain), and by it alone.
     ///
     /// One round trip (`GET`).
     ///
@@ -30,7 +33,7 @@ impl Conn {
         let stored: Option<Bytes> = self
             .keyed(Replay::Idempotent, key, |link, key| async move { link.get(key).await })
             .await?;
-        stored.map(|stored| codec::decode(&stored)).transpose()
+        stored.map(|stored| self.codec().decode(&stored)).transpose()
     }
 
     /// Stores `value` at `key`, replacing what is there.
@@ -46,7 +49,8 @@ impl Conn {
     /// # Ok(()) }
     /// ```
     ///
-    /// The value carries a header and is for redbrick to read. Counters are another matter: they are plain
+    /// The value carries a header and is for redbrick to read, unless the codec is
+    /// [`Plain`](crate::Codec::Plain). Counters are another matter: they are plain
     /// numbers, written by [`increment`](Self::increment) and read by [`count`](Self::count).
     #[doc(alias("setex", "setnx", "psetex"))]
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
