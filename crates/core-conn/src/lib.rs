@@ -8,6 +8,8 @@ mod config;
 mod conn;
 mod credentials;
 mod error;
+#[cfg(test)]
+mod golden;
 mod health;
 mod key;
 mod registry;

@@ -208,7 +208,7 @@ mod tests {
     use serde::{Deserialize, de::IgnoredAny};
 
     use super::*;
-    use crate::{Codec, ErrorKind};
+    use crate::{Codec, ErrorKind, codec::Blob};
 
     #[derive(Debug, Deserialize, PartialEq, Serialize)]
     struct Id(String);
@@ -228,34 +228,6 @@ mod tests {
         Renamed(String),
         Moved(i8, i8),
         Resized { by: f64 },
-    }
-
-    /// What serde calls bytes; a `Vec<u8>` is a list of numbers to it.
-    #[derive(Debug, PartialEq)]
-    struct Blob(Vec<u8>);
-
-    impl Serialize for Blob {
-        fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-            serializer.serialize_bytes(&self.0)
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Blob {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-            struct Bytes;
-            impl Visitor<'_> for Bytes {
-                type Value = Blob;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("bytes")
-                }
-
-                fn visit_bytes<E>(self, bytes: &[u8]) -> std::result::Result<Blob, E> {
-                    Ok(Blob(bytes.to_vec()))
-                }
-            }
-            from.deserialize_byte_buf(Bytes)
-        }
     }
 
     /// Asserts what is written, and that the same is read from it.
