@@ -119,7 +119,7 @@ fn stray_backslash(at: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::random::Random, *};
 
     #[test]
     fn a_star_is_any_run_of_bytes_and_nothing_else_is_special() {
@@ -163,6 +163,18 @@ mod tests {
             let err = Wildcard::parse(pattern).err().expect(pattern);
             assert_eq!(err.kind(), ErrorKind::InvalidArgument);
             assert!(err.to_string().contains(says), "{pattern}: {err}");
+        }
+    }
+
+    #[test]
+    fn a_literal_is_found_where_it_comes_first() {
+        let mut random = Random::new();
+        for _ in 0..50_000 {
+            let (text, mut literal) = (random.bytes(b"ab", 12), random.bytes(b"ab", 5));
+            literal.push(b'a');
+            let first = text.windows(literal.len()).position(|window| window == literal);
+            let behind = first.map(|at| &text[at + literal.len()..]);
+            assert_eq!(Needle::new(literal.clone()).skip(&text), behind, "{literal:?} {text:?}");
         }
     }
 
