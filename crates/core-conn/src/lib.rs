@@ -18,16 +18,23 @@ mod server;
 #[cfg(feature = "tls")]
 mod tls;
 
+/// The client library underneath, for [`Conn::fred`]; it is no part of this crate's promises about versions.
+pub use ::fred;
 pub use async_trait::async_trait;
 pub use capabilities::{Capabilities, Capability};
 pub use codec::Codec;
-pub use commands::{Set, Ttl};
+pub use commands::{
+    Arg, Call, Confirm, FromReply, Hash, List, Members, Pipeline, Reply, Results, Scan, Script,
+    ScriptCall, Set, SortedSet, Ticket, Transaction, Ttl,
+};
 pub use config::{
     Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
     DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES,
     DEFAULT_SENTINEL_PORT, ReadFrom, SentinelConfig,
 };
-pub use conn::{CloseReport, Conn, Replay, State, StateChange, StateChanges};
+pub use conn::{
+    CloseReport, Conn, RawClient, Replay, State, StateChange, StateChanges, WARNING_INTERVAL,
+};
 pub use credentials::{CredentialProvider, Credentials, RotatingCredentials};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use health::{Health, HealthChecks};

@@ -1,7 +1,5 @@
-use bytes::Bytes;
-use fred::interfaces::KeysInterface;
-
-use crate::{Conn, Error, ErrorKind, Result, conn::Replay};
+use super::{Call, FromReply, reply::Reply, request::Request};
+use crate::{Conn, Error, ErrorKind, Result};
 
 impl Conn {
     /// Returns the counter at `key`, or `None` when there is none.
@@ -12,22 +10,8 @@ impl Conn {
     ///
     /// [`ErrorKind::Codec`] when the value is no whole number, as one that [`set`](Self::set) stored; those of
     /// [every call](Conn#errors-of-every-call). Nothing is changed.
-    #[tracing::instrument(level = "debug", name = "core_conn.count", skip_all)]
-    pub async fn count(&self, key: impl AsRef<[u8]>) -> Result<Option<i64>> {
-        let stored: Option<Bytes> = self
-            .keyed(Replay::Idempotent, key, |link, key| async move { link.get(key).await })
-            .await?;
-        let number = |stored: Bytes| std::str::from_utf8(&stored).ok()?.parse().ok();
-        stored
-            .map(|stored| {
-                number(stored).ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Codec,
-                        "the stored value is no counter; read it with `Conn::get`",
-                    )
-                })
-            })
-            .transpose()
+    pub fn count(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<i64>> {
+        Call::new(self, Ok(Request::Get(self.wire_key(key))), |_, reply| number(reply))
     }
 
     /// Adds `by` to the counter at `key`, from 0 when there is none, and returns the new count.
@@ -42,10 +26,10 @@ impl Conn {
     /// of `i64`: it is unchanged. Those of [every call](Conn#errors-of-every-call); after [an unknown
     /// outcome](crate::Error::is_outcome_unknown) the counter may have counted.
     #[doc(alias("incr", "incrby"))]
-    #[tracing::instrument(level = "debug", name = "core_conn.increment", skip_all)]
-    pub async fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
-        self.keyed(Replay::IfUnsent, key, |link, key| async move { link.incr_by(key, by).await })
-            .await
+    pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
+        Call::new(self, Ok(Request::Increment(self.wire_key(key), by)), |_, reply| {
+            i64::from_reply(reply)
+        })
     }
 
     /// Takes `by` from the counter at `key`; otherwise as [`increment`](Self::increment) (`DECRBY`).
@@ -53,9 +37,23 @@ impl Conn {
     /// # Errors
     ///
     /// As [`increment`](Self::increment).
-    #[tracing::instrument(level = "debug", name = "core_conn.decrement", skip_all)]
-    pub async fn decrement(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
-        self.keyed(Replay::IfUnsent, key, |link, key| async move { link.decr_by(key, by).await })
-            .await
+    #[doc(alias("decr", "decrby"))]
+    pub fn decrement(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
+        Call::new(self, Ok(Request::Decrement(self.wire_key(key), by)), |_, reply| {
+            i64::from_reply(reply)
+        })
     }
+}
+
+/// A plain decimal number that may be missing.
+pub(super) fn number(reply: Reply) -> Result<Option<i64>> {
+    let stored = match reply {
+        Reply::Nil => return Ok(None),
+        Reply::Bytes(stored) => stored,
+        other => return i64::from_reply(other).map(Some),
+    };
+    let number = std::str::from_utf8(&stored).ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Error::new(ErrorKind::Codec, "the stored value is no counter; read it with `Conn::get`")
+    })
 }

@@ -1,15 +1,17 @@
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike, KeysInterface};
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Conn, Error, ErrorKind, Result, conn::Replay};
+use super::{Call, FromReply, request::Request};
+use crate::{Conn, Error, ErrorKind, Result, conn::together};
 
 /// How long a key has to live.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "Redis knows these three")]
 pub enum Ttl {
     /// There is no such key.
+    #[default]
     Missing,
     /// The key stays until it is deleted.
     Persistent,
@@ -25,14 +27,9 @@ impl Conn {
     /// # Errors
     ///
     /// Those of [every call](Conn#errors-of-every-call); see [`ErrorKind`].
-    #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
     pub async fn ping(&self) -> Result<Duration> {
         let started = Instant::now();
-        self.call(
-            &self.manner(Replay::Idempotent),
-            |link| async move { link.ping::<()>(None).await },
-        )
-        .await?;
+        Call::<()>::new(self, Ok(Request::Ping), |_, _| Ok(())).await?;
         Ok(started.elapsed())
     }
 
@@ -45,12 +42,35 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call). After [an unknown outcome](Error::is_outcome_unknown) the key may be gone.
     #[doc(alias("del", "unlink"))]
-    #[tracing::instrument(level = "debug", name = "core_conn.delete", skip_all)]
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let deleted: i64 = self
-            .keyed(Replay::Idempotent, key, |link, key| async move { link.unlink(key).await })
-            .await?;
-        Ok(deleted > 0)
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
+        Call::new(self, Ok(Request::Delete(vec![self.wire_key(key)])), |_, reply| {
+            bool::from_reply(reply)
+        })
+    }
+
+    /// Deletes `keys`, and returns how many were there.
+    ///
+    /// One round trip (`UNLINK`); on Cluster one for each slot that the keys lie in, all at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete); some keys may be gone already.
+    #[tracing::instrument(level = "debug", name = "core_conn.delete_many", skip_all)]
+    pub async fn delete_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<u64> {
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        self.delete_wire_keys(&keys).await
+    }
+
+    /// Deletes keys that carry the prefix already.
+    pub(super) async fn delete_wire_keys(&self, keys: &[Bytes]) -> Result<u64> {
+        let calls = self.by_slot(keys).into_values().map(|indexes| {
+            let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
+            Call::<u64>::new(self, Ok(Request::Delete(keys)), |_, reply| u64::from_reply(reply))
+        });
+        together(calls.collect::<Vec<_>>()).await.into_iter().sum()
     }
 
     /// Returns whether `key` exists.
@@ -60,12 +80,8 @@ impl Conn {
     /// # Errors
     ///
     /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
-    #[tracing::instrument(level = "debug", name = "core_conn.exists", skip_all)]
-    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let found: i64 = self
-            .keyed(Replay::Idempotent, key, |link, key| async move { link.exists(key).await })
-            .await?;
-        Ok(found > 0)
+    pub fn exists(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
+        Call::new(self, Ok(Request::Exists(self.wire_key(key))), |_, reply| bool::from_reply(reply))
     }
 
     /// Lets `key` expire after `time_to_live` from now, by the server's clock, and returns whether it
@@ -76,15 +92,23 @@ impl Conn {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] below one millisecond or above 100 years; those of [every call](Conn#errors-of-every-call).
-    #[tracing::instrument(level = "debug", name = "core_conn.expire", skip_all)]
-    pub async fn expire(&self, key: impl AsRef<[u8]>, time_to_live: Duration) -> Result<bool> {
-        let millis = millis(time_to_live)?;
-        let found: i64 = self
-            .keyed(Replay::Idempotent, key, |link, key| async move {
-                link.pexpire(key, millis, None).await
-            })
-            .await?;
-        Ok(found == 1)
+    pub fn expire(&self, key: impl AsRef<[u8]>, time_to_live: Duration) -> Call<'_, bool> {
+        let request =
+            millis(time_to_live).map(|millis| Request::Expire(self.wire_key(key), millis));
+        Call::new(self, request, |_, reply| bool::from_reply(reply))
+    }
+
+    /// Lets `key` stay until it is deleted, and returns whether it would have expired.
+    ///
+    /// One round trip (`PERSIST`). Repeated after a broken connection, it can answer `false` although it did it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [every call](Conn#errors-of-every-call).
+    pub fn persist(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
+        Call::new(self, Ok(Request::Persist(self.wire_key(key))), |_, reply| {
+            bool::from_reply(reply)
+        })
     }
 
     /// Returns how long `key` has to live.
@@ -94,15 +118,13 @@ impl Conn {
     /// # Errors
     ///
     /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
-    #[tracing::instrument(level = "debug", name = "core_conn.ttl", skip_all)]
-    pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Ttl> {
-        let left: i64 = self
-            .keyed(Replay::Idempotent, key, |link, key| async move { link.pttl(key).await })
-            .await?;
-        Ok(match left {
-            -2 => Ttl::Missing,
-            -1 => Ttl::Persistent,
-            left => Ttl::Expires(Duration::from_millis(left.unsigned_abs())),
+    pub fn ttl(&self, key: impl AsRef<[u8]>) -> Call<'_, Ttl> {
+        Call::new(self, Ok(Request::Ttl(self.wire_key(key))), |_, reply| {
+            Ok(match i64::from_reply(reply)? {
+                -2 => Ttl::Missing,
+                -1 => Ttl::Persistent,
+                left => Ttl::Expires(Duration::from_millis(left.unsigned_abs())),
+            })
         })
     }
 }

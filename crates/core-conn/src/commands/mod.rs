@@ -3,42 +3,57 @@
 //! A key is given without the configured prefix. Its bytes are sent as they are; the prefix goes before
 //! them.
 
+mod call;
 mod counters;
+mod flush;
+mod hash;
 mod keys;
+mod list;
+mod members;
+mod pipeline;
+mod reply;
+mod request;
+mod scan;
+mod script;
+mod sorted_set;
+mod transaction;
 mod values;
 
 use bytes::Bytes;
-use fred::{
-    clients::{Client, WithOptions},
-    error::Error as FredError,
-    util::redis_keyslot,
-};
 
 use crate::{
-    Conn, ReadFrom, Replay, Result,
+    Conn, ReadFrom, Replay,
     conn::{Manner, Route},
 };
 
+pub use call::Call;
+pub use flush::Confirm;
+pub use hash::Hash;
 pub use keys::Ttl;
+pub use list::List;
+pub use members::Members;
+pub use pipeline::{Pipeline, Results, Ticket};
+pub use reply::{FromReply, Reply};
+pub(crate) use request::Request;
+pub use scan::Scan;
+pub use script::{Arg, Script, ScriptCall};
+pub use sorted_set::SortedSet;
+pub use transaction::Transaction;
 pub use values::Set;
 
 impl Conn {
-    /// Runs a command on one key.
-    async fn keyed<T, F>(
-        &self,
-        replay: Replay,
-        key: impl AsRef<[u8]>,
-        command: impl Fn(WithOptions<Client>, Bytes) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, FredError>>,
-    {
-        let key = self.wire_key(key);
-        let mut manner = self.manner(replay);
-        manner.route = Route::Slot(redis_keyslot(&key));
-        self.call(&manner, |link| command(link, key.clone())).await
+    /// The key as the server sees it.
+    fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
+        let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());
+        [prefix, key].concat().into()
     }
 
+    /// Which servers may answer a request.
+    fn reads_of(&self, request: &Request) -> ReadFrom {
+        if request.only_reads() { self.read_from() } else { ReadFrom::Master }
+    }
+
+    /// The manner of a command that any server can answer.
     pub(crate) fn manner(&self, replay: Replay) -> Manner {
         Manner {
             route: Route::Any,
@@ -46,11 +61,5 @@ impl Conn {
             read_from: ReadFrom::Master,
             timeout: self.command_timeout(),
         }
-    }
-
-    /// The key as the server sees it.
-    fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
-        let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());
-        [prefix, key].concat().into()
     }
 }

@@ -1,39 +1,75 @@
-use std::{fmt, future::IntoFuture, marker::PhantomData, pin::Pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use fred::{
-    interfaces::KeysInterface,
-    types::{Expiration, SetOptions, Value},
-    util::redis_keyslot,
-};
+use fred::{types::SetOptions, util::redis_keyslot};
 use serde::{Serialize, de::DeserializeOwned};
-use tracing::Instrument;
 
-use super::keys::millis;
+use super::{Call, keys::millis, reply::Reply, request::Request};
 use crate::{
-    Conn, Result,
-    conn::{Replay, Route},
+    Codec, Conn, FromReply, Result,
+    conn::{never_set, together},
 };
 
 impl Conn {
     /// Returns the value at `key`, or `None` when there is none.
     ///
     /// A value that redbrick wrote says itself whether it is MessagePack or JSON. What another program wrote is
-    /// read by a handle [with](Self::with_codec) [`Codec::Plain`](crate::Codec::Plain), and by it alone.
+    /// read by a handle [with](Self::with_codec) [`Codec::Plain`], and by it alone.
     ///
     /// One round trip (`GET`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value was not written by redbrick, by a newer
-    /// release, or does not have the shape of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType)
-    /// when the key holds a list, a hash and so on; those of [every call](Conn#errors-of-every-call). Nothing is changed.
-    #[tracing::instrument(level = "debug", name = "core_conn.get", skip_all)]
-    pub async fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
-        let stored: Option<Bytes> = self
-            .keyed(Replay::Idempotent, key, |link, key| async move { link.get(key).await })
-            .await?;
-        stored.map(|stored| self.codec().decode(&stored)).transpose()
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value was not written by redbrick, by a newer release, or does not have the shape
+    /// of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) when the key holds a list, a hash and so on; those of [every
+    /// call](Conn#errors-of-every-call). Nothing is changed.
+    pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<T>> {
+        Call::new(self, Ok(Request::Get(self.wire_key(key))), decode)
+    }
+
+    /// Returns the values at `keys`, in their order.
+    ///
+    /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, all at once. A key that
+    /// holds a list, a hash and so on counts as missing here; [`get`](Self::get) tells the two apart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) but [`ErrorKind::WrongType`](crate::ErrorKind::WrongType): one value that cannot be read, or one key that the
+    /// user may not read, fails them all.
+    #[doc(alias = "mget")]
+    #[tracing::instrument(level = "debug", name = "core_conn.get_many", skip_all)]
+    pub async fn get_many<T, K>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Send,
+        K: AsRef<[u8]>,
+    {
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        let (indexes, calls): (Vec<_>, Vec<_>) = self
+            .by_slot(&keys)
+            .into_iter()
+            .map(|(slot, indexes)| {
+                let first = never_set(&self.config().key_prefix, slot);
+                let keys = indexes.iter().map(|index| keys[*index].clone());
+                let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
+                (
+                    indexes,
+                    Call::<Vec<Reply>>::new(self, Ok(request), |_, reply| Vec::from_reply(reply)),
+                )
+            })
+            .unzip();
+        let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
+        for (indexes, replies) in indexes.iter().zip(together(calls).await) {
+            for (index, reply) in indexes.iter().zip(replies?.into_iter().skip(1)) {
+                values[*index] = decode(self.codec(), reply)?;
+            }
+        }
+        Ok(values)
     }
 
     /// Stores `value` at `key`, replacing what is there.
@@ -49,28 +85,47 @@ impl Conn {
     /// # Ok(()) }
     /// ```
     ///
-    /// The value carries a header and is for redbrick to read, unless the codec is
-    /// [`Plain`](crate::Codec::Plain). Counters are another matter: they are plain
-    /// numbers, written by [`increment`](Self::increment) and read by [`count`](Self::count).
+    /// The value carries a header and is for redbrick to read, unless the codec is [`Codec::Plain`]. Counters are
+    /// another matter: they are plain numbers, written by [`increment`](Self::increment) and read by
+    /// [`count`](Self::count).
     #[doc(alias("setex", "setnx", "psetex"))]
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
         let (key, value) = (self.wire_key(key), self.codec().encode(value));
-        Set { conn: self, key, value, time_to_live: None, condition: None, outcome: PhantomData }
+        Set { conn: self, key, value, time_to_live: None, condition: None, call: None }
+    }
+
+    /// The places of `keys` that may go out together: all of them, but those of one slot on Cluster.
+    pub(super) fn by_slot(&self, keys: &[Bytes]) -> BTreeMap<Option<u16>, Vec<usize>> {
+        let mut slots = BTreeMap::<_, Vec<usize>>::new();
+        let is_cluster = self.config().endpoint.is_cluster();
+        for (index, key) in keys.iter().enumerate() {
+            slots.entry(is_cluster.then(|| redis_keyslot(key))).or_default().push(index);
+        }
+        slots
+    }
+}
+
+/// A value that may be missing.
+pub(super) fn decode<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Option<T>> {
+    match reply {
+        Reply::Nil => Ok(None),
+        Reply::Bytes(stored) => codec.decode(&stored).map(Some),
+        other => Bytes::from_reply(other).map(|_| None),
     }
 }
 
 /// A [`Conn::set`] that has not been sent yet; awaiting it sends it.
 ///
-/// It resolves to nothing, or to `bool` with a condition: whether the value was stored.
+/// It resolves to nothing, or to `bool` with a condition: whether the value was stored. Turn it into a [`Call`] to
+/// say what every call can be told.
 ///
 /// One round trip (`SET`). A plain one is repeated after a broken connection, which can also replace what
 /// somebody else stored in between; a conditional one is repeated only when it surely did not run.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded and
-/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the time to live is below one
-/// millisecond or above 100 years, both before anything is sent; those of [every
+/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded and [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the time to live is
+/// below one millisecond or above 100 years, both before anything is sent; those of [every
 /// call](Conn#errors-of-every-call). After [an unknown outcome](crate::Error::is_outcome_unknown) the value may
 /// be stored.
 #[must_use = "nothing is stored until it is awaited"]
@@ -80,7 +135,8 @@ pub struct Set<'a, Outcome = ()> {
     value: Result<Bytes>,
     time_to_live: Option<Duration>,
     condition: Option<SetOptions>,
-    outcome: PhantomData<fn() -> Outcome>,
+    /// Once it is being awaited.
+    call: Option<Call<'a, Outcome>>,
 }
 
 impl<'a, Outcome> Set<'a, Outcome> {
@@ -107,24 +163,15 @@ impl<'a, Outcome> Set<'a, Outcome> {
 
     fn only(self, condition: SetOptions) -> Set<'a, bool> {
         let Self { conn, key, value, time_to_live, .. } = self;
-        Set { conn, key, value, time_to_live, condition: Some(condition), outcome: PhantomData }
+        Set { conn, key, value, time_to_live, condition: Some(condition), call: None }
     }
 
-    async fn send(self) -> Result<bool> {
-        let value = self.value?;
-        let expire = self.time_to_live.map(millis).transpose()?.map(Expiration::PX);
-        let replay = if self.condition.is_some() { Replay::IfUnsent } else { Replay::Idempotent };
-        let mut manner = self.conn.manner(replay);
-        manner.route = Route::Slot(redis_keyslot(&self.key));
-        let answer: Value = self
-            .conn
-            .call(&manner, |link| {
-                let (key, value) = (self.key.clone(), value.clone());
-                let (expire, condition) = (expire.clone(), self.condition.clone());
-                async move { link.set(key, value, expire, condition, false).await }
-            })
-            .await?;
-        Ok(!answer.is_null())
+    /// The request; leaves nothing of the value behind.
+    fn request(&mut self) -> Result<Request> {
+        let millis = self.time_to_live.map(millis).transpose();
+        let value = std::mem::replace(&mut self.value, Ok(Bytes::new()));
+        let (key, condition) = (self.key.clone(), self.condition.take());
+        Ok(Request::Set { key, value: value?, millis: millis?, condition })
     }
 }
 
@@ -138,22 +185,43 @@ impl<Outcome> fmt::Debug for Set<'_, Outcome> {
     }
 }
 
-impl<'a> IntoFuture for Set<'a> {
-    type Output = Result<()>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let span = tracing::debug_span!("core_conn.set");
-        Box::pin(async move { self.send().await.map(drop) }.instrument(span))
+impl<'a> From<Set<'a>> for Call<'a, ()> {
+    fn from(mut set: Set<'a>) -> Self {
+        set.call.take().unwrap_or_else(|| Self::new(set.conn, set.request(), |_, _| Ok(())))
     }
 }
 
-impl<'a> IntoFuture for Set<'a, bool> {
-    type Output = Result<bool>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+impl<'a> From<Set<'a, bool>> for Call<'a, bool> {
+    fn from(mut set: Set<'a, bool>) -> Self {
+        set.call.take().unwrap_or_else(|| Self::new(set.conn, set.request(), stored))
+    }
+}
 
-    fn into_future(self) -> Self::IntoFuture {
-        let span = tracing::debug_span!("core_conn.set");
-        Box::pin(self.send().instrument(span))
+/// A refused one is answered with nothing.
+fn stored(_: Codec, reply: Reply) -> Result<bool> {
+    Option::<Reply>::from_reply(reply).map(|reply| reply.is_some())
+}
+
+impl Future for Set<'_> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let set = &mut *self;
+        if set.call.is_none() {
+            set.call = Some(Call::new(set.conn, set.request(), |_, _| Ok(())));
+        }
+        set.call.as_mut().map_or(Poll::Pending, |call| Pin::new(call).poll(cx))
+    }
+}
+
+impl Future for Set<'_, bool> {
+    type Output = Result<bool>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        let set = &mut *self;
+        if set.call.is_none() {
+            set.call = Some(Call::new(set.conn, set.request(), stored));
+        }
+        set.call.as_mut().map_or(Poll::Pending, |call| Pin::new(call).poll(cx))
     }
 }

@@ -48,6 +48,7 @@ pub struct ConfigBuilder {
     pub(super) ready_check: Option<bool>,
     pub(super) lazy: bool,
     pub(super) read_from: ReadFrom,
+    pub(super) optional: bool,
     pub(super) max_waiting: Option<NonZeroUsize>,
     #[serde(deserialize_with = "bytes")]
     pub(super) memory_threshold: Option<u64>,
@@ -271,6 +272,18 @@ impl ConfigBuilder {
     #[must_use]
     pub fn lazy(mut self, lazy: bool) -> Self {
         self.lazy = lazy;
+        self
+    }
+
+    /// Lets the application run without a server, as in development: connecting does not fail when none is there,
+    /// and while none is, each call logs a warning, at most once in [`WARNING_INTERVAL`](crate::WARNING_INTERVAL), and
+    /// returns the empty outcome: nothing read, `false`, zero, an empty list. As soon as a server is there it is used.
+    /// A server that is there and fails is an error as ever; see [`Call::or_empty`](crate::Call::or_empty).
+    ///
+    /// Default: off.
+    #[must_use]
+    pub fn optional(mut self, optional: bool) -> Self {
+        self.optional = optional;
         self
     }
 

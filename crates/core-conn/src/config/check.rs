@@ -99,6 +99,7 @@ impl ConfigBuilder {
             ready_check: self.ready_check.unwrap_or(true),
             lazy: self.lazy,
             read_from: self.read_from,
+            optional: self.optional,
             max_waiting,
             memory_threshold: self.memory_threshold,
         })

@@ -21,6 +21,7 @@ pub(super) fn read<K: AsRef<str>>(
                 builder.database(number(name, &value, "a database number from 0 to 255")?)
             }
             "REDIS_TLS" => builder.tls(flag(name, &value)?),
+            "REDIS_OPTIONAL" => builder.optional(flag(name, &value)?),
             "REDIS_KEY_PREFIX" => builder.key_prefix(value),
             "REDIS_MAX_MEMORY" => builder.memory_threshold(bytes(name, &value)?),
             _ => builder,

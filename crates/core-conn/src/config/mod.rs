@@ -84,6 +84,7 @@ pub struct Config {
     pub(crate) lazy: bool,
     pub(crate) max_waiting: NonZeroUsize,
     pub(crate) read_from: ReadFrom,
+    pub(crate) optional: bool,
     pub(crate) memory_threshold: Option<u64>,
 }
 
@@ -113,6 +114,7 @@ impl Config {
     /// | `REDIS_DB` | the database, 0 to 255 | 0 |
     /// | `REDIS_TLS` | `true` or `false` | `false` |
     /// | `REDIS_KEY_PREFIX` | put before every key; `myapp` and `myapp:` mean the same | none |
+    /// | `REDIS_OPTIONAL` | `true`: without a server, calls answer with nothing | `false` |
     /// | `REDIS_MAX_MEMORY` | health warns above it: bytes, or with `kb`, `mb`, `gb` | none |
     ///
     /// A variable that is set to nothing counts as not set.

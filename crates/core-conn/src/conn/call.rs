@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
@@ -22,6 +23,7 @@ use tokio::{
 use super::{
     Conn, Route, State,
     link::{Link, custom, options},
+    slots::slots_differ,
     time::{Backoff, after},
 };
 use crate::{
@@ -84,18 +86,21 @@ pub(crate) struct Calls {
     finished: Notify,
 }
 
-/// One call; counts until it is dropped.
-struct Call<'a>(&'a Calls);
+/// Calls that count until this is dropped.
+pub(crate) struct Entered<'a> {
+    calls: &'a Calls,
+    count: usize,
+}
 
 impl Calls {
-    fn enter(&self, most: usize) -> Result<Call<'_>> {
-        // Counted before the look at the flag, so that closing either sees the call or refuses it.
-        let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let call = Call(self);
+    fn enter(&self, count: usize, most: usize) -> Result<Entered<'_>> {
+        // Counted before the look at the flag, so that closing either sees the calls or refuses them.
+        let others = self.in_flight.fetch_add(count, Ordering::SeqCst);
+        let call = Entered { calls: self, count };
         if self.is_closing() {
             return Err(Error::closed());
         }
-        if others >= most {
+        if others + count > most {
             return Err(Error::new(
                 ErrorKind::Busy,
                 "too many calls wait for an answer; retry later or raise `max_waiting`",
@@ -129,11 +134,11 @@ impl Calls {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let left = self.0.in_flight.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left == 0 && self.0.is_closing() {
-            self.0.finished.notify_waiters();
+        let left = self.calls.in_flight.fetch_sub(self.count, Ordering::SeqCst) - self.count;
+        if left == 0 && self.calls.is_closing() {
+            self.calls.finished.notify_waiters();
         }
     }
 }
@@ -167,11 +172,58 @@ impl Conn {
         }
     }
 
+    /// Counts calls in, if there is room for them.
+    pub(crate) fn enter(&self, count: usize) -> Result<Entered<'_>> {
+        self.owner.core.calls.enter(count, self.config().max_waiting.get())
+    }
+
+    /// Runs `command` once, on a link that was chosen before.
+    pub(crate) async fn call_once<T, F>(
+        &self,
+        link: &Link,
+        deadline: Instant,
+        command: impl Fn(WithOptions<Client>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, FredError>>,
+    {
+        self.read(link, command(link.client.with_options(&options(left(deadline)))).await)
+    }
+
+    /// Waits for a link to the server that takes writes for `route`.
+    pub(crate) async fn link_to(&self, route: &Route, deadline: Instant) -> Result<Arc<Link>> {
+        self.link(route, ReadFrom::Master, deadline, Refusal::Fails).await
+    }
+
+    /// A route to each server that takes writes.
+    pub(crate) async fn masters(&self) -> Result<Vec<Route>> {
+        if !self.config().endpoint.is_cluster()
+            || self.does_without(&self.manner(Replay::Idempotent)).await
+        {
+            return Ok(vec![Route::Any]);
+        }
+        self.link_to(&Route::Any, after(self.command_timeout())).await?;
+        let layout = self.owner.core.layout.load();
+        let nodes = layout.shards.iter().filter_map(|shard| shard.master.node());
+        Ok(nodes.cloned().map(Route::Node).collect())
+    }
+
+    /// Tells servers apart: the same number for two routes that lead to one of them.
+    pub(crate) fn server_of(&self, route: &Route) -> usize {
+        let layout = self.owner.core.layout.load();
+        layout.master(route, 0).map_or(0, |server| Arc::as_ptr(server).addr())
+    }
+
+    /// Refuses keys that one command cannot reach together.
+    pub(crate) fn check_slots(&self, keys: &[Bytes]) -> Result<()> {
+        if self.config().endpoint.is_cluster() { slots_differ(keys) } else { Ok(()) }
+    }
+
     /// Begins the attempts at one call.
     pub(super) fn attempts<'a>(&'a self, manner: &'a Manner) -> Result<Attempts<'a>> {
         let config = self.config();
         Ok(Attempts {
-            _call: self.owner.core.calls.enter(config.max_waiting.get())?,
+            _call: self.enter(1)?,
             conn: self,
             manner,
             deadline: after(manner.timeout),
@@ -184,15 +236,24 @@ impl Conn {
     }
 
     /// Reads what came of a command on `link`.
-    pub(super) fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
-        let err = match reply {
+    fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
+        self.note(
+            link,
+            reply.map_err(|err| {
+                // Those that were in flight when it broke have been told so one by one.
+                if is_dropped(&err) && link.is_broken() { unsent(err) } else { from_call(err) }
+            }),
+        )
+    }
+
+    /// Learns from what came of a command on `link`.
+    pub(super) fn note<T>(&self, link: &Link, outcome: Result<T>) -> Result<T> {
+        let err = match outcome {
             Ok(value) => {
                 link.heard();
                 return Ok(value);
             }
-            // Those that were in flight when it broke have been told so one by one.
-            Err(err) if is_dropped(&err) && link.is_broken() => unsent(err),
-            Err(err) => from_call(err),
+            Err(err) => err,
         };
         if err.is_answer() {
             link.heard();
@@ -279,7 +340,7 @@ pub(super) struct Attempts<'a> {
     redirections: u32,
     /// An attempt that may have run is not undone by a later one that surely did not.
     unclear: Option<Error>,
-    _call: Call<'a>,
+    _call: Entered<'a>,
 }
 
 /// What became of a command that a node did not run.
@@ -306,9 +367,17 @@ impl Attempts<'_> {
         Ok((link.await?, *asks))
     }
 
-    /// The time left; never zero, which means no timeout to fred.
     pub(super) fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+        left(self.deadline)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The node that the next attempt goes to instead, and whether it begins with `ASKING`.
+    pub(super) fn redirected(&self) -> Option<(&Node, bool)> {
+        self.redirected.as_ref().map(|(node, asks)| (node, *asks))
     }
 
     /// Returns when it is time for another attempt, or the error with which the call ends.
@@ -391,4 +460,9 @@ async fn asking<T>(
     // A first look hands it to fred; the answer to the command itself says whether it helped.
     let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
     command.await
+}
+
+/// The time until `deadline`; never zero, which means no timeout to fred.
+pub(super) fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

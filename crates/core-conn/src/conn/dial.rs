@@ -143,7 +143,7 @@ async fn ask(config: &Config, endpoint: &Endpoint, deadline: Instant) -> Result<
             match answer {
                 Ok(Ok(Some(node))) => return Some(node),
                 Ok(Ok(None)) => {
-                    reason = Some(Error::new(ErrorKind::Topology, "unknown service name"))
+                    reason = Some(Error::new(ErrorKind::Topology, "unknown service name"));
                 }
                 Ok(Err(err)) => reason = Some(err),
                 // It was ended together with the runtime.

@@ -26,6 +26,8 @@ pub(super) struct Lane {
     next: AtomicUsize,
     /// Somebody met a server that takes no writes: is it still the one to talk to?
     doubts: Notify,
+    /// Held while something is handed over that must go out in one piece.
+    pub(super) turn: Mutex<()>,
     gone: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -51,6 +53,7 @@ impl Lane {
             slots: (0..links).map(slot).collect(),
             next: AtomicUsize::new(0),
             doubts: Notify::new(),
+            turn: Mutex::new(()),
             gone: AtomicBool::new(false),
             tasks: Mutex::new(Vec::new()),
         })

@@ -48,8 +48,15 @@ pub(super) struct Shard {
 /// What a server said about the layout, before there are links to it.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Plan {
-    /// A master, its replicas, and the slots it has, both ends included.
-    pub(super) shards: Vec<(Node, Vec<Node>, Vec<(u16, u16)>)>,
+    pub(super) shards: Vec<PlannedShard>,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct PlannedShard {
+    pub(super) master: Node,
+    pub(super) replicas: Vec<Node>,
+    /// Both ends included.
+    pub(super) slots: Vec<(u16, u16)>,
 }
 
 impl Server {
@@ -78,8 +85,12 @@ impl Server {
         std::iter::once(&self.commands).chain(self.transactions.get())
     }
 
-    fn is_at(&self, node: &Node) -> bool {
-        matches!(&self.commands.endpoint, Endpoint::Tcp(at) if at == node)
+    /// Where the server is, when that is a host and a port.
+    pub(super) fn node(&self) -> Option<&Node> {
+        match &self.commands.endpoint {
+            Endpoint::Tcp(node) => Some(node),
+            _ => None,
+        }
     }
 }
 
@@ -114,7 +125,7 @@ impl Layout {
     pub(super) fn master(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
         match route {
             Route::Slot(slot) => self.shard(*slot).map(|shard| &shard.master),
-            Route::Node(node) => self.servers().find(|server| server.is_at(node)),
+            Route::Node(node) => self.servers().find(|server| server.node() == Some(node)),
             Route::Any => {
                 let count = self.shards.len();
                 let shards = (0..count).map(|n| &self.shards[turn.wrapping_add(n) % count].master);
@@ -153,7 +164,7 @@ impl Layout {
         };
         let mut slots = vec![None; SLOTS];
         let mut shards = Vec::with_capacity(plan.shards.len());
-        for (master, replicas, ranges) in &plan.shards {
+        for PlannedShard { master, replicas, slots: ranges } in &plan.shards {
             for (first, last) in ranges {
                 let index = u16::try_from(shards.len()).ok();
                 slots[usize::from(*first)..=usize::from(*last)].fill(index);

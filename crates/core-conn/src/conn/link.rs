@@ -272,20 +272,22 @@ fn client(config: &Config, target: &Target) -> Result<Client> {
         Address::Tcp(node) => ServerConfig::Centralized { server: server(config, node) },
         Address::Unix(path) => ServerConfig::Unix { path: path.clone() },
     };
-    let fred = fred_config(config, server, &target.credentials, target.database)?;
     // fred would dial again by itself after a loss. What it queues meanwhile is neither sent nor refused, so it
     // gets a pause that never ends, and the task that looks after the link closes it.
     let never = ReconnectPolicy::new_constant(0, u32::MAX);
+    let fred = fred_config(config, server, &target.credentials, target.database)?;
     Ok(Client::new(fred, Some(performance(config)), Some(connection(config)), Some(never)))
 }
 
-/// What every fred client of ours has in common: where it leads, and who logs in.
-pub(crate) fn fred_config(
+/// Says in fred's words where to connect, and as whom.
+pub(super) fn fred_config(
     config: &Config,
     server: ServerConfig,
     credentials: &Credentials,
     database: u8,
 ) -> Result<FredConfig> {
+    #[cfg(not(feature = "tls"))]
+    let _ = config;
     Ok(FredConfig {
         fail_fast: true,
         username: credentials.username.clone(),
@@ -321,13 +323,13 @@ fn connection(config: &Config) -> ConnectionConfig {
 }
 
 #[cfg(feature = "tls")]
-pub(crate) fn server(config: &Config, node: &Node) -> Server {
+pub(super) fn server(config: &Config, node: &Node) -> Server {
     let name = config.tls.as_ref().map(|tls| tls.expected_name().unwrap_or(&node.host).to_owned());
     Server::new_with_tls(node.dialed_host(), node.port, name)
 }
 
 #[cfg(not(feature = "tls"))]
-pub(crate) fn server(_: &Config, node: &Node) -> Server {
+pub(super) fn server(_: &Config, node: &Node) -> Server {
     Server::new(node.dialed_host(), node.port)
 }
 

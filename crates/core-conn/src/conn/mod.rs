@@ -8,9 +8,14 @@ mod link;
 mod login;
 mod owner;
 mod pulse;
+mod raw;
+mod slots;
 mod state;
 mod time;
+mod together;
 mod topology;
+mod transactions;
+mod without;
 
 use std::{
     fmt,
@@ -24,8 +29,13 @@ pub(crate) use call::Manner;
 pub use call::Replay;
 pub use close::CloseReport;
 pub(crate) use layout::Route;
+pub(crate) use link::{Link, custom};
+pub use raw::RawClient;
+pub(crate) use slots::never_set;
 pub use state::{State, StateChange, StateChanges};
 pub(crate) use time::{FAR, after};
+pub(crate) use together::together;
+pub use without::WARNING_INTERVAL;
 
 use call::Refusal;
 use link::Address;
@@ -59,6 +69,7 @@ pub struct Conn {
     owner: Arc<Owner>,
     command_timeout: Duration,
     codec: Codec,
+    read_from: ReadFrom,
 }
 
 impl Conn {
@@ -104,8 +115,9 @@ impl Conn {
         Error: From<C::Error>,
     {
         let config: Config = config.try_into()?;
-        let (command_timeout, codec) = (config.command_timeout, config.codec);
-        Ok(Self { owner: Arc::new(Owner::new(config)), command_timeout, codec })
+        let (command_timeout, codec, read_from) =
+            (config.command_timeout, config.codec, config.read_from);
+        Ok(Self { owner: Arc::new(Owner::new(config)), command_timeout, codec, read_from })
     }
 
     /// Connects to what the `REDIS_…` variables name; see [`Config::from_env`].
@@ -132,6 +144,15 @@ impl Conn {
     #[must_use]
     pub fn with_codec(&self, codec: Codec) -> Self {
         Self { codec, ..self.clone() }
+    }
+
+    /// Returns a handle to the same connection whose reads go to `read_from`. Replicas are known only where the config
+    /// says [`ReadFrom::Replica`]; elsewhere the master answers.
+    ///
+    /// Default: the config's [`read_from`](crate::ConfigBuilder::read_from).
+    #[must_use]
+    pub fn with_read_from(&self, read_from: ReadFrom) -> Self {
+        Self { read_from, ..self.clone() }
     }
 
     /// Returns what the connection is doing right now.
@@ -178,6 +199,10 @@ impl Conn {
 
     pub(crate) fn command_timeout(&self) -> Duration {
         self.command_timeout
+    }
+
+    pub(crate) fn read_from(&self) -> ReadFrom {
+        self.read_from
     }
 
     pub(crate) fn codec(&self) -> Codec {

@@ -16,9 +16,11 @@ use super::{
     login::Login,
     state::{LinkId, Status},
     time::after,
+    without::Warnings,
 };
 use crate::{
-    Codec, Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, config::Endpoint,
+    Codec, Config, Error, ErrorKind, ReadFrom, Result, capabilities::KnownCapabilities,
+    config::Endpoint,
 };
 
 /// How much later than the dials themselves the wait for them ends.
@@ -45,6 +47,7 @@ pub(crate) struct Core {
     /// The links that do not use the newest credentials, and why.
     pub(super) stale_logins: Mutex<BTreeMap<LinkId, Error>>,
     pub(super) capabilities: KnownCapabilities,
+    pub(super) warnings: Warnings,
 }
 
 impl Core {
@@ -58,6 +61,7 @@ impl Core {
             login: Login::new(&config),
             stale_logins: Mutex::new(BTreeMap::new()),
             capabilities: KnownCapabilities::default(),
+            warnings: Warnings::default(),
             config,
         };
         let server = |endpoint| Server::new(&core, endpoint, false);
@@ -140,11 +144,16 @@ impl Owner {
         if state == State::Connected || (usable && core.config.endpoint.is_cluster()) {
             return self.start();
         }
-        self.end();
-        Err(error.unwrap_or_else(|| {
+        let err = error.unwrap_or_else(|| {
             let (endpoint, timeout) = (&core.config.endpoint, core.config.connect_timeout);
             Error::new(ErrorKind::Timeout, format!("{endpoint}: not connected within {timeout:?}"))
-        }))
+        });
+        if core.config.optional && err.is_retryable() {
+            core.warn("there is no server; going on without", &err);
+            return self.start();
+        }
+        self.end();
+        Err(err)
     }
 
     /// Makes the connection dial in the background; does nothing the second time.
@@ -201,12 +210,14 @@ pub(crate) struct WeakConn {
     owner: Weak<Owner>,
     command_timeout: Duration,
     codec: Codec,
+    read_from: ReadFrom,
 }
 
 impl WeakConn {
     pub(crate) fn upgrade(&self) -> Option<Conn> {
         let owner = self.owner.upgrade()?;
-        Some(Conn { owner, command_timeout: self.command_timeout, codec: self.codec })
+        let Self { command_timeout, codec, read_from, .. } = *self;
+        Some(Conn { owner, command_timeout, codec, read_from })
     }
 }
 
@@ -217,6 +228,7 @@ impl Conn {
             owner: Arc::downgrade(&self.owner),
             command_timeout: self.command_timeout,
             codec: self.codec,
+            read_from: self.read_from,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fred::types::Value;
 
 use super::{
-    layout::{Layout, Plan, Server, Shard},
+    layout::{Layout, Plan, PlannedShard, Server, Shard},
     link::{Address, Link, custom, options},
     owner::Core,
     state::State,
@@ -144,9 +144,9 @@ fn read_slots(answer: Value, asked: &Address) -> Option<Plan> {
         let master = nodes.next()??;
         // A replica without an address is not there yet.
         let replicas: Vec<Node> = nodes.flatten().collect();
-        match plan.shards.iter_mut().find(|(node, ..)| *node == master) {
-            Some((_, _, ranges)) => ranges.push((first, last)),
-            None => plan.shards.push((master, replicas, vec![(first, last)])),
+        match plan.shards.iter_mut().find(|shard| shard.master == master) {
+            Some(shard) => shard.slots.push((first, last)),
+            None => plan.shards.push(PlannedShard { master, replicas, slots: vec![(first, last)] }),
         }
         if first > last {
             return None;
@@ -217,8 +217,16 @@ mod tests {
         assert_eq!(
             plan.shards,
             [
-                (node("10.0.0.1", 7000), vec![node("10.0.0.4", 7003)], vec![(0, 99), (200, 200)]),
-                (node("10.0.0.9", 7001), vec![node("10.0.0.9", 7004)], vec![(100, 16_383)]),
+                PlannedShard {
+                    master: node("10.0.0.1", 7000),
+                    replicas: vec![node("10.0.0.4", 7003)],
+                    slots: vec![(0, 99), (200, 200)],
+                },
+                PlannedShard {
+                    master: node("10.0.0.9", 7001),
+                    replicas: vec![node("10.0.0.9", 7004)],
+                    slots: vec![(100, 16_383)],
+                },
             ]
         );
     }

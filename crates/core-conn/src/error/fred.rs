@@ -127,6 +127,16 @@ pub(crate) fn is_dropped(err: &FredError) -> bool {
     err.details() == DROPPED
 }
 
+/// Whether the server does not know a script by this digest, and ran nothing.
+pub(crate) fn is_no_script(err: &FredError) -> bool {
+    code(err.details()) == Some("NOSCRIPT")
+}
+
+/// Whether `EXEC` found no transaction to run.
+pub(crate) fn is_not_in_transaction(err: &FredError) -> bool {
+    err.details().contains("EXEC without MULTI")
+}
+
 /// The error of a command that surely was not sent.
 pub(crate) fn unsent(err: FredError) -> Error {
     Error::new(ErrorKind::Connect, "the link has ended; the command was not sent").with_source(err)

@@ -1,0 +1,167 @@
+use std::{
+    fmt,
+    ops::{Bound, RangeBounds},
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Call, FromReply, reply::Reply, request::Request, values};
+use crate::{Codec, Conn, Result};
+
+/// The list at a key.
+///
+/// Items are encoded as by [`Conn::set`]. One round trip per call. Pushes and pops are never sent twice after they
+/// may have run.
+///
+/// ```no_run
+/// # async fn f(conn: redbrick_core_conn::Conn) -> Result<(), redbrick_core_conn::Error> {
+/// let latest = conn.list("latest");
+/// latest.push_front("hello").await?;
+/// latest.trim(..100).await?;
+/// let newest: Vec<String> = latest.range(..10).await?;
+/// # Ok(()) }
+/// ```
+///
+/// Positions count from 0 at the front, or from -1 at the back, as in Redis: `-3..` are the last three.
+///
+/// # Errors
+///
+/// [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) when the key holds something else;
+/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) as for [`Conn::get`] and [`Conn::set`]; those of [every
+/// call](Conn#errors-of-every-call).
+pub struct List<'a> {
+    conn: &'a Conn,
+    key: Bytes,
+}
+
+impl Conn {
+    /// Names the list at `key`; nothing is sent.
+    pub fn list(&self, key: impl AsRef<[u8]>) -> List<'_> {
+        List { conn: self, key: self.wire_key(key) }
+    }
+}
+
+impl<'a> List<'a> {
+    /// Puts `item` before the others, and returns how many there are (`LPUSH`).
+    #[doc(alias = "lpush")]
+    pub fn push_front<T: Serialize + ?Sized>(&self, item: &T) -> Call<'a, u64> {
+        let items = self.conn.codec().encode(item).map(|item| vec![item]);
+        self.counting(items.map(|items| Request::ListPushFront(self.key.clone(), items)))
+    }
+
+    /// Puts `item` behind the others, and returns how many there are (`RPUSH`).
+    #[doc(alias = "rpush")]
+    pub fn push_back<T: Serialize + ?Sized>(&self, item: &T) -> Call<'a, u64> {
+        let items = self.conn.codec().encode(item).map(|item| vec![item]);
+        self.counting(items.map(|items| Request::ListPushBack(self.key.clone(), items)))
+    }
+
+    /// Puts `items` behind the others, in their order, and returns how many there are (`RPUSH`; `LLEN` when there are
+    /// no items).
+    pub fn extend<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Call<'a, u64> {
+        let codec = self.conn.codec();
+        let items: Result<Vec<_>> = items.into_iter().map(|item| codec.encode(&item)).collect();
+        self.counting(items.map(|items| match items.is_empty() {
+            true => Request::ListLen(self.key.clone()),
+            false => Request::ListPushBack(self.key.clone(), items),
+        }))
+    }
+
+    /// Takes the first item (`LPOP`). After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    #[doc(alias = "lpop")]
+    pub fn pop_front<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
+        Call::new(self.conn, Ok(Request::ListPopFront(self.key.clone())), values::decode)
+    }
+
+    /// Takes the last item (`RPOP`). After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    #[doc(alias = "rpop")]
+    pub fn pop_back<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
+        Call::new(self.conn, Ok(Request::ListPopBack(self.key.clone())), values::decode)
+    }
+
+    /// Returns the items in `range` (`LRANGE`), and fewer where the list is shorter.
+    #[doc(alias = "lrange")]
+    pub fn range<T: DeserializeOwned>(&self, range: impl RangeBounds<i64>) -> Call<'a, Vec<T>> {
+        let request = match ends(&range) {
+            Some((first, last)) => Request::Nested {
+                name: "LRANGE",
+                key: self.key.clone(),
+                args: vec![first.to_string().into(), last.to_string().into()],
+            },
+            None => Request::Known(0),
+        };
+        Call::new(self.conn, Ok(request), decode_all)
+    }
+
+    /// Keeps the items in `range` and deletes the others (`LTRIM`).
+    #[doc(alias = "ltrim")]
+    pub fn trim(&self, range: impl RangeBounds<i64>) -> Call<'a, ()> {
+        // From the second item to the first one there is nothing.
+        let (first, last) = ends(&range).unwrap_or((1, 0));
+        let request = Request::ListTrim(self.key.clone(), first, last);
+        Call::new(self.conn, Ok(request), |_, _| Ok(()))
+    }
+
+    /// Returns how many items there are (`LLEN`).
+    #[doc(alias = "llen")]
+    pub fn count(&self) -> Call<'a, u64> {
+        self.counting(Ok(Request::ListLen(self.key.clone())))
+    }
+
+    fn counting(&self, request: Result<Request>) -> Call<'a, u64> {
+        Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
+    }
+}
+
+impl fmt::Debug for List<'_> {
+    /// Does not show the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("List").finish_non_exhaustive()
+    }
+}
+
+/// Reads a list of values; nothing at all is an empty one.
+pub(super) fn decode_all<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Vec<T>> {
+    match reply {
+        Reply::Int(0) => Ok(Vec::new()),
+        reply => {
+            let items = Vec::<Bytes>::from_reply(reply)?;
+            items.iter().map(|item| codec.decode(item)).collect()
+        }
+    }
+}
+
+/// A range as Redis takes it, both ends included; none when it holds nothing wherever the list ends.
+pub(super) fn ends(range: &impl RangeBounds<i64>) -> Option<(i64, i64)> {
+    let first = match range.start_bound() {
+        Bound::Included(first) => *first,
+        Bound::Excluded(before) => before.checked_add(1)?,
+        Bound::Unbounded => 0,
+    };
+    let last = match range.end_bound() {
+        Bound::Included(last) => *last,
+        // The place before the first one would be the last one to Redis.
+        Bound::Excluded(0) => return None,
+        Bound::Excluded(after) => after.checked_sub(1)?,
+        Bound::Unbounded => -1,
+    };
+    Some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_rust_with_places_from_the_back() {
+        assert_eq!(ends(&(..)), Some((0, -1)));
+        assert_eq!(ends(&(..100)), Some((0, 99)));
+        assert_eq!(ends(&(2..=4)), Some((2, 4)));
+        assert_eq!(ends(&(-3..)), Some((-3, -1)));
+        assert_eq!(ends(&(..-1)), Some((0, -2)));
+        assert_eq!(ends(&(0..0)), None);
+        assert_eq!(ends(&(-5..0)), None);
+        assert_eq!(ends(&(..i64::MIN)), None);
+    }
+}

@@ -1,0 +1,284 @@
+use std::{fmt, sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Call, FromReply, request::Request};
+use crate::{Conn, Error, Replay};
+
+/// What every [`Request::Nested`] goes through.
+pub(crate) static READ: Script =
+    Script::new("core_conn.read", include_str!("../lua/read.lua")).replay(Replay::Idempotent);
+
+/// A Lua script with a name.
+///
+/// It runs on the server, atomically, in one round trip (`EVALSHA`; where the server does not know it yet one more,
+/// `EVAL`). Make it a `static`, so that its digest is computed once, and call it with [`Conn::script`].
+///
+/// ```no_run
+/// use redbrick_core_conn::{Conn, Error, Script};
+///
+/// static TAKE: Script = Script::new("stock.take", "
+///     local left = tonumber(redis.call('GET', KEYS[1]) or 0)
+///     if left < tonumber(ARGV[1]) then return {0, left} end
+///     return {1, redis.call('DECRBY', KEYS[1], ARGV[1])}
+/// ");
+///
+/// # async fn f(conn: Conn) -> Result<(), Error> {
+/// let (taken, left): (bool, i64) = conn.script(&TAKE).key("stock:7").arg(3).run().await?;
+/// # Ok(()) }
+/// ```
+///
+/// # What it returns
+///
+/// Anything: core-conn puts a function around the script, and a number before what it returns, so that no reply,
+/// whatever users have stored, is taken for a message. See [`FromReply`] for the types.
+///
+/// # What it costs
+///
+/// The client library underneath flushes its socket after every script call: a link carries about as many script
+/// calls as the machine does system calls, while plain commands of many tasks share them. Where a plain command does
+/// the job, it is the better choice; [`command_links`](crate::ConfigBuilder::command_links) spreads scripts over
+/// several sockets. `cargo xtask bench core_conn` prints the ratio.
+///
+/// # When it fails
+///
+/// An error that a command inside raises ends the script; what it did before stays. The error's
+/// [`code`](Error::code) is that command's, as `WRONGTYPE`.
+pub struct Script {
+    name: &'static str,
+    source: &'static str,
+    replay: Replay,
+    ready: OnceLock<Ready>,
+}
+
+struct Ready {
+    digest: Bytes,
+    text: Bytes,
+}
+
+impl Script {
+    /// A script that is shown as `name` in traces: `crate.verb`.
+    #[must_use]
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, replay: Replay::IfUnsent, ready: OnceLock::new() }
+    }
+
+    /// Says when a call may be sent again.
+    ///
+    /// Default: [`Replay::IfUnsent`].
+    #[must_use]
+    pub const fn replay(mut self, replay: Replay) -> Self {
+        self.replay = replay;
+        self
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn replay_class(&self) -> Replay {
+        self.replay
+    }
+
+    /// The SHA-1 of the text, in hexadecimal, as the server knows it by.
+    pub(super) fn digest(&self) -> Bytes {
+        self.ready().digest.clone()
+    }
+
+    pub(super) fn text(&self) -> Bytes {
+        self.ready().text.clone()
+    }
+
+    fn ready(&self) -> &Ready {
+        self.ready.get_or_init(|| {
+            // The script begins on the first line, so that the lines of errors are its own.
+            let text = format!(
+                "local function main() {}\nend\nlocal reply = main()\n\
+                 if type(reply) == 'table' and reply.err then return reply end\n\
+                 return {{0, reply}}",
+                self.source
+            );
+            let digest = sha1_smol::Sha1::from(&text).digest().to_string();
+            Ready { digest: digest.into(), text: text.into() }
+        })
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// An argument of a script: a number in decimal, a text or bytes as they are, a [`Duration`] in whole milliseconds,
+/// `true` as 1 and `false` as 0.
+#[derive(Clone)]
+pub struct Arg(Bytes);
+
+impl fmt::Debug for Arg {
+    /// Does not show what may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arg").finish_non_exhaustive()
+    }
+}
+
+impl From<&str> for Arg {
+    fn from(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl From<String> for Arg {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&String> for Arg {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&[u8]> for Arg {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Arg {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Bytes> for Arg {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<i32> for Arg {
+    fn from(number: i32) -> Self {
+        number.to_string().into()
+    }
+}
+
+impl From<u32> for Arg {
+    fn from(number: u32) -> Self {
+        number.to_string().into()
+    }
+}
+
+impl From<i64> for Arg {
+    fn from(number: i64) -> Self {
+        number.to_string().into()
+    }
+}
+
+impl From<u64> for Arg {
+    fn from(number: u64) -> Self {
+        number.to_string().into()
+    }
+}
+
+impl From<usize> for Arg {
+    fn from(number: usize) -> Self {
+        number.to_string().into()
+    }
+}
+
+impl From<bool> for Arg {
+    fn from(yes: bool) -> Self {
+        i32::from(yes).into()
+    }
+}
+
+impl From<Duration> for Arg {
+    fn from(duration: Duration) -> Self {
+        duration.as_millis().to_string().into()
+    }
+}
+
+/// A call of a [`Script`] that is being put together; see [`Conn::script`].
+#[must_use = "nothing runs until `run` is awaited"]
+pub struct ScriptCall<'a> {
+    conn: &'a Conn,
+    script: &'static Script,
+    keys: Vec<Bytes>,
+    args: Vec<Bytes>,
+    wrong: Option<Error>,
+}
+
+impl<'a> ScriptCall<'a> {
+    /// Adds a key to `KEYS`, behind the connection's prefix. On Cluster all keys of a call must lie in one slot.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.keys.push(self.conn.wire_key(key));
+        self
+    }
+
+    /// Adds an argument to `ARGV`.
+    pub fn arg(mut self, arg: impl Into<Arg>) -> Self {
+        self.args.push(arg.into().0);
+        self
+    }
+
+    /// Adds a value to `ARGV`, encoded as [`Conn::set`] would.
+    pub fn value<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
+        match self.conn.codec().encode(value) {
+            Ok(value) => self.args.push(value),
+            Err(err) => self.wrong = self.wrong.or(Some(err)),
+        }
+        self
+    }
+
+    /// Runs it and reads what it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a value could not be encoded and
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
+    /// cluster, both before anything is sent; [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) when the reply is
+    /// of another type, and [`ErrorKind::Server`](crate::ErrorKind::Server) when the script raises an error: it has
+    /// run, up to there; those of [every call](Conn#errors-of-every-call).
+    pub fn run<T: FromReply + Default>(self) -> Call<'a, T> {
+        let Self { conn, script, keys, args, wrong } = self;
+        let request = wrong.map_or(Ok(Request::Script { script, keys, args }), Err);
+        Call::new(conn, request, |_, reply| T::from_reply(reply))
+    }
+}
+
+impl fmt::Debug for ScriptCall<'_> {
+    /// Shows neither keys nor arguments.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptCall").field("script", &self.script.name).finish_non_exhaustive()
+    }
+}
+
+impl Conn {
+    /// Begins a call of `script`: add its keys and arguments, then [`run`](ScriptCall::run) it.
+    pub fn script(&self, script: &'static Script) -> ScriptCall<'_> {
+        ScriptCall { conn: self, script, keys: Vec::new(), args: Vec::new(), wrong: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_text() {
+        let text = READ.text();
+        assert!(text.starts_with(b"local function main() -- Runs one command"));
+        assert_eq!(READ.digest().len(), 40);
+        assert_eq!(READ.digest(), sha1_smol::Sha1::from(&text).digest().to_string());
+        // From the standard that defines it.
+        assert_eq!(
+            sha1_smol::Sha1::from("abc").digest().to_string(),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+use std::{fmt, time::Duration};
+
+use super::{
+    Call, Results, Ticket,
+    pipeline::{Answer, Batch},
+    reply::Reply,
+    request::Request,
+};
+use crate::{Conn, ReadFrom, Replay, Result, conn::Manner, error::fred::from_call};
+
+/// Several calls that the server runs as one, with nothing of others in between (`MULTI` … `EXEC`).
+///
+/// ```no_run
+/// # async fn f(conn: redbrick_core_conn::Conn) -> Result<(), redbrick_core_conn::Error> {
+/// let mut transaction = conn.transaction();
+/// let left = transaction.add(conn.decrement("stock:{7}", 1));
+/// let sold = transaction.add(conn.increment("sold:{7}", 1));
+/// let mut results = transaction.send().await?;
+/// let (left, sold) = (results.take(left)?, results.take(sold)?);
+/// # Ok(()) }
+/// ```
+///
+/// One round trip, on a link that only transactions use (opened with the first one). On Cluster all keys must lie in
+/// one slot: give them a common hash tag. A call that fails while it runs, as on a key of another type, leaves the
+/// others done: Redis takes nothing back. To decide by what was read, use a [`Script`](crate::Script).
+///
+/// A `timeout`, `replay` or `or_empty` said to one of the calls does not count here.
+#[must_use = "nothing is sent until `send` is awaited"]
+pub struct Transaction<'a> {
+    conn: &'a Conn,
+    batch: Batch,
+    timeout: Duration,
+}
+
+impl Conn {
+    /// Begins a transaction.
+    pub fn transaction(&self) -> Transaction<'_> {
+        Transaction { conn: self, batch: Batch::new(), timeout: self.command_timeout() }
+    }
+}
+
+impl<'a> Transaction<'a> {
+    /// Adds a call, and returns the ticket for its result.
+    pub fn add<T>(&mut self, call: impl Into<Call<'a, T>>) -> Ticket<T> {
+        self.batch.add(call.into())
+    }
+
+    /// Sets how long the whole may take; less than a millisecond counts as one.
+    ///
+    /// Default: the connection's [`command_timeout`](crate::ConfigBuilder::command_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs the calls as one, and returns their results.
+    ///
+    /// It is repeated only when it surely did not run. When the future is dropped, it runs as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// That of the first call that could not be encoded or was refused before it ran:
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
+    /// cluster, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to one of the commands, to `MULTI`,
+    /// `PING` and `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
+    /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
+    #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all)]
+    pub async fn send(self) -> Result<Results> {
+        let Self { conn, batch, timeout } = self;
+        let Batch { id, requests } = batch;
+        let requests = requests.into_iter().collect::<Result<Vec<Request>>>()?;
+        let keys: Vec<_> = requests.iter().flat_map(Request::keys).cloned().collect();
+        conn.check_slots(&keys)?;
+        // What is known already takes no place in the transaction.
+        let sent: Vec<Request> = requests
+            .iter()
+            .filter(|request| !matches!(request, Request::Known(_)))
+            .cloned()
+            .collect();
+        let route = sent.iter().find(|request| !request.keys().is_empty());
+        let route = route.or(sent.first()).map(Request::route);
+        let mut outcomes = Vec::new();
+        if let Some(route) = route {
+            let manner =
+                Manner { route, replay: Replay::IfUnsent, read_from: ReadFrom::Master, timeout };
+            if conn.does_without(&manner).await {
+                return Ok(Results::new(
+                    id,
+                    conn.codec(),
+                    requests.iter().map(|_| Ok(None)).collect(),
+                ));
+            }
+            outcomes = conn.transact(&manner, &sent).await?;
+        }
+        let mut outcomes = outcomes.into_iter();
+        let answers = requests.iter().map(|request| -> Answer {
+            if let Request::Known(answer) = request {
+                return Ok(Some(Reply::Int(*answer)));
+            }
+            let Some(outcome) = outcomes.next() else { return Ok(None) };
+            let reply = Reply::from_fred(outcome.map_err(from_call)?)?;
+            request.unwrap_queued(reply).map(Some)
+        });
+        let answers = answers.collect();
+        Ok(Results::new(id, conn.codec(), answers))
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("len", &self.batch.requests.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! How a transaction goes over the wire.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::Poll,
+};
+
+use fred::{
+    error::Error as FredError,
+    interfaces::{ClientLike, Resp3Frame},
+    types::Value,
+};
+use tokio::time::Instant;
+
+use super::{
+    Conn, Manner, Route,
+    call::{Attempts, Refusal, left},
+    lane::Lane,
+    layout::Server,
+    link::{Link, custom, options},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    commands::Request,
+    error::fred::{from_call, is_not_in_transaction},
+};
+
+/// What came of the commands of a transaction that ran, one by one.
+pub(crate) type Outcomes = Vec<Result<Value, FredError>>;
+
+/// What one step of a transaction was answered.
+enum Step {
+    Queued(Result<Value, FredError>),
+    Executed(Result<Resp3Frame, FredError>),
+}
+
+type Sending<'a> = Pin<Box<dyn Future<Output = Step> + Send + 'a>>;
+
+impl Conn {
+    /// Runs `requests` as one, between `MULTI` and `EXEC`.
+    ///
+    /// The link is one that only transactions use, so that nothing of others comes in between. Behind `MULTI` comes
+    /// a `PING`: its answer leads the list that `EXEC` answers with, which so cannot begin with what a user chose.
+    pub(crate) async fn transact(&self, manner: &Manner, requests: &[Request]) -> Result<Outcomes> {
+        let mut attempts = self.attempts(manner)?;
+        loop {
+            let attempt = async {
+                let (lane, link, asks) = self.transaction_link(&attempts, manner).await?;
+                let outcome = exchange(&lane, &link, requests, asks, attempts.deadline()).await;
+                self.note(&link, outcome)
+            };
+            match attempt.await {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(err) => attempts.failed(err).await?,
+            }
+        }
+    }
+
+    async fn transaction_link(
+        &self,
+        attempts: &Attempts<'_>,
+        manner: &Manner,
+    ) -> Result<(Arc<Lane>, Arc<Link>, bool)> {
+        let (route, asks) = match attempts.redirected() {
+            Some((node, asks)) => (Route::Node(node.clone()), asks),
+            None => (manner.route.clone(), false),
+        };
+        // A server that is known to be away is not worth a lane, and waits as for any call.
+        self.link_to(&route, attempts.deadline()).await?;
+        let lane = || {
+            let server: Arc<Server> = Arc::clone(self.owner.core.layout.load().master(&route, 0)?);
+            Some(Arc::clone(server.transactions(&self.owner.core)))
+        };
+        let pick = || lane()?.pick();
+        let link = self.link_by(pick, attempts.deadline(), Refusal::Fails).await?;
+        let lane = lane().ok_or_else(Error::closed)?;
+        Ok((lane, link, asks))
+    }
+}
+
+/// Sends the whole at once and reads what came of it.
+async fn exchange(
+    lane: &Lane,
+    link: &Link,
+    requests: &[Request],
+    asks: bool,
+    deadline: Instant,
+) -> Result<Outcomes> {
+    // fred forgets what has timed out before it was written. Here that would tear the whole apart, so one deadline
+    // for all is kept outside.
+    let client = &link.client.with_options(&options(std::time::Duration::ZERO));
+    let plain = |name: &'static str| -> Sending<'_> {
+        Box::pin(async move {
+            Step::Queued(client.custom::<Value, String>(custom(name), Vec::new()).await)
+        })
+    };
+    let mut sending: Vec<Sending<'_>> = Vec::with_capacity(requests.len() + 4);
+    if asks {
+        sending.push(plain("ASKING"));
+    }
+    sending.push(plain("MULTI"));
+    sending.push(plain("PING"));
+    for request in requests {
+        sending.push(Box::pin(async move { Step::Queued(request.queue(client).await) }));
+    }
+    sending.push(Box::pin(async move {
+        Step::Executed(client.custom_raw::<String>(custom("EXEC"), Vec::new()).await)
+    }));
+    let answers = tokio::time::timeout(left(deadline), in_one_piece(lane, sending)).await;
+    let mut answers = answers.map_err(|elapsed| {
+        let what = "no answer within the command timeout; the transaction may or may not have run";
+        Error::new(ErrorKind::Timeout, what).with_source(elapsed)
+    })?;
+    let Some(Step::Executed(executed)) = answers.pop() else { return Err(Error::closed()) };
+    let mut queued = answers.into_iter().skip(usize::from(asks)).filter_map(|step| match step {
+        Step::Queued(answer) => Some(answer),
+        Step::Executed(_) => None,
+    });
+    let multi = queued.next();
+    let refused = queued.find_map(|answer: Result<Value, FredError>| answer.err());
+    match (executed, multi, refused) {
+        (Ok(Resp3Frame::Array { data, .. }), ..) if data.len() == requests.len() + 1 => {
+            Ok(data.into_iter().skip(1).map(Value::try_from).collect())
+        }
+        (Ok(_), ..) => Err(Error::new(
+            ErrorKind::Protocol,
+            "EXEC was answered with something else than a list",
+        )),
+        // Without MULTI the commands ran one by one.
+        (Err(err), Some(Err(multi)), _) if is_not_in_transaction(&err) => {
+            let what = format!(
+                "MULTI was refused, and the commands may have run one by one: {}",
+                from_call(multi)
+            );
+            Err(Error::new(ErrorKind::Interrupted, what).with_source(err))
+        }
+        // A command that was refused says more than that the whole was.
+        (Err(err), _, Some(refused)) if from_call(err.clone()).code() == Some("EXECABORT") => {
+            Err(from_call(refused))
+        }
+        (Err(err), ..) => Err(from_call(err)),
+    }
+}
+
+/// Hands all of `sending` to fred before anybody else can send on the lane, then waits for the answers.
+async fn in_one_piece(lane: &Lane, mut sending: Vec<Sending<'_>>) -> Vec<Step> {
+    let begun: Vec<Option<Step>> = poll_fn(|cx| {
+        let _turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = sending.iter_mut().map(|step| match step.as_mut().poll(cx) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        });
+        Poll::Ready(looks.collect())
+    })
+    .await;
+    let mut answers = Vec::with_capacity(begun.len());
+    for (step, done) in sending.into_iter().zip(begun) {
+        answers.push(match done {
+            Some(answer) => answer,
+            None => step.await,
+        });
+    }
+    answers
+}

@@ -1,0 +1,97 @@
+//! Doing without a server: the optional mode, and what is said about it in the log.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Conn, State, call::Manner, owner::Core, time::after};
+use crate::Error;
+
+/// How often, at most, a connection warns that calls are answered without the server.
+pub const WARNING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Warnings of which all but one per interval are only counted.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(Mutex<Unsaid>);
+
+#[derive(Debug, Default)]
+struct Unsaid {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl Warnings {
+    /// Counts a warning; returns how many were not said since the last one when it is time to say one.
+    fn due(&self) -> Option<u64> {
+        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if unsaid.last.is_some_and(|last| now < last + WARNING_INTERVAL) {
+            unsaid.since += 1;
+            return None;
+        }
+        unsaid.last = Some(now);
+        Some(std::mem::take(&mut unsaid.since))
+    }
+}
+
+impl Core {
+    pub(super) fn warn(&self, what: &'static str, err: &Error) {
+        if let Some(unsaid) = self.warnings.due() {
+            tracing::warn!(error = %err, unsaid, "{what}");
+        }
+    }
+}
+
+impl Conn {
+    /// Warns that a call was answered without the server.
+    pub(crate) fn warn(&self, what: &'static str, err: &Error) {
+        self.owner.core.warn(what, err);
+    }
+
+    /// Whether a call is to be answered with nothing, because the connection is optional and no server is there. The
+    /// end of the first attempt to connect is waited for.
+    pub(crate) async fn does_without(&self, manner: &Manner) -> bool {
+        let core = &self.owner.core;
+        if !core.config.optional || self.pick(&manner.route, manner.read_from).is_some() {
+            return false;
+        }
+        // A call on a closed connection is a mistake with a server and without one.
+        if self.owner.start().is_err() {
+            return false;
+        }
+        let mut status = core.status.watch();
+        let settled = status.wait_for(|now| now.is_settled() || now.is_usable());
+        let _ = timeout_at(after(manner.timeout), settled).await;
+        if self.pick(&manner.route, manner.read_from).is_some() {
+            return false;
+        }
+        let now = core.status.watch().borrow().clone();
+        // So are wrong credentials.
+        if matches!(now.state(), State::End | State::Error) {
+            return false;
+        }
+        let err =
+            now.error.unwrap_or_else(|| Error::new(crate::ErrorKind::Connect, "not connected yet"));
+        self.warn("there is no server, and calls are answered with nothing", &err);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_warning_per_interval_is_said_and_the_others_are_counted() {
+        let warnings = Warnings::default();
+        assert_eq!(warnings.due(), Some(0));
+        assert_eq!(warnings.due(), None);
+        assert_eq!(warnings.due(), None);
+        tokio::time::advance(WARNING_INTERVAL).await;
+        assert_eq!(warnings.due(), Some(2));
+        assert_eq!(warnings.due(), None);
+    }
+}
