@@ -5,12 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use fred::{
-    interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, Value},
-};
-
-use crate::{Conn, Result, conn::Replay};
+use crate::{Conn, FromReply, Replay, Reply, Result, commands::Request};
 
 /// Something that not every server can do.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -99,15 +94,11 @@ impl Conn {
             }
             known.forgotten
         };
-        let answer: Value = self
-            .call(&self.manner(Replay::Idempotent), |link| async move {
-                let command = CustomCommand::new_static("COMMAND", ClusterHash::Random, false);
-                let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name));
-                link.custom(command, args.collect()).await
-            })
-            .await?;
+        let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name)).collect();
+        let request = Request::Raw { name: "COMMAND", args };
+        let answer = self.ask(&request, self.manner(Replay::Idempotent)).await?;
         // One entry per command asked for, in order; nothing where the server does not know it.
-        let entries = answer.into_array();
+        let entries = Vec::<Reply>::from_reply(answer)?;
         let present = PROBED.iter().zip(&entries).filter(|(_, entry)| !is_absent(entry));
         let capabilities = Capabilities(present.map(|((capability, _), _)| *capability).collect());
         let mut known = self.known_capabilities().lock();
@@ -118,10 +109,10 @@ impl Conn {
     }
 }
 
-fn is_absent(entry: &Value) -> bool {
+fn is_absent(entry: &Reply) -> bool {
     match entry {
-        Value::Null => true,
-        Value::Array(fields) => fields.is_empty(),
+        Reply::Nil => true,
+        Reply::List(fields) => fields.is_empty(),
         _ => false,
     }
 }

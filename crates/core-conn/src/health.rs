@@ -1,12 +1,10 @@
 use std::{fmt, time::Duration};
 
-use fred::interfaces::ClientLike;
 use tokio::{task::AbortHandle, time::MissedTickBehavior};
 
 use crate::{
-    Conn, Error, ErrorKind, Result, ServerInfo, State,
-    conn::{FAR, Replay},
-    server::field_of,
+    Conn, Error, ErrorKind, FromReply, Replay, Result, ServerInfo, State, commands::Request,
+    conn::FAR, server::field_of,
 };
 
 /// How a connection and the server behind it are doing.
@@ -130,8 +128,8 @@ impl Conn {
     }
 
     async fn info(&self) -> Result<String> {
-        self.call(&self.manner(Replay::Idempotent), |link| async move { link.info(None).await })
-            .await
+        let info = Request::Raw { name: "INFO", args: Vec::new() };
+        String::from_reply(self.ask(&info, self.manner(Replay::Idempotent)).await?)
     }
 }
 

@@ -1,8 +1,6 @@
 use std::fmt;
 
-use fred::{interfaces::ClientLike, types::InfoKind};
-
-use crate::{Conn, Error, ErrorKind, Result, conn::Replay};
+use crate::{Conn, Error, ErrorKind, FromReply, Replay, Result, commands::Request};
 
 /// Which server answers, by its own words.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -63,12 +61,9 @@ impl Conn {
     /// version; those of [every call](Conn#errors-of-every-call).
     #[tracing::instrument(level = "debug", name = "core_conn.server_info", skip_all)]
     pub async fn server_info(&self) -> Result<ServerInfo> {
-        let info: String = self
-            .call(&self.manner(Replay::Idempotent), |link| async move {
-                link.info(Some(InfoKind::Server)).await
-            })
-            .await?;
-        ServerInfo::read(&info)
+        let info = Request::Raw { name: "INFO", args: vec!["server"] };
+        let info = self.ask(&info, self.manner(Replay::Idempotent)).await?;
+        ServerInfo::read(&String::from_reply(info)?)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))
     }
 }

@@ -1,17 +1,21 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::Instant;
-use tracing::Instrument;
+use fred::{error::Error as FredError, types::Value};
+use tracing::{Instrument, Span};
 
-use super::{reply::Reply, request::Request};
+use super::{
+    reply::Reply,
+    request::{Request, Sending},
+};
 use crate::{
     Codec, Conn, Error, ErrorKind, Replay, Result,
-    conn::{Link, Manner, Route},
+    conn::{Attempts, Link, Manner, Route, Watch},
 };
 
 /// A command that has not been sent yet; awaiting it sends it.
@@ -35,7 +39,10 @@ pub struct Call<'a, T> {
 
 enum Stage<'a, T> {
     Told(Told<'a>),
-    Sent(Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>),
+    /// The first attempt is under way, on a link that was up.
+    Sent(Sent<'a>),
+    /// Anything else: it waits for a link, or another attempt is made.
+    Rest(Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>),
     Over,
 }
 
@@ -47,6 +54,23 @@ struct Told<'a> {
     replay: Option<Replay>,
     or_empty: bool,
     route: Option<Route>,
+}
+
+struct Sent<'a> {
+    attempts: Attempts<'a>,
+    request: Request,
+    link: Arc<Link>,
+    sending: Sending,
+    watch: Option<Watch<'a>>,
+    ending: Ending<'a>,
+    span: Span,
+}
+
+/// What is made of the outcome.
+#[derive(Clone, Copy)]
+struct Ending<'a> {
+    conn: &'a Conn,
+    or_empty: bool,
 }
 
 /// Makes a value of what the server answered.
@@ -98,7 +122,7 @@ impl<'a, T> Call<'a, T> {
     pub(super) fn request(&mut self) -> Result<Request> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Told(told) => told.request,
-            Stage::Sent(_) | Stage::Over => {
+            Stage::Sent(_) | Stage::Rest(_) | Stage::Over => {
                 let what = "a call that is being awaited already cannot be part of something else";
                 Err(Error::new(ErrorKind::InvalidArgument, what))
             }
@@ -113,34 +137,71 @@ impl<'a, T> Call<'a, T> {
     }
 }
 
-impl Told<'_> {
-    async fn send<T>(self, read: Read<T>, empty: fn() -> T) -> Result<T> {
-        let request = self.request?;
-        if let Request::Known(answer) = request {
-            return read(self.conn.codec(), Reply::Int(answer));
-        }
-        self.conn.check_slots(request.keys())?;
+impl<'a> Told<'a> {
+    fn name(&self) -> &'static str {
+        self.request.as_ref().map_or("none", Request::name)
+    }
+
+    /// Sends it, if a link is up.
+    fn send<T: 'a>(self, read: Read<T>, empty: fn() -> T) -> Result<Stage<'a, T>> {
+        let span = tracing::debug_span!("core_conn.call", command = self.name());
+        let Self { conn, request, timeout, replay, or_empty, route } = self;
+        let request = request?;
+        conn.check_slots(request.keys())?;
         let manner = Manner {
-            route: self.route.unwrap_or_else(|| request.route()),
-            replay: self.replay.unwrap_or_else(|| request.replay()),
-            read_from: self.conn.reads_of(&request),
-            timeout: self.timeout.unwrap_or_else(|| self.conn.command_timeout()),
+            route: route.unwrap_or_else(|| conn.route_of(&request)),
+            replay: replay.unwrap_or_else(|| request.replay()),
+            read_from: conn.reads_of(&request),
+            timeout: timeout.unwrap_or_else(|| conn.command_timeout()),
         };
-        if self.conn.does_without(&manner).await {
-            return Ok(empty());
-        }
-        match self.conn.ask(&request, &manner).await {
-            Ok(reply) => read(self.conn.codec(), reply),
+        let ending = Ending { conn, or_empty };
+        let attempts = conn.attempts(manner.clone())?;
+        Ok(match attempts.first(&request) {
+            Some((link, sending)) => {
+                Stage::Sent(Sent { attempts, request, link, sending, watch: None, ending, span })
+            }
+            None => Stage::Rest(Box::pin(
+                async move {
+                    if conn.does_without(&manner).await {
+                        return Ok(empty());
+                    }
+                    ending.rest(attempts, request, None, read, empty).await
+                }
+                .instrument(span),
+            )),
+        })
+    }
+}
+
+impl Ending<'_> {
+    /// Goes on after the first attempt, which may have failed.
+    async fn rest<T>(
+        self,
+        mut attempts: Attempts<'_>,
+        request: Request,
+        failed: Option<Error>,
+        read: Read<T>,
+        empty: fn() -> T,
+    ) -> Result<T> {
+        let outcome = attempts.run(&request, failed).await;
+        self.conclude(&request, outcome, read, empty)
+    }
+
+    fn conclude<T>(
+        self,
+        request: &Request,
+        outcome: Result<Value>,
+        read: Read<T>,
+        empty: fn() -> T,
+    ) -> Result<T> {
+        match outcome {
+            Ok(value) => read(self.conn.codec(), request.unwrap_alone(Reply::from_fred(value)?)?),
             Err(err) if self.or_empty && err.is_retryable() => {
                 self.conn.warn("a call failed and was answered with nothing", &err);
                 Ok(empty())
             }
             Err(err) => Err(err),
         }
-    }
-
-    fn name(&self) -> &'static str {
-        self.request.as_ref().map_or("none", Request::name)
     }
 }
 
@@ -149,18 +210,66 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let Self { read, empty, stage } = self.get_mut();
-        if let Stage::Told(_) = stage
-            && let Stage::Told(told) = std::mem::replace(stage, Stage::Over)
-        {
-            let span = tracing::debug_span!("core_conn.call", command = told.name());
-            *stage = Stage::Sent(Box::pin(told.send(*read, *empty).instrument(span)));
+        let (read, empty) = (*read, *empty);
+        loop {
+            match stage {
+                Stage::Sent(sent) => {
+                    let outcome = ready!(sent.poll(cx));
+                    let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
+                    let Sent { attempts, request, link, sending, ending, span, .. } = sent;
+                    let outcome = match outcome {
+                        Some(outcome) => attempts.read(&link, &request, sending, outcome),
+                        None => Err(Error::timeout()),
+                    };
+                    match outcome {
+                        Err(err) => {
+                            let rest = ending.rest(attempts, request, Some(err), read, empty);
+                            *stage = Stage::Rest(Box::pin(rest.instrument(span)));
+                        }
+                        answer => {
+                            return Poll::Ready(ending.conclude(&request, answer, read, empty));
+                        }
+                    }
+                }
+                Stage::Rest(rest) => {
+                    let outcome = ready!(rest.as_mut().poll(cx));
+                    *stage = Stage::Over;
+                    return Poll::Ready(outcome);
+                }
+                Stage::Told(_) => {
+                    let Stage::Told(told) = std::mem::replace(stage, Stage::Over) else { continue };
+                    if let Ok(Request::Known(answer)) = told.request {
+                        return Poll::Ready(read(told.conn.codec(), Reply::Int(answer)));
+                    }
+                    *stage = told.send(read, empty)?;
+                }
+                Stage::Over => panic!("a call was polled after it had ended"),
+            }
         }
-        let Stage::Sent(sent) = stage else { panic!("a call was polled after it had ended") };
-        let outcome = sent.as_mut().poll(cx);
-        if outcome.is_ready() {
-            *stage = Stage::Over;
+    }
+}
+
+impl Sent<'_> {
+    /// Ends with what came of it, or with nothing when time is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Value, FredError>>> {
+        let _entered = self.span.enter();
+        if let Poll::Ready(outcome) = self.sending.poll(cx) {
+            return Poll::Ready(Some(outcome));
         }
-        outcome
+        match &self.watch {
+            None => self.watch = Some(self.attempts.watch(cx)),
+            Some(watch) if watch.is_over(cx) => return Poll::Ready(None),
+            Some(_) => {}
+        }
+        Poll::Pending
+    }
+}
+
+impl Conn {
+    /// Sends a request until it is answered, and unwraps the answer.
+    pub(crate) async fn ask(&self, request: &Request, manner: Manner) -> Result<Reply> {
+        let value = self.attempts(manner)?.run(request, None).await?;
+        request.unwrap_alone(Reply::from_fred(value)?)
     }
 }
 
@@ -169,28 +278,10 @@ impl<T> fmt::Debug for Call<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let command = match &self.stage {
             Stage::Told(told) => told.name(),
-            Stage::Sent(_) => "sent",
+            Stage::Sent(sent) => sent.request.name(),
+            Stage::Rest(_) => "repeated",
             Stage::Over => "over",
         };
         f.debug_struct("Call").field("command", &command).finish_non_exhaustive()
-    }
-}
-
-impl Conn {
-    /// Sends a request until it is answered, and unwraps the answer.
-    pub(super) async fn ask(&self, request: &Request, manner: &Manner) -> Result<Reply> {
-        let value = self.call(manner, |link| async move { request.send(&link).await }).await?;
-        request.unwrap_alone(Reply::from_fred(value)?)
-    }
-
-    /// Sends a request once on one link, and unwraps the answer.
-    pub(super) async fn send_once(
-        &self,
-        link: &Link,
-        request: &Request,
-        deadline: Instant,
-    ) -> Result<Reply> {
-        let value = self.call_once(link, deadline, |link| async move { request.send(&link).await });
-        request.unwrap_alone(Reply::from_fred(value.await?)?)
     }
 }

@@ -34,7 +34,7 @@ pub use list::List;
 pub use members::Members;
 pub use pipeline::{Pipeline, Results, Ticket};
 pub use reply::{FromReply, Reply};
-pub(crate) use request::Request;
+pub(crate) use request::{KINDS, Request, Sending};
 pub use scan::Scan;
 pub use script::{Arg, Script, ScriptCall};
 pub use sorted_set::SortedSet;
@@ -51,6 +51,11 @@ impl Conn {
     /// Which servers may answer a request.
     fn reads_of(&self, request: &Request) -> ReadFrom {
         if request.only_reads() { self.read_from() } else { ReadFrom::Master }
+    }
+
+    /// Where a request goes. Slots are told apart on a cluster only.
+    fn route_of(&self, request: &Request) -> Route {
+        if self.config().endpoint.is_cluster() { request.route() } else { Route::Any }
     }
 
     /// The manner of a command that any server can answer.

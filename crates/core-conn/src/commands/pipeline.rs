@@ -201,7 +201,7 @@ impl Conn {
         for step in together(calls.collect::<Vec<_>>()).await {
             answers.push(match step {
                 Ok((request, manner, Err(err))) if err.redirect().is_some() => {
-                    self.ask(&request, &manner).await.map(Some)
+                    self.ask(&request, manner).await.map(Some)
                 }
                 Ok((_, _, answer)) => answer,
                 Err(err) => Err(err),
@@ -215,7 +215,7 @@ impl Conn {
     fn step(&self, request: Result<Request>, timeout: Duration) -> Result<(Request, Manner)> {
         let request = request?;
         self.check_slots(request.keys())?;
-        let (route, replay) = (request.route(), request.replay());
+        let (route, replay) = (self.route_of(&request), request.replay());
         Ok((request, Manner { route, replay, read_from: ReadFrom::Master, timeout }))
     }
 }

@@ -1,11 +1,11 @@
 //! Commands as data: what is asked, where it goes, whether it may be sent twice, and how fred is told.
 
-use std::ops::Bound;
+use std::{future::ready, ops::Bound};
 
 use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
-    error::Error as FredError,
+    error::{Error as FredError, ErrorKind as FredKind},
     interfaces::{
         ClientLike, HashesInterface, KeysInterface, ListInterface, SetsInterface,
         SortedSetsInterface,
@@ -16,6 +16,7 @@ use fred::{
     },
     util::redis_keyslot,
 };
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     reply::Reply,
@@ -26,6 +27,12 @@ use crate::{
     conn::{Replay, Route, custom},
     error::fred::is_no_script,
 };
+
+/// A command on its way. It was not handed to fred before it is polled first.
+pub(crate) type Sending = ReusableBoxFuture<'static, Result<Value, FredError>>;
+
+/// How many kinds [`Request::kind`] tells apart.
+pub(crate) const KINDS: usize = 4;
 
 /// One command, ready to be sent any number of times.
 ///
@@ -90,6 +97,11 @@ pub(crate) enum Request {
     },
     /// Of one server.
     Flush,
+    /// A question about a server, of which the answer holds nothing that a user chose.
+    Raw {
+        name: &'static str,
+        args: Vec<&'static str>,
+    },
     Script {
         script: &'static Script,
         keys: Vec<Bytes>,
@@ -138,6 +150,7 @@ impl Request {
             Self::Nested { name, .. } => name,
             Self::Scan { .. } => "SCAN",
             Self::Flush => "FLUSHDB",
+            Self::Raw { name, .. } => name,
             Self::Script { script, .. } => script.name(),
         }
     }
@@ -145,7 +158,9 @@ impl Request {
     /// The key that decides where the command goes on a cluster.
     fn key(&self) -> Option<&Bytes> {
         match self {
-            Self::Known(_) | Self::Ping | Self::Scan { .. } | Self::Flush => None,
+            Self::Known(_) | Self::Ping | Self::Scan { .. } | Self::Flush | Self::Raw { .. } => {
+                None
+            }
             Self::GetMany(keys) | Self::Delete(keys) | Self::Script { keys, .. } => keys.first(),
             Self::Set { key, .. } | Self::Nested { key, .. } => Some(key),
             Self::Get(key)
@@ -177,6 +192,18 @@ impl Request {
             | Self::SortedRemoveByScore(key, ..)
             | Self::SortedScore(key, _)
             | Self::SortedLen(key) => Some(key),
+        }
+    }
+
+    /// Whether its futures are worth keeping for the next one: the commands that are sent most. Those of one kind take
+    /// the same place.
+    pub(crate) fn kind(&self) -> Option<usize> {
+        match self {
+            Self::Get(_) => Some(0),
+            Self::Set { .. } => Some(1),
+            Self::Increment(..) => Some(2),
+            Self::HashGet(..) => Some(3),
+            _ => None,
         }
     }
 
@@ -248,86 +275,129 @@ impl Request {
     }
 
     /// Sends the command by itself.
-    pub(crate) async fn send(&self, to: &WithOptions<Client>) -> Result<Value, FredError> {
-        match self {
-            Self::Nested { name, key, args } => {
-                let name = Bytes::from_static(name.as_bytes());
-                let args = std::iter::once(&name).chain(args).cloned().collect();
-                evaluate(to, &script::READ, std::slice::from_ref(key), args).await
+    pub(crate) fn send(&self, to: WithOptions<Client>, spare: Option<Sending>) -> Sending {
+        match self.clone() {
+            Self::Nested { name, key, mut args } => {
+                args.insert(0, Bytes::from_static(name.as_bytes()));
+                Sending::new(async move { evaluate(&to, &script::READ, &[key], &args).await })
             }
-            Self::Script { script, keys, args } => evaluate(to, script, keys, args.clone()).await,
-            _ => self.pass(to).await,
+            Self::Script { script, keys, args } => {
+                Sending::new(async move { evaluate(&to, script, &keys, &args).await })
+            }
+            plain => plain.pass(to, spare),
         }
     }
 
     /// Sends the command as one of a transaction, where replies come nested by themselves and a script that the
     /// server does not know could not be made up for.
-    pub(crate) async fn queue(&self, to: &WithOptions<Client>) -> Result<Value, FredError> {
-        match self {
+    pub(crate) fn queue(&self, to: WithOptions<Client>) -> Sending {
+        match self.clone() {
             Self::Nested { name, key, args } => {
-                let args = std::iter::once(key).chain(args).cloned().map(Value::Bytes).collect();
-                to.custom::<Value, Value>(custom(name), args).await
+                let args = std::iter::once(key).chain(args).map(Value::Bytes).collect();
+                Sending::new(async move { to.custom::<Value, Value>(custom(name), args).await })
             }
             Self::Script { script, keys, args } => {
-                to.custom(custom("EVAL"), eval_args(script.text(), keys, args)).await
+                let args = eval_args(script.text(), &keys, &args);
+                Sending::new(async move { to.custom(custom("EVAL"), args).await })
             }
-            _ => self.pass(to).await,
+            plain => plain.pass(to, None),
         }
     }
 
     /// Says it in fred's words. Its own methods are not flushed one by one, other than what goes through `custom`.
-    async fn pass(&self, to: &WithOptions<Client>) -> Result<Value, FredError> {
-        match self.clone() {
-            Self::Known(answer) => Ok(Value::Integer(answer)),
-            Self::Ping => to.ping(None).await,
-            Self::Get(key) => to.get(key).await,
-            Self::GetMany(keys) => to.mget(keys).await,
-            Self::Set { key, value, millis, condition } => {
+    ///
+    /// Each is put on the heap where it is made, if there is one into the place of another that has ended: fred's
+    /// futures are of some 5 KiB, and every layer around would copy them.
+    fn pass(self, to: WithOptions<Client>, spare: Option<Sending>) -> Sending {
+        match self {
+            Self::Known(answer) => put(spare, ready(Ok(Value::Integer(answer)))),
+            Self::Ping => put(spare, async move { to.ping(None).await }),
+            Self::Get(key) => put(spare, async move { to.get(key).await }),
+            Self::GetMany(keys) => put(spare, async move { to.mget(keys).await }),
+            Self::Set { key, value, millis, condition } => put(spare, async move {
                 to.set(key, value, millis.map(Expiration::PX), condition, false).await
+            }),
+            Self::Delete(keys) => put(spare, async move { to.unlink(keys).await }),
+            Self::Exists(key) => put(spare, async move { to.exists(key).await }),
+            Self::Expire(key, millis) => {
+                put(spare, async move { to.pexpire(key, millis, None).await })
             }
-            Self::Delete(keys) => to.unlink(keys).await,
-            Self::Exists(key) => to.exists(key).await,
-            Self::Expire(key, millis) => to.pexpire(key, millis, None).await,
-            Self::Persist(key) => to.persist(key).await,
-            Self::Ttl(key) => to.pttl(key).await,
-            Self::Increment(key, by) => to.incr_by(key, by).await,
-            Self::Decrement(key, by) => to.decr_by(key, by).await,
-            Self::HashGet(key, field) => to.hget(key, field).await,
-            Self::HashSet(key, fields) => to.hset(key, fields).await,
-            Self::HashDelete(key, fields) => to.hdel(key, fields).await,
-            Self::HashIncrement(key, field, by) => to.hincrby(key, field, by).await,
-            Self::HashContains(key, field) => to.hexists(key, field).await,
-            Self::HashLen(key) => to.hlen(key).await,
-            Self::ListPushFront(key, items) => to.lpush(key, items).await,
-            Self::ListPushBack(key, items) => to.rpush(key, items).await,
-            Self::ListPopFront(key) => to.lpop(key, None).await,
-            Self::ListPopBack(key) => to.rpop(key, None).await,
-            Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await,
-            Self::ListLen(key) => to.llen(key).await,
-            Self::SetAdd(key, members) => to.sadd(key, members).await,
-            Self::SetRemove(key, members) => to.srem(key, members).await,
-            Self::SetContains(key, member) => to.sismember(key, member).await,
-            Self::SetLen(key) => to.scard(key).await,
-            Self::SortedAdd(key, members) => to.zadd(key, None, None, false, false, members).await,
-            Self::SortedIncrement(key, by, member) => to.zincrby(key, by, member).await,
-            Self::SortedRemove(key, members) => to.zrem(key, members).await,
-            Self::SortedRemoveByScore(key, min, max) => {
+            Self::Persist(key) => put(spare, async move { to.persist(key).await }),
+            Self::Ttl(key) => put(spare, async move { to.pttl(key).await }),
+            Self::Increment(key, by) => put(spare, async move { to.incr_by(key, by).await }),
+            Self::Decrement(key, by) => put(spare, async move { to.decr_by(key, by).await }),
+            Self::HashGet(key, field) => put(spare, async move { to.hget(key, field).await }),
+            Self::HashSet(key, fields) => put(spare, async move { to.hset(key, fields).await }),
+            Self::HashDelete(key, fields) => put(spare, async move { to.hdel(key, fields).await }),
+            Self::HashIncrement(key, field, by) => {
+                put(spare, async move { to.hincrby(key, field, by).await })
+            }
+            Self::HashContains(key, field) => {
+                put(spare, async move { to.hexists(key, field).await })
+            }
+            Self::HashLen(key) => put(spare, async move { to.hlen(key).await }),
+            Self::ListPushFront(key, items) => {
+                put(spare, async move { to.lpush(key, items).await })
+            }
+            Self::ListPushBack(key, items) => put(spare, async move { to.rpush(key, items).await }),
+            Self::ListPopFront(key) => put(spare, async move { to.lpop(key, None).await }),
+            Self::ListPopBack(key) => put(spare, async move { to.rpop(key, None).await }),
+            Self::ListTrim(key, first, last) => {
+                put(spare, async move { to.ltrim(key, first, last).await })
+            }
+            Self::ListLen(key) => put(spare, async move { to.llen(key).await }),
+            Self::SetAdd(key, members) => put(spare, async move { to.sadd(key, members).await }),
+            Self::SetRemove(key, members) => put(spare, async move { to.srem(key, members).await }),
+            Self::SetContains(key, member) => {
+                put(spare, async move { to.sismember(key, member).await })
+            }
+            Self::SetLen(key) => put(spare, async move { to.scard(key).await }),
+            Self::SortedAdd(key, members) => {
+                put(spare, async move { to.zadd(key, None, None, false, false, members).await })
+            }
+            Self::SortedIncrement(key, by, member) => {
+                put(spare, async move { to.zincrby(key, by, member).await })
+            }
+            Self::SortedRemove(key, members) => {
+                put(spare, async move { to.zrem(key, members).await })
+            }
+            Self::SortedRemoveByScore(key, min, max) => put(spare, async move {
                 to.zremrangebyscore(key, score(min, true), score(max, false)).await
+            }),
+            Self::SortedScore(key, member) => {
+                put(spare, async move { to.zscore(key, member).await })
             }
-            Self::SortedScore(key, member) => to.zscore(key, member).await,
-            Self::SortedLen(key) => to.zcard(key).await,
+            Self::SortedLen(key) => put(spare, async move { to.zcard(key).await }),
             Self::Scan { cursor, pattern, count } => {
                 let (matching, counting) =
                     (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
                 let args = vec![cursor, matching, pattern, counting, count.to_string().into()];
-                to.custom(custom("SCAN"), args).await
+                put(spare, async move { to.custom(custom("SCAN"), args).await })
             }
-            Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await,
-            Self::Nested { .. } | Self::Script { .. } => Err(FredError::new(
-                fred::error::ErrorKind::InvalidCommand,
-                "it has a way of its own",
-            )),
+            Self::Flush => {
+                put(spare, async move { to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await })
+            }
+            Self::Raw { name, args } => {
+                put(spare, async move { to.custom(custom(name), args).await })
+            }
+            Self::Nested { .. } | Self::Script { .. } => {
+                let what = "it has a way of its own";
+                put(spare, ready(Err(FredError::new(FredKind::InvalidCommand, what))))
+            }
         }
+    }
+}
+
+fn put(
+    spare: Option<Sending>,
+    future: impl Future<Output = Result<Value, FredError>> + Send + 'static,
+) -> Sending {
+    match spare {
+        Some(mut place) => {
+            place.set(future);
+            place
+        }
+        None => Sending::new(future),
     }
 }
 
@@ -336,12 +406,12 @@ async fn evaluate(
     to: &WithOptions<Client>,
     script: &Script,
     keys: &[Bytes],
-    args: Vec<Bytes>,
+    args: &[Bytes],
 ) -> Result<Value, FredError> {
-    let known = to.custom(custom("EVALSHA"), eval_args(script.digest(), keys, &args)).await;
+    let known = to.custom(custom("EVALSHA"), eval_args(script.digest(), keys, args)).await;
     match known {
         Err(err) if is_no_script(&err) => {
-            to.custom(custom("EVAL"), eval_args(script.text(), keys, &args)).await
+            to.custom(custom("EVAL"), eval_args(script.text(), keys, args)).await
         }
         answer => answer,
     }

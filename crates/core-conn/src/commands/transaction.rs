@@ -90,7 +90,7 @@ impl<'a> Transaction<'a> {
                     requests.iter().map(|_| Ok(None)).collect(),
                 ));
             }
-            outcomes = conn.transact(&manner, &sent).await?;
+            outcomes = conn.transact(manner, &sent).await?;
         }
         let mut outcomes = outcomes.into_iter();
         let answers = requests.iter().map(|request| -> Answer {

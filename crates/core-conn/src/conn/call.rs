@@ -2,38 +2,38 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use fred::{
-    clients::{Client, WithOptions},
-    error::Error as FredError,
-    interfaces::ClientLike,
-};
+use fred::{error::Error as FredError, interfaces::ClientLike, types::Value};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Conn, Route, State,
+    Conn, Route, State, Watch,
     link::{Link, custom, options},
     slots::slots_differ,
     time::{Backoff, after},
 };
 use crate::{
-    Error, ErrorKind, ReadFrom, Result,
+    Error, ErrorKind, ReadFrom, Reply, Result,
+    commands::{KINDS, Request, Sending},
     config::Node,
     error::fred::{from_call, is_dropped, unsent},
 };
 
 /// The shortest and the longest pause before a call is repeated.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// How many places of ended commands are kept, for each kind.
+const MOST_SPARES: usize = 128;
 
 /// When a command may be sent again after a failure.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -143,33 +143,38 @@ impl Drop for Entered<'_> {
     }
 }
 
-impl Conn {
-    /// Runs `command` on a link, in all within the manner's timeout, and again where its replay allows.
-    pub(crate) async fn call<T, F>(
-        &self,
-        manner: &Manner,
-        command: impl Fn(WithOptions<Client>) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, FredError>>,
-    {
-        let mut attempts = self.attempts(manner)?;
-        loop {
-            let attempt = async {
-                let (link, asks) = attempts.link().await?;
-                let client = link.client.with_options(&options(attempts.left()));
-                let reply = if asks {
-                    asking(&link, attempts.left(), command(client)).await
-                } else {
-                    command(client).await
-                };
-                self.read(&link, reply)
-            };
-            match attempt.await {
-                Ok(value) => return Ok(value),
-                Err(err) => attempts.failed(err).await?,
-            }
+/// Places on the heap of commands that have ended, for the next ones of their kind.
+#[derive(Default)]
+pub(super) struct Spares([Mutex<Vec<Sending>>; KINDS]);
+
+impl Spares {
+    fn take(&self, kind: usize) -> Option<Sending> {
+        self.0[kind].lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, kind: usize, sending: Sending) {
+        let mut spares = self.0[kind].lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < MOST_SPARES {
+            spares.push(sending);
         }
+    }
+}
+
+impl Conn {
+    /// Begins the attempts at one call.
+    pub(crate) fn attempts(&self, manner: Manner) -> Result<Attempts<'_>> {
+        let config = self.config();
+        Ok(Attempts {
+            _call: self.enter(1)?,
+            conn: self,
+            deadline: after(manner.timeout),
+            manner,
+            backoff: Backoff::new(RETRY_DELAY),
+            repeats: config.retries,
+            redirected: None,
+            redirections: 0,
+            unclear: None,
+        })
     }
 
     /// Counts calls in, if there is room for them.
@@ -177,17 +182,16 @@ impl Conn {
         self.owner.core.calls.enter(count, self.config().max_waiting.get())
     }
 
-    /// Runs `command` once, on a link that was chosen before.
-    pub(crate) async fn call_once<T, F>(
+    /// Sends `request` once, on a link that was chosen before.
+    pub(crate) async fn send_once(
         &self,
         link: &Link,
+        request: &Request,
         deadline: Instant,
-        command: impl Fn(WithOptions<Client>) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T, FredError>>,
-    {
-        self.read(link, command(link.client.with_options(&options(left(deadline)))).await)
+    ) -> Result<Reply> {
+        let client = link.client.with_options(&options(left(deadline)));
+        let value = self.read(link, request.send(client, None).await)?;
+        request.unwrap_alone(Reply::from_fred(value)?)
     }
 
     /// Waits for a link to the server that takes writes for `route`.
@@ -217,22 +221,6 @@ impl Conn {
     /// Refuses keys that one command cannot reach together.
     pub(crate) fn check_slots(&self, keys: &[Bytes]) -> Result<()> {
         if self.config().endpoint.is_cluster() { slots_differ(keys) } else { Ok(()) }
-    }
-
-    /// Begins the attempts at one call.
-    pub(super) fn attempts<'a>(&'a self, manner: &'a Manner) -> Result<Attempts<'a>> {
-        let config = self.config();
-        Ok(Attempts {
-            _call: self.enter(1)?,
-            conn: self,
-            manner,
-            deadline: after(manner.timeout),
-            backoff: Backoff::new(RETRY_DELAY),
-            repeats: config.retries,
-            redirected: None,
-            redirections: 0,
-            unclear: None,
-        })
     }
 
     /// Reads what came of a command on `link`.
@@ -328,9 +316,9 @@ impl Conn {
 }
 
 /// The attempts at one call: where the next one goes, and whether there is one.
-pub(super) struct Attempts<'a> {
+pub(crate) struct Attempts<'a> {
     conn: &'a Conn,
-    manner: &'a Manner,
+    manner: Manner,
     deadline: Instant,
     backoff: Backoff,
     repeats: u32,
@@ -354,10 +342,64 @@ enum Redirection {
     Soon,
 }
 
-impl Attempts<'_> {
+impl<'a> Attempts<'a> {
+    /// Puts `request` on its way over a link that is up, if there is one. This is the way of nearly every call, and it
+    /// is short: no future around that of fred, and no timer of its own.
+    pub(crate) fn first(&self, request: &Request) -> Option<(Arc<Link>, Sending)> {
+        let link = self.conn.pick(&self.manner.route, self.manner.read_from)?;
+        let client = link.client.with_options(&options(Duration::ZERO));
+        let spare = request.kind().and_then(|kind| self.conn.owner.core.spares.take(kind));
+        let sending = request.send(client, spare);
+        Some((link, sending))
+    }
+
+    /// Has the task of `cx` woken when the call's time is over.
+    pub(crate) fn watch(&self, cx: &Context<'_>) -> Watch<'a> {
+        self.conn.owner.core.deadlines.watch(self.deadline, cx)
+    }
+
+    /// Reads what came of the attempt that [`first`](Self::first) began; keeps its place for another.
+    pub(crate) fn read(
+        &self,
+        link: &Link,
+        request: &Request,
+        sending: Sending,
+        outcome: Result<Value, FredError>,
+    ) -> Result<Value> {
+        if let Some(kind) = request.kind() {
+            self.conn.owner.core.spares.keep(kind, sending);
+        }
+        self.conn.read(link, outcome)
+    }
+
+    /// Makes attempts until one succeeds, or the error is the one with which the call ends. `failed` is what came of
+    /// an attempt made before.
+    pub(crate) async fn run(
+        &mut self,
+        request: &Request,
+        mut failed: Option<Error>,
+    ) -> Result<Value> {
+        loop {
+            if let Some(err) = failed.take() {
+                self.failed(err).await?;
+            }
+            match self.once(request).await {
+                Ok(value) => return Ok(value),
+                Err(err) => failed = Some(err),
+            }
+        }
+    }
+
+    async fn once(&self, request: &Request) -> Result<Value> {
+        let (link, asks) = self.link().await?;
+        let sending = request.send(link.client.with_options(&options(self.left())), None);
+        let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
+        self.conn.read(&link, outcome)
+    }
+
     /// A link for the next attempt, and whether it begins with `ASKING`.
-    pub(super) async fn link(&self) -> Result<(Arc<Link>, bool)> {
-        let (conn, manner) = (self.conn, self.manner);
+    async fn link(&self) -> Result<(Arc<Link>, bool)> {
+        let (conn, manner) = (self.conn, &self.manner);
         let Some((node, asks)) = &self.redirected else {
             let link = conn.link(&manner.route, manner.read_from, self.deadline, Refusal::Fails);
             return Ok((link.await?, false));
@@ -447,19 +489,15 @@ impl Attempts<'_> {
     }
 }
 
-/// Sends `command` right behind `ASKING`, which allows the next command of this link to touch a key that is on its
+/// Sends a command right behind `ASKING`, which allows the next command of this link to touch a key that is on its
 /// way to the node. Should another task's command slip between the two, that one is not harmed, and this one is
 /// sent elsewhere once more.
-async fn asking<T>(
-    link: &Link,
-    timeout: Duration,
-    command: impl Future<Output = Result<T, FredError>>,
-) -> Result<T, FredError> {
+async fn asking(link: &Link, timeout: Duration, sending: Sending) -> Result<Value, FredError> {
     let client = link.client.with_options(&options(timeout));
     let mut asking = pin!(client.custom::<(), String>(custom("ASKING"), Vec::new()));
     // A first look hands it to fred; the answer to the command itself says whether it helped.
     let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
-    command.await
+    sending.await
 }
 
 /// The time until `deadline`; never zero, which means no timeout to fred.

@@ -1,5 +1,6 @@
 mod call;
 mod close;
+mod deadlines;
 mod dial;
 mod keeper;
 mod lane;
@@ -25,9 +26,10 @@ use std::{
 
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
-pub(crate) use call::Manner;
 pub use call::Replay;
+pub(crate) use call::{Attempts, Manner};
 pub use close::CloseReport;
+pub(crate) use deadlines::Watch;
 pub(crate) use layout::Route;
 pub(crate) use link::{Link, custom};
 pub use raw::RawClient;

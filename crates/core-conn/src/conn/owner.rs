@@ -11,7 +11,8 @@ use tokio::{sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
-    call::Calls,
+    call::{Calls, Spares},
+    deadlines::Deadlines,
     layout::{Layout, Server, Shard},
     login::Login,
     state::{LinkId, Status},
@@ -29,7 +30,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// What the handles share. Its end is the end of the connection.
 pub(super) struct Owner {
     pub(super) core: Arc<Core>,
-    layout: OnceLock<Option<AbortHandle>>,
+    tasks: OnceLock<Vec<AbortHandle>>,
     login: OnceLock<Option<AbortHandle>>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(super) stale_logins: Mutex<BTreeMap<LinkId, Error>>,
     pub(super) capabilities: KnownCapabilities,
     pub(super) warnings: Warnings,
+    pub(super) deadlines: Deadlines,
+    pub(super) spares: Spares,
 }
 
 impl Core {
@@ -62,6 +65,8 @@ impl Core {
             stale_logins: Mutex::new(BTreeMap::new()),
             capabilities: KnownCapabilities::default(),
             warnings: Warnings::default(),
+            deadlines: Deadlines::new(),
+            spares: Spares::default(),
             config,
         };
         let server = |endpoint| Server::new(&core, endpoint, false);
@@ -119,7 +124,7 @@ impl Core {
 
 impl Owner {
     pub(super) fn new(config: Config) -> Self {
-        Self { core: Arc::new(Core::new(config)), layout: OnceLock::new(), login: OnceLock::new() }
+        Self { core: Arc::new(Core::new(config)), tasks: OnceLock::new(), login: OnceLock::new() }
     }
 
     /// Makes the first attempt, and waits for its end, so that its error reaches the caller.
@@ -129,7 +134,7 @@ impl Owner {
         core.status.connecting();
         core.first_login(deadline).await?;
         // Changes of credentials are a later matter: this attempt is about the first ones.
-        self.layout.get_or_init(|| self.spawn());
+        self.tasks.get_or_init(|| self.spawn());
         let mut status = core.status.watch();
         // A dial that runs into its deadline says more than this one.
         let settled = timeout_at(deadline + GRACE, status.wait_for(|now| now.is_settled())).await;
@@ -159,7 +164,7 @@ impl Owner {
     /// Makes the connection dial in the background; does nothing the second time.
     pub(super) fn start(&self) -> Result<()> {
         self.core.status.connecting();
-        self.layout.get_or_init(|| self.spawn());
+        self.tasks.get_or_init(|| self.spawn());
         self.login.get_or_init(|| {
             let provider = self.core.config.credential_provider.clone()?;
             Some(tokio::spawn(Arc::clone(&self.core).keep_login(provider)).abort_handle())
@@ -172,14 +177,17 @@ impl Owner {
         Ok(())
     }
 
-    /// Starts the tasks that look after the links from now on; returns the one that looks after the layout.
-    fn spawn(&self) -> Option<AbortHandle> {
+    /// Starts the tasks that look after the links from now on; returns those that belong to no link.
+    fn spawn(&self) -> Vec<AbortHandle> {
         let core = &self.core;
         for server in core.layout.load().servers() {
             server.commands.start(core);
         }
         let changes = core.config.endpoint.is_cluster() || core.config.read_from.may_be_replica();
-        changes.then(|| tokio::spawn(Arc::clone(core).keep_layout()).abort_handle())
+        let layout = changes.then(|| tokio::spawn(Arc::clone(core).keep_layout()).abort_handle());
+        let watched = Arc::clone(core);
+        let deadlines = tokio::spawn(async move { watched.deadlines.keep().await }).abort_handle();
+        layout.into_iter().chain([deadlines]).collect()
     }
 
     /// Why no call can be made any more, if that is so.
@@ -193,7 +201,8 @@ impl Owner {
     /// Ends the tasks and closes the links.
     pub(super) fn end(&self) {
         self.core.end();
-        for task in [&self.layout, &self.login].into_iter().flat_map(|task| task.get()?.as_ref()) {
+        let login = self.login.get().into_iter().flatten();
+        for task in self.tasks.get().into_iter().flatten().chain(login) {
             task.abort();
         }
     }

@@ -43,11 +43,12 @@ impl Conn {
     ///
     /// The link is one that only transactions use, so that nothing of others comes in between. Behind `MULTI` comes
     /// a `PING`: its answer leads the list that `EXEC` answers with, which so cannot begin with what a user chose.
-    pub(crate) async fn transact(&self, manner: &Manner, requests: &[Request]) -> Result<Outcomes> {
+    pub(crate) async fn transact(&self, manner: Manner, requests: &[Request]) -> Result<Outcomes> {
+        let route = manner.route.clone();
         let mut attempts = self.attempts(manner)?;
         loop {
             let attempt = async {
-                let (lane, link, asks) = self.transaction_link(&attempts, manner).await?;
+                let (lane, link, asks) = self.transaction_link(&attempts, &route).await?;
                 let outcome = exchange(&lane, &link, requests, asks, attempts.deadline()).await;
                 self.note(&link, outcome)
             };
@@ -61,11 +62,11 @@ impl Conn {
     async fn transaction_link(
         &self,
         attempts: &Attempts<'_>,
-        manner: &Manner,
+        route: &Route,
     ) -> Result<(Arc<Lane>, Arc<Link>, bool)> {
         let (route, asks) = match attempts.redirected() {
             Some((node, asks)) => (Route::Node(node.clone()), asks),
-            None => (manner.route.clone(), false),
+            None => (route.clone(), false),
         };
         // A server that is known to be away is not worth a lane, and waits as for any call.
         self.link_to(&route, attempts.deadline()).await?;
@@ -103,7 +104,8 @@ async fn exchange(
     sending.push(plain("MULTI"));
     sending.push(plain("PING"));
     for request in requests {
-        sending.push(Box::pin(async move { Step::Queued(request.queue(client).await) }));
+        let queued = request.queue(client.clone());
+        sending.push(Box::pin(async move { Step::Queued(queued.await) }));
     }
     sending.push(Box::pin(async move {
         Step::Executed(client.custom_raw::<String>(custom("EXEC"), Vec::new()).await)

@@ -148,6 +148,11 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
+    pub(crate) fn timeout() -> Self {
+        let what = "no answer within the command timeout; the command may or may not have run";
+        Self::new(ErrorKind::Timeout, what)
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(
             ErrorKind::Closed,

@@ -1,0 +1,177 @@
+//! When calls in flight run out of time. One task watches over the deadlines of all of them, which costs a call less
+//! than a timer of its own.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
+};
+
+use slab::Slab;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::time::FAR;
+
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    watched: Mutex<Watched>,
+    earlier: Notify,
+}
+
+#[derive(Debug)]
+struct Watched {
+    places: Slab<Place>,
+    /// When the task looks again.
+    look: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waiting(Instant, Waker),
+    /// Its time is over, and whoever waits has been woken.
+    Over,
+}
+
+/// The place of one call; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch<'a> {
+    deadlines: &'a Deadlines,
+    place: usize,
+}
+
+impl Deadlines {
+    pub(super) fn new() -> Self {
+        let watched = Watched { places: Slab::new(), look: None };
+        Self { watched: Mutex::new(watched), earlier: Notify::new() }
+    }
+
+    /// Has the task of `cx` woken at `deadline`.
+    pub(crate) fn watch(&self, deadline: Instant, cx: &Context<'_>) -> Watch<'_> {
+        let mut watched = self.watched();
+        let place = watched.places.insert(Place::Waiting(deadline, cx.waker().clone()));
+        let earlier = watched.look.is_none_or(|look| deadline < look);
+        if earlier {
+            watched.look = Some(deadline);
+        }
+        drop(watched);
+        if earlier {
+            self.earlier.notify_one();
+        }
+        Watch { deadlines: self, place }
+    }
+
+    /// Wakes whoever runs out of time, for ever.
+    pub(super) async fn keep(&self) {
+        loop {
+            let look = self.look(Instant::now());
+            tokio::select! {
+                () = sleep_until(look.unwrap_or_else(|| Instant::now() + FAR)) => {}
+                () = self.earlier.notified() => {}
+            }
+        }
+    }
+
+    /// Ends the waits that are over; returns when to look again.
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let mut over = Vec::new();
+        let mut watched = self.watched();
+        let mut next = None;
+        for (_, place) in &mut watched.places {
+            match place {
+                Place::Waiting(deadline, _) if *deadline <= now => {
+                    if let Place::Waiting(_, waker) = std::mem::replace(place, Place::Over) {
+                        over.push(waker);
+                    }
+                }
+                Place::Waiting(deadline, _) => {
+                    next = Some(next.map_or(*deadline, |next: Instant| next.min(*deadline)));
+                }
+                Place::Over => {}
+            }
+        }
+        watched.look = next;
+        drop(watched);
+        over.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch<'_> {
+    /// Whether time is over; if not, the task of `cx` is woken when it is.
+    pub(crate) fn is_over(&self, cx: &Context<'_>) -> bool {
+        match &mut self.deadlines.watched().places[self.place] {
+            Place::Waiting(_, waker) => {
+                waker.clone_from(cx.waker());
+                false
+            }
+            Place::Over => true,
+        }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let place = self.deadlines.watched().places.remove(self.place);
+        // The lock is free by now: what ends with a waker is not ours.
+        drop(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+    use super::*;
+
+    async fn wait(deadlines: &Deadlines, deadline: Instant) {
+        let mut watch = None;
+        poll_fn(|cx| match &watch {
+            None => {
+                watch = Some(deadlines.watch(deadline, cx));
+                Poll::Pending
+            }
+            Some(watch) if watch.is_over(cx) => Poll::Ready(()),
+            Some(_) => Poll::Pending,
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_is_woken_at_their_own_deadline_and_not_before() {
+        let deadlines = Arc::new(Deadlines::new());
+        let keeper = tokio::spawn({
+            let deadlines = Arc::clone(&deadlines);
+            async move { deadlines.keep().await }
+        });
+        let started = Instant::now();
+        let waits = [500, 20, 5000, 20, 70].map(|millis| {
+            let deadlines = Arc::clone(&deadlines);
+            tokio::spawn(async move {
+                let length = Duration::from_millis(millis);
+                wait(&deadlines, started + length).await;
+                assert!(started.elapsed() >= length, "too early");
+                assert!(started.elapsed() < length + Duration::from_millis(5), "too late");
+            })
+        });
+        for wait in waits {
+            wait.await.unwrap();
+        }
+        assert!(deadlines.watched().places.is_empty());
+        keeper.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_ends_earlier_leaves_no_trace() {
+        let deadlines = Arc::new(Deadlines::new());
+        let far = Instant::now() + Duration::from_secs(5);
+        let wait = wait(&deadlines, far);
+        assert!(tokio::time::timeout(Duration::from_millis(1), wait).await.is_err());
+        assert!(deadlines.watched().places.is_empty());
+    }
+}
