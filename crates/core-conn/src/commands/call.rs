@@ -6,13 +6,10 @@ use std::{
     time::Duration,
 };
 
-use fred::{error::Error as FredError, types::Value};
+use fred::types::Value;
 use tracing::{Instrument, Span};
 
-use super::{
-    reply::Reply,
-    request::{Request, Sending},
-};
+use super::{reply::Reply, request::Request, sending::Sending};
 use crate::{
     Codec, Conn, Error, ErrorKind, Replay, Result,
     conn::{Attempts, Link, Manner, Route, Watch},
@@ -37,6 +34,10 @@ pub struct Call<'a, T> {
     stage: Stage<'a, T>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is that of nearly every call, and a box would cost an allocation"
+)]
 enum Stage<'a, T> {
     Told(Told<'a>),
     /// The first attempt is under way, on a link that was up.
@@ -60,7 +61,8 @@ struct Sent<'a> {
     attempts: Attempts<'a>,
     request: Request,
     link: Arc<Link>,
-    sending: Sending,
+    /// Until it has ended.
+    sending: Option<Sending>,
     watch: Option<Watch<'a>>,
     ending: Ending<'a>,
     span: Span,
@@ -155,14 +157,15 @@ impl<'a> Told<'a> {
             timeout: timeout.unwrap_or_else(|| conn.command_timeout()),
         };
         let ending = Ending { conn, or_empty };
-        let attempts = conn.attempts(manner.clone())?;
+        let attempts = conn.attempts(manner)?;
         Ok(match attempts.first(&request) {
             Some((link, sending)) => {
+                let sending = Some(sending);
                 Stage::Sent(Sent { attempts, request, link, sending, watch: None, ending, span })
             }
             None => Stage::Rest(Box::pin(
                 async move {
-                    if conn.does_without(&manner).await {
+                    if conn.does_without(attempts.manner()).await {
                         return Ok(empty());
                     }
                     ending.rest(attempts, request, None, read, empty).await
@@ -214,22 +217,19 @@ impl<'a, T: 'a> Future for Call<'a, T> {
         loop {
             match stage {
                 Stage::Sent(sent) => {
-                    let outcome = ready!(sent.poll(cx));
-                    let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
-                    let Sent { attempts, request, link, sending, ending, span, .. } = sent;
-                    let outcome = match outcome {
-                        Some(outcome) => attempts.read(&link, &request, sending, outcome),
-                        None => Err(Error::timeout()),
+                    let err = match ready!(sent.poll(cx)) {
+                        Ok(value) => {
+                            let answer =
+                                sent.ending.conclude(&sent.request, Ok(value), read, empty);
+                            *stage = Stage::Over;
+                            return Poll::Ready(answer);
+                        }
+                        Err(err) => err,
                     };
-                    match outcome {
-                        Err(err) => {
-                            let rest = ending.rest(attempts, request, Some(err), read, empty);
-                            *stage = Stage::Rest(Box::pin(rest.instrument(span)));
-                        }
-                        answer => {
-                            return Poll::Ready(ending.conclude(&request, answer, read, empty));
-                        }
-                    }
+                    let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
+                    let Sent { attempts, request, ending, span, .. } = sent;
+                    let rest = ending.rest(attempts, request, Some(err), read, empty);
+                    *stage = Stage::Rest(Box::pin(rest.instrument(span)));
                 }
                 Stage::Rest(rest) => {
                     let outcome = ready!(rest.as_mut().poll(cx));
@@ -250,15 +250,15 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 }
 
 impl Sent<'_> {
-    /// Ends with what came of it, or with nothing when time is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Value, FredError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Value>> {
         let _entered = self.span.enter();
-        if let Poll::Ready(outcome) = self.sending.poll(cx) {
-            return Poll::Ready(Some(outcome));
+        let Some(sending) = &mut self.sending else { return Poll::Pending };
+        if let Poll::Ready(outcome) = Pin::new(sending).poll(cx) {
+            return Poll::Ready(self.attempts.read(&self.link, self.sending.take(), outcome));
         }
         match &self.watch {
             None => self.watch = Some(self.attempts.watch(cx)),
-            Some(watch) if watch.is_over(cx) => return Poll::Ready(None),
+            Some(watch) if watch.is_over(cx) => return Poll::Ready(Err(Error::timeout())),
             Some(_) => {}
         }
         Poll::Pending

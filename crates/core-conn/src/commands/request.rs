@@ -1,6 +1,6 @@
 //! Commands as data: what is asked, where it goes, whether it may be sent twice, and how fred is told.
 
-use std::{future::ready, ops::Bound};
+use std::{future::ready, ops::Bound, pin::Pin};
 
 use bytes::Bytes;
 use fred::{
@@ -16,11 +16,11 @@ use fred::{
     },
     util::redis_keyslot,
 };
-use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     reply::Reply,
     script::{self, Script},
+    sending::Outcome,
 };
 use crate::{
     Result,
@@ -28,11 +28,8 @@ use crate::{
     error::fred::is_no_script,
 };
 
-/// A command on its way. It was not handed to fred before it is polled first.
-pub(crate) type Sending = ReusableBoxFuture<'static, Result<Value, FredError>>;
-
-/// How many kinds [`Request::kind`] tells apart.
-pub(crate) const KINDS: usize = 4;
+/// A future of fred's, on the heap.
+type Boxed = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// One command, ready to be sent any number of times.
 ///
@@ -195,18 +192,6 @@ impl Request {
         }
     }
 
-    /// Whether its futures are worth keeping for the next one: the commands that are sent most. Those of one kind take
-    /// the same place.
-    pub(crate) fn kind(&self) -> Option<usize> {
-        match self {
-            Self::Get(_) => Some(0),
-            Self::Set { .. } => Some(1),
-            Self::Increment(..) => Some(2),
-            Self::HashGet(..) => Some(3),
-            _ => None,
-        }
-    }
-
     /// The keys that must lie in one slot with each other.
     pub(crate) fn keys(&self) -> &[Bytes] {
         match self {
@@ -275,129 +260,107 @@ impl Request {
     }
 
     /// Sends the command by itself.
-    pub(crate) fn send(&self, to: WithOptions<Client>, spare: Option<Sending>) -> Sending {
-        match self.clone() {
+    pub(super) fn send(self, to: WithOptions<Client>) -> Boxed {
+        match self {
             Self::Nested { name, key, mut args } => {
                 args.insert(0, Bytes::from_static(name.as_bytes()));
-                Sending::new(async move { evaluate(&to, &script::READ, &[key], &args).await })
+                Box::pin(async move { evaluate(&to, &script::READ, &[key], &args).await })
             }
             Self::Script { script, keys, args } => {
-                Sending::new(async move { evaluate(&to, script, &keys, &args).await })
+                Box::pin(async move { evaluate(&to, script, &keys, &args).await })
             }
-            plain => plain.pass(to, spare),
+            plain => plain.pass(to),
         }
     }
 
     /// Sends the command as one of a transaction, where replies come nested by themselves and a script that the
     /// server does not know could not be made up for.
-    pub(crate) fn queue(&self, to: WithOptions<Client>) -> Sending {
-        match self.clone() {
+    pub(crate) fn queue(self, to: WithOptions<Client>) -> Boxed {
+        match self {
             Self::Nested { name, key, args } => {
                 let args = std::iter::once(key).chain(args).map(Value::Bytes).collect();
-                Sending::new(async move { to.custom::<Value, Value>(custom(name), args).await })
+                Box::pin(async move { to.custom::<Value, Value>(custom(name), args).await })
             }
             Self::Script { script, keys, args } => {
                 let args = eval_args(script.text(), &keys, &args);
-                Sending::new(async move { to.custom(custom("EVAL"), args).await })
+                Box::pin(async move { to.custom(custom("EVAL"), args).await })
             }
-            plain => plain.pass(to, None),
+            plain => plain.pass(to),
         }
     }
 
     /// Says it in fred's words. Its own methods are not flushed one by one, other than what goes through `custom`.
-    ///
-    /// Each is put on the heap where it is made, if there is one into the place of another that has ended: fred's
-    /// futures are of some 5 KiB, and every layer around would copy them.
-    fn pass(self, to: WithOptions<Client>, spare: Option<Sending>) -> Sending {
+    fn pass(self, to: WithOptions<Client>) -> Boxed {
         match self {
-            Self::Known(answer) => put(spare, ready(Ok(Value::Integer(answer)))),
-            Self::Ping => put(spare, async move { to.ping(None).await }),
-            Self::Get(key) => put(spare, async move { to.get(key).await }),
-            Self::GetMany(keys) => put(spare, async move { to.mget(keys).await }),
-            Self::Set { key, value, millis, condition } => put(spare, async move {
+            Self::Known(answer) => Box::pin(ready(Ok(Value::Integer(answer)))),
+            Self::Ping => Box::pin(async move { to.ping(None).await }),
+            Self::Get(key) => Box::pin(async move { to.get(key).await }),
+            Self::GetMany(keys) => Box::pin(async move { to.mget(keys).await }),
+            Self::Set { key, value, millis, condition } => Box::pin(async move {
                 to.set(key, value, millis.map(Expiration::PX), condition, false).await
             }),
-            Self::Delete(keys) => put(spare, async move { to.unlink(keys).await }),
-            Self::Exists(key) => put(spare, async move { to.exists(key).await }),
+            Self::Delete(keys) => Box::pin(async move { to.unlink(keys).await }),
+            Self::Exists(key) => Box::pin(async move { to.exists(key).await }),
             Self::Expire(key, millis) => {
-                put(spare, async move { to.pexpire(key, millis, None).await })
+                Box::pin(async move { to.pexpire(key, millis, None).await })
             }
-            Self::Persist(key) => put(spare, async move { to.persist(key).await }),
-            Self::Ttl(key) => put(spare, async move { to.pttl(key).await }),
-            Self::Increment(key, by) => put(spare, async move { to.incr_by(key, by).await }),
-            Self::Decrement(key, by) => put(spare, async move { to.decr_by(key, by).await }),
-            Self::HashGet(key, field) => put(spare, async move { to.hget(key, field).await }),
-            Self::HashSet(key, fields) => put(spare, async move { to.hset(key, fields).await }),
-            Self::HashDelete(key, fields) => put(spare, async move { to.hdel(key, fields).await }),
+            Self::Persist(key) => Box::pin(async move { to.persist(key).await }),
+            Self::Ttl(key) => Box::pin(async move { to.pttl(key).await }),
+            Self::Increment(key, by) => Box::pin(async move { to.incr_by(key, by).await }),
+            Self::Decrement(key, by) => Box::pin(async move { to.decr_by(key, by).await }),
+            Self::HashGet(key, field) => Box::pin(async move { to.hget(key, field).await }),
+            Self::HashSet(key, fields) => Box::pin(async move { to.hset(key, fields).await }),
+            Self::HashDelete(key, fields) => Box::pin(async move { to.hdel(key, fields).await }),
             Self::HashIncrement(key, field, by) => {
-                put(spare, async move { to.hincrby(key, field, by).await })
+                Box::pin(async move { to.hincrby(key, field, by).await })
             }
-            Self::HashContains(key, field) => {
-                put(spare, async move { to.hexists(key, field).await })
-            }
-            Self::HashLen(key) => put(spare, async move { to.hlen(key).await }),
-            Self::ListPushFront(key, items) => {
-                put(spare, async move { to.lpush(key, items).await })
-            }
-            Self::ListPushBack(key, items) => put(spare, async move { to.rpush(key, items).await }),
-            Self::ListPopFront(key) => put(spare, async move { to.lpop(key, None).await }),
-            Self::ListPopBack(key) => put(spare, async move { to.rpop(key, None).await }),
+            Self::HashContains(key, field) => Box::pin(async move { to.hexists(key, field).await }),
+            Self::HashLen(key) => Box::pin(async move { to.hlen(key).await }),
+            Self::ListPushFront(key, items) => Box::pin(async move { to.lpush(key, items).await }),
+            Self::ListPushBack(key, items) => Box::pin(async move { to.rpush(key, items).await }),
+            Self::ListPopFront(key) => Box::pin(async move { to.lpop(key, None).await }),
+            Self::ListPopBack(key) => Box::pin(async move { to.rpop(key, None).await }),
             Self::ListTrim(key, first, last) => {
-                put(spare, async move { to.ltrim(key, first, last).await })
+                Box::pin(async move { to.ltrim(key, first, last).await })
             }
-            Self::ListLen(key) => put(spare, async move { to.llen(key).await }),
-            Self::SetAdd(key, members) => put(spare, async move { to.sadd(key, members).await }),
-            Self::SetRemove(key, members) => put(spare, async move { to.srem(key, members).await }),
+            Self::ListLen(key) => Box::pin(async move { to.llen(key).await }),
+            Self::SetAdd(key, members) => Box::pin(async move { to.sadd(key, members).await }),
+            Self::SetRemove(key, members) => Box::pin(async move { to.srem(key, members).await }),
             Self::SetContains(key, member) => {
-                put(spare, async move { to.sismember(key, member).await })
+                Box::pin(async move { to.sismember(key, member).await })
             }
-            Self::SetLen(key) => put(spare, async move { to.scard(key).await }),
+            Self::SetLen(key) => Box::pin(async move { to.scard(key).await }),
             Self::SortedAdd(key, members) => {
-                put(spare, async move { to.zadd(key, None, None, false, false, members).await })
+                Box::pin(async move { to.zadd(key, None, None, false, false, members).await })
             }
             Self::SortedIncrement(key, by, member) => {
-                put(spare, async move { to.zincrby(key, by, member).await })
+                Box::pin(async move { to.zincrby(key, by, member).await })
             }
             Self::SortedRemove(key, members) => {
-                put(spare, async move { to.zrem(key, members).await })
+                Box::pin(async move { to.zrem(key, members).await })
             }
-            Self::SortedRemoveByScore(key, min, max) => put(spare, async move {
+            Self::SortedRemoveByScore(key, min, max) => Box::pin(async move {
                 to.zremrangebyscore(key, score(min, true), score(max, false)).await
             }),
-            Self::SortedScore(key, member) => {
-                put(spare, async move { to.zscore(key, member).await })
-            }
-            Self::SortedLen(key) => put(spare, async move { to.zcard(key).await }),
+            Self::SortedScore(key, member) => Box::pin(async move { to.zscore(key, member).await }),
+            Self::SortedLen(key) => Box::pin(async move { to.zcard(key).await }),
             Self::Scan { cursor, pattern, count } => {
                 let (matching, counting) =
                     (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
                 let args = vec![cursor, matching, pattern, counting, count.to_string().into()];
-                put(spare, async move { to.custom(custom("SCAN"), args).await })
+                Box::pin(async move { to.custom(custom("SCAN"), args).await })
             }
             Self::Flush => {
-                put(spare, async move { to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await })
+                Box::pin(async move { to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await })
             }
             Self::Raw { name, args } => {
-                put(spare, async move { to.custom(custom(name), args).await })
+                Box::pin(async move { to.custom(custom(name), args).await })
             }
             Self::Nested { .. } | Self::Script { .. } => {
                 let what = "it has a way of its own";
-                put(spare, ready(Err(FredError::new(FredKind::InvalidCommand, what))))
+                Box::pin(ready(Err(FredError::new(FredKind::InvalidCommand, what))))
             }
         }
-    }
-}
-
-fn put(
-    spare: Option<Sending>,
-    future: impl Future<Output = Result<Value, FredError>> + Send + 'static,
-) -> Sending {
-    match spare {
-        Some(mut place) => {
-            place.set(future);
-            place
-        }
-        None => Sending::new(future),
     }
 }
 

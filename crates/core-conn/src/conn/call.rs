@@ -2,7 +2,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -24,16 +24,13 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
-    commands::{KINDS, Request, Sending},
+    commands::{Request, Sending},
     config::Node,
     error::fred::{from_call, is_dropped, unsent},
 };
 
 /// The shortest and the longest pause before a call is repeated.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
-
-/// How many places of ended commands are kept, for each kind.
-const MOST_SPARES: usize = 128;
 
 /// When a command may be sent again after a failure.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -143,23 +140,6 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Places on the heap of commands that have ended, for the next ones of their kind.
-#[derive(Default)]
-pub(super) struct Spares([Mutex<Vec<Sending>>; KINDS]);
-
-impl Spares {
-    fn take(&self, kind: usize) -> Option<Sending> {
-        self.0[kind].lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    fn keep(&self, kind: usize, sending: Sending) {
-        let mut spares = self.0[kind].lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < MOST_SPARES {
-            spares.push(sending);
-        }
-    }
-}
-
 impl Conn {
     /// Begins the attempts at one call.
     pub(crate) fn attempts(&self, manner: Manner) -> Result<Attempts<'_>> {
@@ -190,7 +170,8 @@ impl Conn {
         deadline: Instant,
     ) -> Result<Reply> {
         let client = link.client.with_options(&options(left(deadline)));
-        let value = self.read(link, request.send(client, None).await)?;
+        let sending = self.owner.core.spares.send(client, request.clone());
+        let value = self.read(link, sending.await)?;
         request.unwrap_alone(Reply::from_fred(value)?)
     }
 
@@ -311,7 +292,8 @@ impl Conn {
                 return Some(link);
             }
         }
-        layout.master(route, if *route == Route::Any { turn() } else { 0 })?.commands.pick()
+        let anywhere = layout.is_cluster() && *route == Route::Any;
+        layout.master(route, if anywhere { turn() } else { 0 })?.commands.pick()
     }
 }
 
@@ -348,8 +330,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn first(&self, request: &Request) -> Option<(Arc<Link>, Sending)> {
         let link = self.conn.pick(&self.manner.route, self.manner.read_from)?;
         let client = link.client.with_options(&options(Duration::ZERO));
-        let spare = request.kind().and_then(|kind| self.conn.owner.core.spares.take(kind));
-        let sending = request.send(client, spare);
+        let sending = self.conn.owner.core.spares.send(client, request.clone());
         Some((link, sending))
     }
 
@@ -362,14 +343,17 @@ impl<'a> Attempts<'a> {
     pub(crate) fn read(
         &self,
         link: &Link,
-        request: &Request,
-        sending: Sending,
+        ended: Option<Sending>,
         outcome: Result<Value, FredError>,
     ) -> Result<Value> {
-        if let Some(kind) = request.kind() {
-            self.conn.owner.core.spares.keep(kind, sending);
+        if let Some(ended) = ended {
+            self.conn.owner.core.spares.keep(ended);
         }
         self.conn.read(link, outcome)
+    }
+
+    pub(crate) fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     /// Makes attempts until one succeeds, or the error is the one with which the call ends. `failed` is what came of
@@ -392,7 +376,8 @@ impl<'a> Attempts<'a> {
 
     async fn once(&self, request: &Request) -> Result<Value> {
         let (link, asks) = self.link().await?;
-        let sending = request.send(link.client.with_options(&options(self.left())), None);
+        let client = link.client.with_options(&options(self.left()));
+        let sending = self.conn.owner.core.spares.send(client, request.clone());
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
     }

@@ -126,6 +126,8 @@ impl Layout {
         match route {
             Route::Slot(slot) => self.shard(*slot).map(|shard| &shard.master),
             Route::Node(node) => self.servers().find(|server| server.node() == Some(node)),
+            // Nothing to choose from.
+            Route::Any if self.slots.is_none() => self.shards.first().map(|shard| &shard.master),
             Route::Any => {
                 let count = self.shards.len();
                 let shards = (0..count).map(|n| &self.shards[turn.wrapping_add(n) % count].master);

@@ -11,7 +11,7 @@ use tokio::{sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
-    call::{Calls, Spares},
+    call::Calls,
     deadlines::Deadlines,
     layout::{Layout, Server, Shard},
     login::Login,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Codec, Config, Error, ErrorKind, ReadFrom, Result, capabilities::KnownCapabilities,
-    config::Endpoint,
+    commands::Spares, config::Endpoint,
 };
 
 /// How much later than the dials themselves the wait for them ends.

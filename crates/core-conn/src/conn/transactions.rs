@@ -104,7 +104,7 @@ async fn exchange(
     sending.push(plain("MULTI"));
     sending.push(plain("PING"));
     for request in requests {
-        let queued = request.queue(client.clone());
+        let queued = request.clone().queue(client.clone());
         sending.push(Box::pin(async move { Step::Queued(queued.await) }));
     }
     sending.push(Box::pin(async move {
