@@ -60,6 +60,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tour.say(format_args!("beyond the basics it has {capabilities:?}"));
 
     values(&mut tour, &conn).await?;
+    several(&mut tour, &conn).await?;
+    poison(&mut tour, &conn).await?;
     mistakes(&mut tour).await;
     outage(&mut tour, &conn, &server).await?;
 
@@ -95,6 +97,55 @@ async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
         conn.increment("visits", 1).await?;
     }
     tour.say(format_args!("a counter after three visits: {:?}", conn.count("visits").await?));
+    Ok(())
+}
+
+/// Takes from a stock as long as there is enough.
+static TAKE: Script = Script::new(
+    "tour.take",
+    "local left = tonumber(redis.call('GET', KEYS[1]) or 0)
+     if left < tonumber(ARGV[1]) then return {0, left} end
+     return {1, redis.call('DECRBY', KEYS[1], ARGV[1])}",
+);
+
+/// Several calls in one round trip, several as one, and a script.
+async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+    tour.step("Several calls");
+    let mut pipeline = conn.pipeline();
+    for n in 0..1000 {
+        let _ = pipeline.add(conn.set(format!("page:{n}"), &n));
+    }
+    pipeline.send().await.check()?;
+    tour.say("a pipeline stored 1,000 values in one round trip");
+
+    let mut transaction = conn.transaction();
+    let left = transaction.add(conn.increment("stock:{7}", 5));
+    let sold = transaction.add(conn.hash("ledger:{7}").increment("bought", 5));
+    let mut results = transaction.send().await?;
+    let (left, sold) = (results.take(left)?, results.take(sold)?);
+    tour.say(format_args!("a transaction, all or nothing: {left} in stock, {sold} bought"));
+
+    for wanted in [3, 3] {
+        let (taken, left): (bool, i64) =
+            conn.script(&TAKE).key("stock:{7}").arg(wanted).run().await?;
+        tour.say(format_args!("a script, atomically: take {wanted}? {taken}, {left} left"));
+    }
+
+    let deleted = conn.delete_matching(Pattern::new("page:*")?).await?;
+    tour.say(format_args!("found and deleted {deleted} keys, a thousand in a step"));
+    Ok(())
+}
+
+/// Words of the protocol as data, which must not confuse anybody.
+async fn poison(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+    tour.step("Words of the protocol, stored as values");
+    let plain = conn.with_codec(Codec::Plain);
+    plain.list("words").extend(["subscribe", "message", "OK"]).await?;
+    let words: Vec<String> = plain.list("words").range(..).await?;
+    tour.say(format_args!(
+        "read back {words:?}, and the next call still gets its own answer: {:?}",
+        conn.count("visits").await?
+    ));
     Ok(())
 }
 
