@@ -45,9 +45,17 @@ pub(super) enum Direction {
 pub(super) struct Plan {
     pub(super) fault: Option<Fault>,
     pub(super) epoch: u64,
+    /// The number of the first connection that it is not for; none when it is for all.
+    pub(super) spares: Option<u64>,
 }
 
 impl Plan {
+    /// What of it concerns one connection.
+    pub(super) fn of(self, connection: u64) -> Self {
+        let fault = self.fault.filter(|_| self.spares.is_none_or(|first| connection < first));
+        Self { fault, ..self }
+    }
+
     pub(super) fn stalls(&self, direction: Direction) -> bool {
         match self.fault {
             Some(Fault::Stall | Fault::Throttle { bytes_per_second: 0 }) => true,

@@ -30,7 +30,6 @@ pub(super) async fn serve(
     mut ending: watch::Receiver<Ending>,
     open: Open,
 ) {
-    let gauges = &*open.0;
     let dialed = tokio::select! {
         dialed = TcpStream::connect(server) => dialed,
         _ = ending.changed() => return finish(client, None, *ending.borrow()),
@@ -43,8 +42,8 @@ pub(super) async fn serve(
     let ending = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = Pump::new(from_client, to_server, Direction::Requests, plan.clone(), gauges);
-        let down = Pump::new(from_server, to_client, Direction::Replies, plan, gauges);
+        let up = Pump::new(from_client, to_server, Direction::Requests, plan.clone(), &open);
+        let down = Pump::new(from_server, to_client, Direction::Replies, plan, &open);
         tokio::select! {
             end = both(up.run(), down.run()) => match end {
                 End::Finished => Ending::None,
@@ -87,18 +86,30 @@ fn finish(client: TcpStream, server: Option<TcpStream>, ending: Ending) {
 }
 
 /// Counts a connection as open while this lives.
-pub(super) struct Open(Arc<Gauges>);
+pub(super) struct Open {
+    gauges: Arc<Gauges>,
+    number: u64,
+}
 
 impl Open {
     pub(super) fn new(gauges: &Arc<Gauges>) -> Self {
-        gauges.accepted.fetch_add(1, Ordering::Relaxed);
+        let number = gauges.accepted.fetch_add(1, Ordering::Relaxed);
         gauges.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(gauges))
+        Self { gauges: Arc::clone(gauges), number }
+    }
+
+    /// How many connections came before it.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn gauges(&self) -> &Gauges {
+        &self.gauges
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.gauges.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

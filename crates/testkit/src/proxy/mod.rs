@@ -80,13 +80,20 @@ impl Proxy {
     /// Sets the fault that all connections have from now on, those that are open and those to come, instead of the one
     /// before. What the proxy reads after this returns is subject to it.
     pub fn set(&self, fault: Fault) {
-        self.thread.set(Some(fault));
+        self.thread.set(Some(fault), None);
+    }
+
+    /// Sets a fault that only the connections of this moment have, instead of the one before; those to come have none.
+    /// So does a network in which the path of one connection breaks, while a new one finds another path.
+    pub fn set_for_open(&self, fault: Fault) {
+        self.thread.order(Order::Admit);
+        self.thread.set(Some(fault), Some(self.connections()));
     }
 
     /// Ends the fault. What was held back goes on; connections that lost bytes by [`Fault::DropReplies`] are reset,
     /// for after a hole no network goes on either.
     pub fn clear(&self) {
-        self.thread.set(None);
+        self.thread.set(None, None);
     }
 
     /// Resets all connections (RST), on both sides. What was on its way is lost. New ones are accepted.

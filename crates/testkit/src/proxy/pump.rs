@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     Gauges,
     fault::{Direction, Plan},
+    link::Open,
 };
 
 /// How one direction of a connection ended.
@@ -31,6 +32,8 @@ pub(super) struct Pump<'a, R, W> {
     to: W,
     direction: Direction,
     plan: watch::Receiver<Plan>,
+    /// The number of the connection, by which the plan may spare it.
+    connection: u64,
     gauges: &'a Gauges,
     /// What was read and not yet written, with the moment when it is due.
     queue: VecDeque<(Instant, Vec<u8>)>,
@@ -52,7 +55,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
         to: W,
         direction: Direction,
         plan: watch::Receiver<Plan>,
-        gauges: &'a Gauges,
+        open: &'a Open,
     ) -> Self {
         let epoch = plan.borrow().epoch;
         Self {
@@ -60,7 +63,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             to,
             direction,
             plan,
-            gauges,
+            connection: open.number(),
+            gauges: open.gauges(),
             queue: VecDeque::new(),
             queued: 0,
             finished: false,
@@ -78,7 +82,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     async fn carry(&mut self) -> io::Result<End> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            let plan = *self.plan.borrow_and_update();
+            let plan = self.plan.borrow_and_update().of(self.connection);
             if plan.epoch != self.epoch {
                 self.epoch = plan.epoch;
                 self.written = 0;
@@ -139,7 +143,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             return;
         }
         // Looked at again: what is read after a fault was set is subject to it.
-        let plan = *self.plan.borrow();
+        let plan = self.plan.borrow().of(self.connection);
         if plan.drops(self.direction) {
             self.holed = true;
             count(&self.gauges.dropped_bytes, bytes.len());
@@ -150,7 +154,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
         self.queued += bytes.len();
         if let Some(rate) = plan.rate() {
             let nanos = bytes.len() as u64 * 1_000_000_000 / rate;
-            self.next_read = now + Duration::from_nanos(nanos);
+            // Timers fire late, which the next reads make up for.
+            let due = self.next_read.max(now.checked_sub(LATENESS).unwrap_or(now));
+            self.next_read = due + Duration::from_nanos(nanos);
         }
     }
 
@@ -177,5 +183,7 @@ fn count(gauge: &AtomicU64, bytes: usize) {
 
 /// How much is read at once.
 const CHUNK: usize = 16 << 10;
+/// How much later than due a throttled read may be made up for.
+const LATENESS: Duration = Duration::from_millis(50);
 /// How much is held back in one direction of one connection; more stays with the sender.
 const LIMIT: usize = 4 << 20;

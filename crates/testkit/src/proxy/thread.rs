@@ -27,6 +27,8 @@ pub(super) enum Order {
     Close,
     Refuse,
     Accept,
+    /// Look at everybody who has connected by now.
+    Admit,
 }
 
 /// The owner's end of a proxy's thread; the thread ends when this is dropped.
@@ -63,8 +65,8 @@ impl ProxyThread {
         Ok(Self { plan, orders: Some(orders), thread: Some(thread) })
     }
 
-    pub(super) fn set(&self, fault: Option<Fault>) {
-        self.plan.send_modify(|plan| *plan = Plan { fault, epoch: plan.epoch + 1 });
+    pub(super) fn set(&self, fault: Option<Fault>, spares: Option<u64>) {
+        self.plan.send_modify(|plan| *plan = Plan { fault, epoch: plan.epoch + 1, spares });
     }
 
     pub(super) fn order(&self, order: Order) {
@@ -131,6 +133,7 @@ impl Running {
                 self.listener = Some(listen(self.port)?);
             }
             Order::Accept => {}
+            Order::Admit => self.admit_waiting().await,
         }
         Ok(())
     }
@@ -150,8 +153,8 @@ impl Running {
         self.links.spawn(serve(client, self.server, plan, ending, open));
     }
 
-    async fn end_links(&mut self, ending: Ending) {
-        // Whoever has connected by now is among those that end, accepted yet or not.
+    /// Whoever has connected by now counts as open, accepted yet or not.
+    async fn admit_waiting(&mut self) {
         tokio::task::yield_now().await;
         loop {
             let waiting = tokio::select! {
@@ -161,6 +164,10 @@ impl Running {
             };
             self.admit(waiting);
         }
+    }
+
+    async fn end_links(&mut self, ending: Ending) {
+        self.admit_waiting().await;
         self.ending.send_replace(ending);
         while self.links.join_next().await.is_some() {}
     }

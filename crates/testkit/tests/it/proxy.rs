@@ -260,6 +260,30 @@ fn faults_follow_one_another() {
 }
 
 #[test]
+fn a_fault_for_those_that_are_open_spares_those_to_come() {
+    let (_server, proxy) = pair();
+    let mut open = Client::connect(proxy.address()).unwrap();
+    open.ask("PING").unwrap();
+    // It may not have been accepted yet, and is among those that are open all the same.
+    let mut latest = Client::connect(proxy.address()).unwrap();
+    proxy.set_for_open(Fault::Stall);
+    let mut next = Client::connect(proxy.address()).unwrap();
+    assert_eq!(next.ask("PING").unwrap(), "+PONG");
+    for stalled in [&mut open, &mut latest] {
+        stalled.send("PING").unwrap();
+        assert!(stalled.is_silent(ms(200)));
+    }
+    assert_eq!(next.ask("PING").unwrap(), "+PONG");
+    proxy.set(Fault::Stall);
+    next.send("PING").unwrap();
+    assert!(next.is_silent(ms(100)), "a fault for all is for all again");
+    proxy.clear();
+    for client in [&mut open, &mut latest, &mut next] {
+        assert_eq!(client.line().unwrap(), "+PONG");
+    }
+}
+
+#[test]
 fn dropped_it_refuses() {
     let (_server, proxy) = pair();
     let mut client = Client::connect(proxy.address()).unwrap();
