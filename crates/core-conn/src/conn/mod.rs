@@ -1,3 +1,4 @@
+mod buffers;
 mod call;
 mod close;
 mod deadlines;

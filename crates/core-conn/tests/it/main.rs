@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod connect;
+mod faults;
 mod health;
 mod lifecycle;
 mod outcome;
