@@ -1,5 +1,6 @@
 //! core-conn against real servers.
 
+mod chance;
 mod commands;
 mod config;
 mod connect;
