@@ -12,6 +12,7 @@ mod reconnect;
 mod registry;
 mod rotation;
 mod server;
+mod soak;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;

@@ -1,6 +1,6 @@
 //! Increments without end, and what came of each.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::AddAssign, time::Duration};
 
 use redbrick_core_conn::{Conn, Result};
 use tokio::{
@@ -50,6 +50,14 @@ impl Tally {
     pub(crate) fn explains(&self, counted: i64) {
         let possible = self.done..=self.done + self.unknown;
         assert!(possible.contains(&counted), "{counted} were counted after {self:?}");
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.done += other.done;
+        self.failed += other.failed;
+        self.unknown += other.unknown;
     }
 }
 
@@ -117,9 +125,9 @@ impl Calls {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        self.0.iter().for_each(|call| tally.note(&call.result));
-        tally
+        let mut all = Tally::default();
+        self.by_key().into_values().for_each(|tally| all += tally);
+        all
     }
 
     /// The longest time in which no call on `keys` ended well.

@@ -40,12 +40,13 @@ use std::time::Duration;
 use redbrick_testkit::Server;
 use tokio::time::Instant;
 
-use load::{Load, Tally};
+use load::Load;
+pub(crate) use load::Tally;
 
 /// From the moment at which a link is stuck to the first answer over another one.
 const REPLACED: Duration = Duration::from_secs(2);
 /// By how much a bound may be exceeded on a machine that runs many tests at once.
-const SLACK: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 
 /// The counter at `key` as the server has it.
 fn count(server: &Server, key: &str) -> i64 {

@@ -1,0 +1,159 @@
+//! Random faults for a while, and an account of every call: what was done is there once, what failed is not there, and
+//! what is unclear is there once or not. Short in a plain run, long where [`LONG`] asks for it.
+
+mod trouble;
+mod work;
+
+use std::{
+    env, fs,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redbrick_core_conn::{Config, ConfigBuilder, Conn};
+use redbrick_testkit::{Cluster, Reply, Server, wait_until};
+use tokio::{
+    runtime::{Builder, Handle},
+    time::{Instant, timeout},
+};
+
+use crate::{PATIENCE, chance::Chance};
+use trouble::Servers;
+use work::{Work, Workers};
+
+/// Set to anything, it makes the soak ten minutes long.
+const LONG: &str = "REDBRICK_TEST_SOAK";
+/// Set in the process in which the soak runs alone, so that its memory and its tasks are its own.
+const ALONE: &str = "REDBRICK_TEST_SOAK_ALONE";
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(1);
+/// By how much the memory of the process may grow after it has warmed up.
+const GROWTH: u64 = 32 << 20;
+/// How long a cluster's node may be away before it counts as lost. Nothing here is for so long.
+const NODE_TIMEOUT: &str = "30000";
+
+#[test]
+fn a_single_server_in_all_kinds_of_trouble() {
+    alone("soak::a_single_server_in_all_kinds_of_trouble", || {
+        let server = Server::builder().config("appendonly", "yes").config("appendfsync", "always");
+        let server = server.start().unwrap();
+        let proxy = server.proxy().unwrap();
+        let config = Config::builder().url(proxy.url()).command_links(2.try_into().unwrap());
+        (Servers::Single(Box::new(server), proxy), config)
+    });
+}
+
+#[test]
+fn a_cluster_in_all_kinds_of_trouble() {
+    alone("soak::a_cluster_in_all_kinds_of_trouble", || {
+        let cluster = Cluster::builder().replicas(0).proxied();
+        let cluster = cluster.config("appendonly", "yes").config("appendfsync", "always");
+        let cluster = cluster.config("cluster-node-timeout", NODE_TIMEOUT).start().unwrap();
+        let nodes = (0..cluster.nodes().len()).map(|at| cluster.proxy(at).address().to_string());
+        let config = Config::builder().cluster(nodes.collect::<Vec<_>>());
+        (Servers::Cluster(cluster), config)
+    });
+}
+
+/// Runs the soak in a process of its own.
+fn alone(test: &str, start: impl FnOnce() -> (Servers, ConfigBuilder)) {
+    if env::var_os(ALONE).is_some() {
+        let (servers, config) = start();
+        return soak(test, &Arc::new(servers), config);
+    }
+    let mut child = Command::new(env::current_exe().expect("this program"));
+    child.args(["--exact", test, "--nocapture"]).env(ALONE, "1");
+    let output = child.output().expect("this program runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    // Marked, so that nobody takes its result for one of this process.
+    text.lines().for_each(|line| tell(&format!("| {line}")));
+    assert!(output.status.success() && text.contains("1 passed"), "see above");
+}
+
+fn soak(test: &str, servers: &Arc<Servers>, config: ConfigBuilder) {
+    let long = env::var_os(LONG).is_some_and(|long| !long.is_empty());
+    // Half of the time for each of the two.
+    let lasts = Duration::from_secs(if long { 300 } else { 10 });
+    let mut chance = Chance::new(test);
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let conn = Conn::connect(config.command_timeout(CALL)).await.expect("nothing is wrong yet");
+        let stop = Arc::<AtomicBool>::default();
+        let trouble = tokio::task::spawn_blocking({
+            let (servers, chance, stop) = (Arc::clone(servers), chance.fork(), Arc::clone(&stop));
+            move || trouble::make(&servers, chance, &stop)
+        });
+        let workers = Workers::start(&conn, CALL, &mut chance);
+        let longest = Arc::clone(&workers.longest);
+        pass(lasts / 3).await;
+        let warm = memory();
+        pass(lasts - lasts / 3).await;
+        stop.store(true, Ordering::Relaxed);
+        let trouble = trouble.await.expect("the faults");
+        let end = memory();
+        let ending = workers.end();
+        let work = timeout(PATIENCE, ending).await.expect("no call hangs");
+
+        let calls = work.calls();
+        let longest = *longest.lock().expect("no task panicked with it");
+        tell(&format!(
+            "{trouble:?}\n{calls:?}, {} given up, the longest took {longest:?}",
+            work.given_up
+        ));
+        assert!(calls.done > 100 && calls.unknown > work.given_up, "there was trouble: {calls:?}");
+        account(servers, &conn, &work).await;
+        if let (Some(warm), Some(end)) = (warm, end) {
+            tell(&format!("memory: {} MiB when warm, {} MiB at the end", warm >> 20, end >> 20));
+            assert!(end < warm + GROWTH, "the memory grew from {warm} to {end}");
+        }
+        drop(conn);
+        let watched = Arc::clone(servers);
+        let closed = tokio::task::spawn_blocking(move || {
+            wait_until(PATIENCE, || watched.all().all(|(_, proxy)| proxy.open_connections() == 0))
+        });
+        assert!(closed.await.expect("the wait"), "a socket is left");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "a task is left");
+    });
+}
+
+/// Compares what the calls said with what the servers have.
+async fn account(servers: &Arc<Servers>, conn: &Conn, work: &Work) {
+    let patient = conn.with_command_timeout(PATIENCE);
+    for (key, written) in &work.values {
+        let read = patient.get::<String>(key).await.expect("all is well again");
+        written.explains(key, read.as_deref());
+    }
+    for (key, tally) in &work.counters {
+        let command = ["GET", key.as_str()];
+        let stored = match &**servers {
+            Servers::Single(server, _) => server.command(command),
+            Servers::Cluster(cluster) => cluster.command(command),
+        };
+        let counted = stored.ok().as_ref().and_then(Reply::as_int);
+        tally.explains(counted.unwrap_or(0));
+    }
+}
+
+/// Lets time pass.
+async fn pass(time: Duration) {
+    tokio::time::sleep_until(Instant::now() + time).await;
+}
+
+/// What the process has in memory, where the system says so.
+fn memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+#[expect(clippy::print_stdout, reason = "what the soak came to, shown when it fails")]
+fn tell(text: &str) {
+    println!("{text}");
+}
