@@ -194,6 +194,28 @@ async fn a_server_that_is_paused_keeps_its_link_and_all_that_is_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_paused_while_a_big_value_arrives_keeps_its_link() {
+    let (server, proxy, conn) = behind_proxy().await;
+    let before = only_connection(&server);
+    proxy.set(Fault::Throttle { bytes_per_second: 20_000_000 });
+    let patient = conn.with_command_timeout(PATIENCE);
+    let upload = tokio::spawn(async move { patient.set("big", &"x".repeat(BIG)).await });
+    // Another link is there to take over, with its CLIENT ID, and has looked at this one three times.
+    let (watched, asked) = (Arc::clone(&server), server.command_counts().unwrap().of("client"));
+    eventually("another link and what it sees", move || {
+        watched.command_counts().unwrap().of("client") >= asked + 4
+    })
+    .await;
+    let paused = server.pause().unwrap();
+    let mut pause = tokio::time::interval(REPLACED + SLACK);
+    pause.tick().await;
+    pause.tick().await;
+    paused.resume();
+    upload.await.unwrap().unwrap();
+    assert!(is_kept(&server, &before), "over the one link");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_right_to_look_a_stuck_link_is_replaced_later() {
     let user = ("app", "pw", "~* &* +@all -client +client|id");
     let server = Server::builder().user(user.0, user.1, user.2).start().unwrap();

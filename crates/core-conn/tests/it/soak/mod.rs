@@ -77,8 +77,7 @@ fn alone(test: &str, start: impl FnOnce() -> (Servers, ConfigBuilder)) {
 
 fn soak(test: &str, servers: &Arc<Servers>, config: ConfigBuilder) {
     let long = env::var_os(LONG).is_some_and(|long| !long.is_empty());
-    // Half of the time for each of the two.
-    let lasts = Duration::from_secs(if long { 300 } else { 10 });
+    let lasts = Duration::from_secs(if long { 600 } else { 10 });
     let mut chance = Chance::new(test);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
