@@ -66,7 +66,7 @@ struct Trouble<'a> {
 impl Trouble<'_> {
     fn make(&self, servers: &Servers, chance: &mut Chance) -> &'static str {
         match chance.of(0..12) {
-            0 => self.while_set("stall of what is open", chance, 100..3_000, |chance| {
+            0 => self.while_set("stall of what is open", chance, 500..3_500, |chance| {
                 self.proxy.set_for_open(stall(chance));
             }),
             1 => self.while_set("stall of all", chance, 50..1_500, |chance| {
