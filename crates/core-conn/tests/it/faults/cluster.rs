@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Config, Conn};
-use redbrick_testkit::{Cluster, ClusterBuilder};
+use redbrick_testkit::{Cluster, ClusterBuilder, Fault};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{Load, REPLACED, SLACK, measured};
@@ -72,6 +72,31 @@ async fn a_stopped_node_does_not_hold_up_the_others() {
     }
     measured("one node stopped: its 64 MiB stored after it went on", resumed);
     calls.explain(|key| count(&cluster, key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_stalls_to_one_node_is_replaced_while_the_others_go_on() {
+    let cluster = start(Cluster::builder().replicas(0).proxied()).await;
+    let nodes = (0..3).map(|at| cluster.proxy(at).address().to_string());
+    let conn = Conn::connect(Config::builder().cluster(nodes)).await.unwrap();
+    let stalled = keys_on(&cluster, 2, |node| node == 0);
+    let others = keys_on(&cluster, 4, |node| node != 0);
+    let (mut at_it, at_others) = (load(&conn, &stalled), load(&conn, &others));
+    at_it.works_after(Instant::now()).await;
+    cluster.proxy(0).set_for_open(Fault::Stall);
+    let since = Instant::now();
+    at_it.works_after(since).await;
+    let took = measured("Stall of the link to one node", since);
+    assert!(took < REPLACED + SLACK, "{took:?}");
+    let (at_it, at_others) = (at_it.end().await, at_others.end().await);
+    let gap = at_others.longest_gap(|_| true);
+    measured("Stall of the link to one node: longest gap of the others", Instant::now() - gap);
+    assert!(gap < OTHERS / 2, "{gap:?}");
+    assert!(at_it.tally().unknown > 0, "some were in flight: {:?}", at_it.tally());
+    let tally = at_others.tally();
+    assert_eq!((tally.failed, tally.unknown), (0, 0), "{tally:?}");
+    at_it.explain(|key| count(&cluster, key));
+    at_others.explain(|key| count(&cluster, key));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,20 @@
 //! Servers that refuse: what they refuse, until when, and what goes on meanwhile.
 
-use std::{io::Read, net::TcpStream, sync::Arc, time::Duration};
+use std::{
+    io::Read,
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind, State};
 use redbrick_testkit::Server;
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
-use super::{Load, SLACK, count, measured};
+use super::{Load, REPLACED, SLACK, count, measured};
 use crate::{PATIENCE, reach, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +120,41 @@ async fn a_master_that_became_a_replica_refuses_writes_until_it_is_one_again() {
     let tally = load.end().await.tally();
     assert_eq!(tally.unknown, 0, "{tally:?}");
     assert_eq!(count(&server, "m"), tally.done);
+}
+
+/// An address behind which servers are exchanged: a port that carries each new connection to the server of the moment.
+async fn forward(target: Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = ("127.0.0.1", target.load(Ordering::Relaxed));
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address() {
+    let (server, master) = (server(), server());
+    let target = Arc::new(AtomicU16::new(server.port()));
+    let port = forward(Arc::clone(&target)).await;
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let mut load = Load::start(&conn, |_| "n".to_owned());
+    load.works_after(Instant::now()).await;
+    target.store(master.port(), Ordering::Relaxed);
+    server.command(["REPLICAOF", "127.0.0.1", &master.port().to_string()]).unwrap();
+    let swapped = Instant::now();
+    load.works_after(swapped).await;
+    let took = measured("READONLY: the master behind the same address found after", swapped);
+    assert!(took < REPLACED + SLACK, "{took:?}");
+    let tally = load.end().await.tally();
+    assert!(count(&master, "n") > 0, "{tally:?}");
+    assert_eq!(tally.unknown, 0, "the link to the old one was not cut: {tally:?}");
 }
 
 /// About 200 MB, in values of 1,000 bytes.

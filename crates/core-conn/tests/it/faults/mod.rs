@@ -5,12 +5,13 @@
 //! | fault | bound | proven by |
 //! | --- | --- | --- |
 //! | killed and restarted | it is found again, what waits counts once | `reconnect::{a_killed_and_restarted…, calls_made_while…, a_call_that_waits…}` |
-//! | paused for 5 s | the link is kept, every write is done, back at once | `stalls::a_server_that_is_paused…` |
+//! | paused for 5 s, or while something big arrives | the link is kept, every write is done, back at once | `stalls::a_server_that_is_paused…` |
 //! | paused, and the timeout is shorter | the timeout; the link stays in step | `reconnect::a_server_that_is_paused…` |
 //! | requests, replies or both stall: idle, under 1,000 writes/s, with 64 MiB on their way up or down | 2 s | `stalls::{an_idle_link…, writes_go_on…, an_upload…, a_download…}` |
 //! | a stall, without the right to look at the link | 5 s + 2 s | `stalls::without_the_right…` |
 //! | 64 MiB at 10 MB/s, either way | not cut | `stalls::a_big_value_that…` |
 //! | a node of a cluster stops under bulk writes | the others stand still for less than 1.5 s, and lose nothing | `cluster::a_stopped_node…` |
+//! | the link to one node of a cluster stalls | 2 s; the others stand still for less than 1.5 s, and lose nothing | `cluster::a_link_that_stalls…` |
 //! | a node of a cluster is lost | the others go on | `outcome::calls_to_a_lost_node…` |
 //! | replies are lost | nothing counts twice | `outcomes::increments_whose_replies…`, `reconnect::{an_increment_whose…, a_read_whose…}`, `outcome::a_write_that_ran…` |
 //! | cut within a reply | it is asked for again; others get their own | `outcomes::a_reply_that_is_cut…` |
@@ -21,7 +22,7 @@
 //! | CLIENT KILL under load | at once; nothing counts twice | `limits::killed_clients…` |
 //! | no room for a client | calls say so, and that they did not run; back when there is room | `limits::a_server_without_room…`, `reconnect::no_room…` |
 //! | out of memory | writes fail at once, reads go on | `limits::a_server_out_of_memory…` |
-//! | read-only | writes surely did not run; back at once | `limits::a_master_that_became…` |
+//! | read-only | writes surely did not run; 2 s to another master behind the address, or back at once | `limits::a_master_that_became…` |
 //! | loading 200 MB | calls wait, or surely did not run | `limits::{calls_to_a_server_that_is_loading…, a_server_that_restarts…}` |
 //! | 1,000 connections come and go | no socket and no task is left | `leaks::a_thousand…`, `lifecycle::*` |
 //! | calls are given up at any point | every link stays in step | `outcomes::calls_given_up…`, `reconnect::cancelled_calls…` |
