@@ -18,7 +18,7 @@ use redbrick_core_conn::{Config, ConfigBuilder, Conn};
 use redbrick_testkit::{Cluster, Reply, Server, wait_until};
 use tokio::{
     runtime::{Builder, Handle},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use crate::{PATIENCE, chance::Chance};
@@ -84,15 +84,16 @@ fn soak(test: &str, servers: &Arc<Servers>, config: ConfigBuilder) {
     runtime.block_on(async {
         let conn = Conn::connect(config.command_timeout(CALL)).await.expect("nothing is wrong yet");
         let stop = Arc::<AtomicBool>::default();
-        let trouble = tokio::task::spawn_blocking({
+        let mut trouble = tokio::task::spawn_blocking({
             let (servers, chance, stop) = (Arc::clone(servers), chance.fork(), Arc::clone(&stop));
             move || trouble::make(&servers, chance, &stop)
         });
         let workers = Workers::start(&conn, CALL, &mut chance);
         let longest = Arc::clone(&workers.longest);
-        pass(lasts / 3).await;
+        // The faults end when they are told to; before that only by a failure.
+        assert!(timeout(lasts / 3, &mut trouble).await.is_err(), "the faults have ended");
         let warm = memory();
-        pass(lasts - lasts / 3).await;
+        assert!(timeout(lasts * 2 / 3, &mut trouble).await.is_err(), "the faults have ended");
         stop.store(true, Ordering::Relaxed);
         let trouble = trouble.await.expect("the faults");
         let end = memory();
@@ -137,11 +138,6 @@ async fn account(servers: &Arc<Servers>, conn: &Conn, work: &Work) {
         let counted = stored.ok().as_ref().and_then(Reply::as_int);
         tally.explains(counted.unwrap_or(0));
     }
-}
-
-/// Lets time pass.
-async fn pass(time: Duration) {
-    tokio::time::sleep_until(Instant::now() + time).await;
 }
 
 /// What the process has in memory, where the system says so.
