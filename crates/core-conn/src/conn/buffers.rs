@@ -14,7 +14,7 @@ use crate::{Result, error::fred::from_call};
 /// How far two looks are apart, how many there are, and how many while something big is leaving, which goes in bursts.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(75);
 const LOOKS: usize = 3;
-const LOOKS_AT_BIG: usize = 5;
+const LOOKS_AT_BIG: usize = 4;
 /// From how many bytes on a reply does not fit into what the system buffers of it.
 const BIG: u64 = 16 << 10;
 /// How many bytes a server sends to all its clients, while it is looked, when something big may be among them.

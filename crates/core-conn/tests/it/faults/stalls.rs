@@ -13,6 +13,8 @@ use crate::{PATIENCE, client_list, eventually, server};
 const BIG: usize = 64 << 20;
 /// Of a link that carries something big slowly.
 const SLOW: Fault = Fault::Throttle { bytes_per_second: 10_000_000 };
+/// How fast a big reply is taken to leave when others get much as well, in bytes a second.
+const TAKEN_TO_LEAVE: usize = 4 << 20;
 /// How long a silent link is left alone when the server does not let us look at it.
 const UNSEEN: Duration = Duration::from_secs(5);
 
@@ -213,6 +215,29 @@ async fn a_server_that_is_paused_while_a_big_value_arrives_keeps_its_link() {
     paused.resume();
     upload.await.unwrap().unwrap();
     assert!(is_kept(&server, &before), "over the one link");
+}
+
+/// Servers that count only what they sent to all clients cannot tell whether the big reply is among it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_stalls_on_a_busy_server_begins_again_later() {
+    let (server, proxy, conn) = behind_proxy().await;
+    let size = 12 << 20;
+    conn.set("big", &"x".repeat(size)).await.unwrap();
+    conn.set("part", &"x".repeat(100_000)).await.unwrap();
+    let other = Conn::connect(server.url()).await.unwrap();
+    let busy = tokio::spawn(async move {
+        while other.get::<String>("part").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
+    proxy.set_for_open(Fault::StallReplies);
+    let stalled = Instant::now();
+    let value = conn.with_command_timeout(PATIENCE).get::<String>("big").await.unwrap();
+    let took = measured("StallReplies, 12 MiB on their way down, others get much", stalled);
+    assert_eq!(value.map(|value| value.len()), Some(size));
+    let bound = UNSEEN + Duration::from_secs((size / TAKEN_TO_LEAVE) as u64) + REPLACED + SLACK;
+    assert!(took < bound, "{took:?}");
+    busy.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
