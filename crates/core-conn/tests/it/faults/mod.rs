@@ -11,7 +11,7 @@
 //! | replies stall with a big one, the server sends much to others and does not say what to whom | 5 s + 1 s for each 4 MiB + 2 s | `stalls::a_download_that_stalls_on_a_busy_server…` |
 //! | a stall, without the right to look at the link | 5 s + 2 s | `stalls::without_the_right…` |
 //! | 64 MiB at 10 MB/s, either way | not cut | `stalls::a_big_value_that…` |
-//! | a node of a cluster stops under bulk writes | the others stand still for less than 1.5 s, and lose nothing | `cluster::a_stopped_node…` |
+//! | a node of a cluster stops under bulk writes | the others stand still for less than 3 s, and lose nothing | `cluster::a_stopped_node…` |
 //! | the link to one node of a cluster stalls | 2 s; the others stand still for less than 1.5 s, and lose nothing | `cluster::a_link_that_stalls…` |
 //! | a node of a cluster is lost | the others go on | `outcome::calls_to_a_lost_node…` |
 //! | replies are lost | nothing counts twice | `outcomes::increments_whose_replies…`, `reconnect::{an_increment_whose…, a_read_whose…}`, `outcome::a_write_that_ran…` |
