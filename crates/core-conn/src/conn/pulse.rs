@@ -45,7 +45,7 @@ where
 {
     loop {
         pause(HEARTBEAT).await;
-        let mut pong = pin!(link.ping(None));
+        let mut pong = pin!(answered(link));
         let mut silent_since = Instant::now();
         link.was_heard();
         let mut fresh: Option<Fresh> = None;
@@ -55,8 +55,7 @@ where
         loop {
             tokio::select! {
                 biased;
-                // An error ends the link too, and its end is noticed elsewhere.
-                _ = &mut pong => break,
+                () = &mut pong => break,
                 () = pause(GLANCE) => {}
                 () = sleep_until(look_at) => {}
             }
@@ -79,7 +78,7 @@ where
             };
             tokio::select! {
                 biased;
-                _ = &mut pong => break,
+                () = &mut pong => break,
                 looked = looking => match looked {
                     Ok((Judgment::Stuck, other)) if moved_at.is_none_or(|at| at.elapsed() >= MUTE) => {
                         return other;
@@ -96,6 +95,17 @@ where
             look_at = Instant::now() + LEAVE_ALONE;
         }
         link.heard();
+    }
+}
+
+/// Returns when the server has answered a PING, whatever it said. What fails on the way is no answer: fred refuses a
+/// command when too many wait for a socket that takes none.
+async fn answered(link: &Link) {
+    while let Err(err) = link.ping(None).await {
+        if err.is_answer() {
+            return;
+        }
+        pause(GLANCE).await;
     }
 }
 

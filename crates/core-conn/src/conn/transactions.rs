@@ -110,11 +110,11 @@ async fn exchange(
     sending.push(Box::pin(async move {
         Step::Executed(client.custom_raw::<String>(custom("EXEC"), Vec::new()).await)
     }));
-    let answers = tokio::time::timeout(left(deadline), in_one_piece(lane, sending)).await;
+    let answers = tokio::time::timeout(left(deadline), in_one_piece(lane, link, sending)).await;
     let mut answers = answers.map_err(|elapsed| {
         let what = "no answer within the command timeout; the transaction may or may not have run";
         Error::new(ErrorKind::Timeout, what).with_source(elapsed)
-    })?;
+    })??;
     let Some(Step::Executed(executed)) = answers.pop() else { return Err(Error::closed()) };
     let mut queued = answers.into_iter().skip(usize::from(asks)).filter_map(|step| match step {
         Step::Queued(answer) => Some(answer),
@@ -147,16 +147,29 @@ async fn exchange(
 }
 
 /// Hands all of `sending` to fred before anybody else can send on the lane, then waits for the answers.
-async fn in_one_piece(lane: &Lane, mut sending: Vec<Sending<'_>>) -> Vec<Step> {
-    let begun: Vec<Option<Step>> = poll_fn(|cx| {
+///
+/// When fred does not take one of them, those before it must not run without it: the link is closed before `EXEC` can
+/// follow.
+async fn in_one_piece(
+    lane: &Lane,
+    link: &Link,
+    mut sending: Vec<Sending<'_>>,
+) -> Result<Vec<Step>> {
+    let begun: Result<Vec<Option<Step>>> = poll_fn(|cx| {
         let _turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let looks = sending.iter_mut().map(|step| match step.as_mut().poll(cx) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => None,
+            Poll::Ready(Step::Queued(Err(err)) | Step::Executed(Err(err))) => Err(from_call(err)),
+            Poll::Ready(answer) => Ok(Some(answer)),
+            Poll::Pending => Ok(None),
         });
-        Poll::Ready(looks.collect())
+        let looks: Result<_> = looks.collect();
+        if looks.is_err() {
+            link.abort();
+        }
+        Poll::Ready(looks)
     })
     .await;
+    let begun = begun?;
     let mut answers = Vec::with_capacity(begun.len());
     for (step, done) in sending.into_iter().zip(begun) {
         answers.push(match done {
@@ -164,5 +177,5 @@ async fn in_one_piece(lane: &Lane, mut sending: Vec<Sending<'_>>) -> Vec<Step> {
             None => step.await,
         });
     }
-    answers
+    Ok(answers)
 }

@@ -10,6 +10,7 @@
 //! | requests, replies or both stall: idle, under 1,000 writes/s, with 64 MiB on their way up or down | 2 s | `stalls::{an_idle_link…, writes_go_on…, an_upload…, a_download…}` |
 //! | replies stall with a big one, the server sends much to others and does not say what to whom | 5 s + 1 s for each 4 MiB + 2 s | `stalls::a_download_that_stalls_on_a_busy_server…` |
 //! | a stall, without the right to look at the link | 5 s + 2 s | `stalls::without_the_right…` |
+//! | a stall, and no room for another command on the link | 2 s; a transaction runs as a whole or not at all | `full::*` |
 //! | 64 MiB at 10 MB/s, either way | not cut | `stalls::a_big_value_that…` |
 //! | a node of a cluster stops under bulk writes | the others stand still for less than 3 s, and lose nothing | `cluster::a_stopped_node…` |
 //! | the link to one node of a cluster stalls | 2 s; the others stand still for less than 1.5 s, and lose nothing | `cluster::a_link_that_stalls…` |
@@ -30,6 +31,7 @@
 //! | any of it, in any order | every call is accounted for | `soak::*` |
 
 mod cluster;
+mod full;
 mod leaks;
 mod limits;
 mod load;
