@@ -6,6 +6,7 @@ compile_error!(
     "redbrick-testkit starts servers through sh and Unix sockets; it needs Linux or macOS"
 );
 
+pub mod poison;
 pub mod provision;
 
 mod builder;
