@@ -120,13 +120,17 @@ impl<'a, T> Call<'a, T> {
         self.tell(|told| told.route = Some(route))
     }
 
-    /// Takes the request out, to be sent in another way.
-    pub(super) fn request(&mut self) -> Result<Request> {
+    /// Takes the request out, to be sent on `conn` in another way, with the codec that its answer is read by.
+    pub(super) fn request(&mut self, conn: &Conn) -> (Codec, Result<Request>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Told(told) => told.request,
+            Stage::Told(told) if told.conn.is_same(conn) => (told.conn.codec(), told.request),
+            Stage::Told(told) => {
+                let what = "the call is of another connection than what it was added to";
+                (told.conn.codec(), Err(Error::new(ErrorKind::InvalidArgument, what)))
+            }
             Stage::Sent(_) | Stage::Rest(_) | Stage::Over => {
                 let what = "a call that is being awaited already cannot be part of something else";
-                Err(Error::new(ErrorKind::InvalidArgument, what))
+                (conn.codec(), Err(Error::new(ErrorKind::InvalidArgument, what)))
             }
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Call, FromReply, request::Request};
-use crate::{Conn, Error, ErrorKind, Result, conn::together};
+use crate::{Conn, Error, ErrorKind, Result};
 
 /// How long a key has to live.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,7 +50,7 @@ impl Conn {
 
     /// Deletes `keys`, and returns how many were there.
     ///
-    /// One round trip (`UNLINK`); on Cluster one for each slot that the keys lie in, all at once.
+    /// One round trip (`UNLINK`); on Cluster one for each slot that the keys lie in, up to 1,024 at once.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Conn {
             let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
             Call::<u64>::new(self, Ok(Request::Delete(keys)), |_, reply| u64::from_reply(reply))
         });
-        together(calls.collect::<Vec<_>>()).await.into_iter().sum()
+        Ok(self.at_once(calls.collect()).await?.into_iter().sum())
     }
 
     /// Returns whether `key` exists.

@@ -136,6 +136,8 @@ pub(super) fn decode_all<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Res
 pub(super) fn ends(range: &impl RangeBounds<i64>) -> Option<(i64, i64)> {
     let first = match range.start_bound() {
         Bound::Included(first) => *first,
+        // The place after the last one would be the first one to Redis.
+        Bound::Excluded(-1) => return None,
         Bound::Excluded(before) => before.checked_add(1)?,
         Bound::Unbounded => 0,
     };
@@ -163,5 +165,10 @@ mod tests {
         assert_eq!(ends(&(0..0)), None);
         assert_eq!(ends(&(-5..0)), None);
         assert_eq!(ends(&(..i64::MIN)), None);
+        let after = |place| (Bound::Excluded(place), Bound::Unbounded);
+        assert_eq!(ends(&after(2)), Some((3, -1)));
+        assert_eq!(ends(&after(-2)), Some((-1, -1)));
+        assert_eq!(ends(&after(-1)), None);
+        assert_eq!(ends(&after(i64::MAX)), None);
     }
 }

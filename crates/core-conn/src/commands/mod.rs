@@ -34,6 +34,7 @@ pub use keys::Ttl;
 pub use list::List;
 pub use members::Members;
 pub use pipeline::{Pipeline, Results, Ticket};
+pub(crate) use reply::as_sent;
 pub use reply::{FromReply, Reply};
 pub(crate) use request::Request;
 pub use scan::Scan;

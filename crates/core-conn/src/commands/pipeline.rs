@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -8,7 +8,7 @@ use std::{
 use super::{Call, call::Read, reply::Reply, request::Request};
 use crate::{
     Codec, Conn, Error, ErrorKind, ReadFrom, Result,
-    conn::{Manner, after, together},
+    conn::{Manner, after, left, together},
 };
 
 /// Several calls that are sent at once, each with a result of its own.
@@ -25,10 +25,11 @@ use crate::{
 ///
 /// It saves waiting, not work: one round trip in all, on Cluster one per node, at the same time. Commands of others
 /// may come in between; for all or nothing there is [`Transaction`](crate::Transaction). Commands on one key run in the
-/// order in which they were added.
+/// order in which they were added. The first call of each [`Script`](crate::Script) carries its text (`EVAL`).
 ///
 /// Nothing is repeated, except what a node of a cluster has sent elsewhere. A `timeout`, `replay` or `or_empty` said
-/// to one of the calls does not count here.
+/// to one of the calls does not count here. A call of another connection is refused with
+/// [`ErrorKind::InvalidArgument`].
 #[must_use = "nothing is sent until `send` is awaited"]
 pub struct Pipeline<'a> {
     pub(super) conn: &'a Conn,
@@ -47,6 +48,7 @@ pub(super) struct Batch {
 pub struct Ticket<T> {
     batch: u64,
     index: usize,
+    codec: Codec,
     read: Read<T>,
     empty: fn() -> T,
 }
@@ -54,7 +56,6 @@ pub struct Ticket<T> {
 /// The results of a [`Pipeline`] or a [`Transaction`](crate::Transaction), to be taken one by one.
 pub struct Results {
     batch: u64,
-    codec: Codec,
     replies: Vec<Option<Answer>>,
 }
 
@@ -71,7 +72,7 @@ impl Conn {
 impl<'a> Pipeline<'a> {
     /// Adds a call, and returns the ticket for its result.
     pub fn add<T>(&mut self, call: impl Into<Call<'a, T>>) -> Ticket<T> {
-        self.batch.add(call.into())
+        self.batch.add(self.conn, call.into())
     }
 
     /// Sets how long the whole may take; less than a millisecond counts as one.
@@ -101,7 +102,7 @@ impl<'a> Pipeline<'a> {
     pub async fn send(self) -> Results {
         let Self { conn, batch, timeout } = self;
         let Batch { id, requests } = batch;
-        Results::new(id, conn.codec(), conn.send_all(requests, timeout).await)
+        Results::new(id, conn.send_all(requests, timeout).await)
     }
 }
 
@@ -111,16 +112,17 @@ impl Batch {
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), requests: Vec::new() }
     }
 
-    pub(super) fn add<T>(&mut self, mut call: Call<'_, T>) -> Ticket<T> {
+    pub(super) fn add<T>(&mut self, conn: &Conn, mut call: Call<'_, T>) -> Ticket<T> {
         let index = self.requests.len();
-        self.requests.push(call.request());
-        Ticket { batch: self.id, index, read: call.read, empty: call.empty }
+        let (codec, request) = call.request(conn);
+        self.requests.push(request);
+        Ticket { batch: self.id, index, codec, read: call.read, empty: call.empty }
     }
 }
 
 impl Results {
-    pub(super) fn new(batch: u64, codec: Codec, replies: Vec<Answer>) -> Self {
-        Self { batch, codec, replies: replies.into_iter().map(Some).collect() }
+    pub(super) fn new(batch: u64, replies: Vec<Answer>) -> Self {
+        Self { batch, replies: replies.into_iter().map(Some).collect() }
     }
 
     /// Returns the result of the call that `ticket` was given for.
@@ -133,13 +135,13 @@ impl Results {
         reason = "a result can be taken once, and so can its ticket"
     )]
     pub fn take<T>(&mut self, ticket: Ticket<T>) -> Result<T> {
-        let Ticket { batch, index, read, empty } = ticket;
+        let Ticket { batch, index, codec, read, empty } = ticket;
         let own = self.batch == batch;
         let answer = self.replies.get_mut(index).filter(|_| own).and_then(Option::take);
         let foreign =
             || Error::new(ErrorKind::InvalidArgument, "the ticket is from another pipeline");
         match answer.ok_or_else(foreign)?? {
-            Some(reply) => read(self.codec, reply),
+            Some(reply) => read(codec, reply),
             None => Ok(empty()),
         }
     }
@@ -159,27 +161,41 @@ impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
     async fn send_all(&self, requests: Vec<Result<Request>>, timeout: Duration) -> Vec<Answer> {
         let deadline = after(timeout);
-        let _calls = match self.enter(requests.len()) {
+        let entered = match self.enter(requests.len()) {
             Ok(calls) => calls,
             Err(err) => return requests.iter().map(|_| Err(err.clone())).collect(),
         };
         // One link per server, so that its commands stay in order.
         let mut links = BTreeMap::new();
+        // The first call of each script carries its text: asked for by its digest only, it could turn out to be
+        // unknown, and run after what was added behind it.
+        let mut told = BTreeSet::new();
         let mut steps = Vec::with_capacity(requests.len());
         for request in requests {
-            let step = self.step(request, timeout);
-            let server = step.as_ref().map_or(0, |(_, manner)| self.server_of(&manner.route));
-            if let Ok((_, manner)) = &step
-                && !links.contains_key(&server)
+            let mut step = self.step(request, timeout);
+            let mut link = None;
+            if let Ok((request, manner)) = &mut step
+                && !matches!(request, Request::Known(_))
             {
-                let link = if self.does_without(manner).await {
-                    Ok(None)
-                } else {
-                    self.link_to(&manner.route, deadline).await.map(Some)
-                };
-                links.insert(server, link);
+                let mut server = self.server_of(&manner.route);
+                if !links.contains_key(&server) {
+                    let found = if self.does_without(manner).await {
+                        Ok(None)
+                    } else {
+                        self.link_to(&manner.route, deadline).await.map(Some)
+                    };
+                    // It may have become known only now.
+                    server = self.server_of(&manner.route);
+                    links.entry(server).or_insert(found);
+                }
+                link = links.get(&server).cloned();
+                if let Some(script) = request.script()
+                    && told.insert((server, script.digest()))
+                {
+                    *request = std::mem::replace(request, Request::Ping).by_text();
+                }
             }
-            steps.push((step, links.get(&server).cloned()));
+            steps.push((step, link));
         }
         let calls = steps.into_iter().map(|(step, link)| {
             Box::pin(async move {
@@ -198,9 +214,13 @@ impl Conn {
             })
         });
         let mut answers = Vec::new();
-        for step in together(calls.collect::<Vec<_>>()).await {
+        let steps = together(calls.collect::<Vec<_>>()).await;
+        // Those that follow count one by one.
+        drop(entered);
+        for step in steps {
             answers.push(match step {
                 Ok((request, manner, Err(err))) if err.redirect().is_some() => {
+                    let manner = Manner { timeout: left(deadline), ..manner };
                     self.ask(&request, manner).await.map(Some)
                 }
                 Ok((_, _, answer)) => answer,
@@ -215,7 +235,7 @@ impl Conn {
     fn step(&self, request: Result<Request>, timeout: Duration) -> Result<(Request, Manner)> {
         let request = request?;
         self.check_slots(request.keys())?;
-        let (route, replay) = (self.route_of(&request), request.replay());
+        let (route, replay) = (request.route(), request.replay());
         Ok((request, Manner { route, replay, read_from: ReadFrom::Master, timeout }))
     }
 }

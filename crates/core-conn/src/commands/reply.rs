@@ -1,9 +1,9 @@
 //! What a script answered, in Rust's types.
 
 use bytes::Bytes;
-use fred::types::Value;
+use fred::{error::Error as FredError, interfaces::Resp3Frame, types::Value};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, error::fred::from_script};
 
 /// What the server answered, as a script returns it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +17,24 @@ pub enum Reply {
     Bytes(Bytes),
     /// A list. In Lua it ends before the first `nil`.
     List(Vec<Self>),
+}
+
+/// The server's answer of which fred's parser made `frame`, as it was. Lists of what users stored are read by this and
+/// never by fred.
+pub(crate) fn as_sent(frame: Resp3Frame) -> Result<Value, FredError> {
+    let list = |frames: Vec<Resp3Frame>| {
+        frames.into_iter().map(as_sent).collect::<Result<_, _>>().map(Value::Array)
+    };
+    match frame {
+        Resp3Frame::Array { data, .. } => list(data),
+        // Links speak RESP2, where nothing is pushed: this was a list that begins with `message` or the like, and the
+        // parser has put a word before it, at any depth.
+        Resp3Frame::Push { mut data, .. } => {
+            data.remove(0);
+            list(data)
+        }
+        other => other.try_into(),
+    }
 }
 
 /// What can be made of a [`Reply`].
@@ -165,10 +183,12 @@ impl Reply {
             Value::String(text) => Self::Bytes(text.into_inner()),
             Value::Bytes(bytes) => Self::Bytes(bytes),
             Value::Double(number) => Self::Bytes(number.to_string().into()),
+            // So fred calls this word wherever it stands, in what users have stored too.
+            Value::Queued => Self::Bytes(Bytes::from_static(b"QUEUED")),
             Value::Array(values) => {
                 Self::List(values.into_iter().map(Self::from_fred).collect::<Result<_>>()?)
             }
-            Value::Queued | Value::Map(_) => {
+            Value::Map(_) => {
                 let what = "the server answered with an unexpected type";
                 return Err(Error::new(ErrorKind::Protocol, what));
             }
@@ -178,9 +198,12 @@ impl Reply {
     /// What a script really returned, from behind the number that core-conn has put before it.
     pub(crate) fn nested(self) -> Result<Self> {
         let [lead, reply] = take(self)?;
-        match lead {
-            Self::Int(0) => Ok(reply),
-            other => Err(unexpected("a leading zero", &other)),
+        match (lead, reply) {
+            (Self::Int(0), reply) => Ok(reply),
+            // Errors come as data too: fred closes the connection when it sees some of them.
+            (Self::Int(1), Self::Bytes(text)) => Err(from_script(&String::from_utf8_lossy(&text))),
+            (Self::Int(1), _) => Err(from_script("")),
+            (other, _) => Err(unexpected("a leading zero", &other)),
         }
     }
 }

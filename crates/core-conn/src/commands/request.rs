@@ -18,7 +18,7 @@ use fred::{
 };
 
 use super::{
-    reply::Reply,
+    reply::{Reply, as_sent},
     script::{self, Script},
     sending::Outcome,
 };
@@ -104,6 +104,12 @@ pub(crate) enum Request {
         keys: Vec<Bytes>,
         args: Vec<Bytes>,
     },
+    /// A script that is sent as its text, which the server knows from then on.
+    ScriptText {
+        script: &'static Script,
+        keys: Vec<Bytes>,
+        args: Vec<Bytes>,
+    },
 }
 
 impl Request {
@@ -148,7 +154,7 @@ impl Request {
             Self::Scan { .. } => "SCAN",
             Self::Flush => "FLUSHDB",
             Self::Raw { name, .. } => name,
-            Self::Script { script, .. } => script.name(),
+            Self::Script { script, .. } | Self::ScriptText { script, .. } => script.name(),
         }
     }
 
@@ -158,7 +164,10 @@ impl Request {
             Self::Known(_) | Self::Ping | Self::Scan { .. } | Self::Flush | Self::Raw { .. } => {
                 None
             }
-            Self::GetMany(keys) | Self::Delete(keys) | Self::Script { keys, .. } => keys.first(),
+            Self::GetMany(keys)
+            | Self::Delete(keys)
+            | Self::Script { keys, .. }
+            | Self::ScriptText { keys, .. } => keys.first(),
             Self::Set { key, .. } | Self::Nested { key, .. } => Some(key),
             Self::Get(key)
             | Self::Exists(key)
@@ -195,7 +204,10 @@ impl Request {
     /// The keys that must lie in one slot with each other.
     pub(crate) fn keys(&self) -> &[Bytes] {
         match self {
-            Self::GetMany(keys) | Self::Delete(keys) | Self::Script { keys, .. } => keys,
+            Self::GetMany(keys)
+            | Self::Delete(keys)
+            | Self::Script { keys, .. }
+            | Self::ScriptText { keys, .. } => keys,
             _ => self.key().map(std::slice::from_ref).unwrap_or_default(),
         }
     }
@@ -238,7 +250,7 @@ impl Request {
             | Self::ListTrim(..)
             | Self::SortedIncrement(..)
             | Self::Flush => Replay::IfUnsent,
-            Self::Script { script, .. } => script.replay_class(),
+            Self::Script { script, .. } | Self::ScriptText { script, .. } => script.replay_class(),
             _ => Replay::Idempotent,
         }
     }
@@ -246,7 +258,7 @@ impl Request {
     /// What the command answered, of what came when it was sent by itself.
     pub(crate) fn unwrap_alone(&self, reply: Reply) -> Result<Reply> {
         match self {
-            Self::Nested { .. } | Self::Script { .. } => reply.nested(),
+            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => reply.nested(),
             _ => Ok(reply),
         }
     }
@@ -254,8 +266,30 @@ impl Request {
     /// What the command answered, of what came when it was one of a transaction.
     pub(crate) fn unwrap_queued(&self, reply: Reply) -> Result<Reply> {
         match self {
-            Self::Script { .. } => reply.nested(),
+            Self::Script { .. } | Self::ScriptText { .. } => reply.nested(),
             _ => Ok(reply),
+        }
+    }
+
+    /// The script that the command goes through, where it does.
+    pub(crate) fn script(&self) -> Option<&'static Script> {
+        match self {
+            Self::Nested { .. } => Some(&script::READ),
+            Self::Script { script, .. } | Self::ScriptText { script, .. } => Some(script),
+            _ => None,
+        }
+    }
+
+    /// The same command, with the text of its script where it goes through one: for when a second question to the
+    /// server, should it not know the digest, would come too late.
+    pub(crate) fn by_text(self) -> Self {
+        match self {
+            Self::Nested { name, key, mut args } => {
+                args.insert(0, Bytes::from_static(name.as_bytes()));
+                Self::ScriptText { script: &script::READ, keys: vec![key], args }
+            }
+            Self::Script { script, keys, args } => Self::ScriptText { script, keys, args },
+            other => other,
         }
     }
 
@@ -269,6 +303,16 @@ impl Request {
             Self::Script { script, keys, args } => {
                 Box::pin(async move { evaluate(&to, script, &keys, &args).await })
             }
+            Self::ScriptText { script, keys, args } => {
+                let args = eval_args(script.text(), &keys, &args);
+                Box::pin(async move { raw(&to, "EVAL", args).await })
+            }
+            Self::Scan { cursor, pattern, count } => {
+                let (matching, counting) =
+                    (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
+                let args = [cursor, matching, pattern, counting, count.to_string().into()];
+                Box::pin(async move { raw(&to, "SCAN", args.map(Value::Bytes).into()).await })
+            }
             plain => plain.pass(to),
         }
     }
@@ -281,7 +325,7 @@ impl Request {
                 let args = std::iter::once(key).chain(args).map(Value::Bytes).collect();
                 Box::pin(async move { to.custom::<Value, Value>(custom(name), args).await })
             }
-            Self::Script { script, keys, args } => {
+            Self::Script { script, keys, args } | Self::ScriptText { script, keys, args } => {
                 let args = eval_args(script.text(), &keys, &args);
                 Box::pin(async move { to.custom(custom("EVAL"), args).await })
             }
@@ -344,19 +388,16 @@ impl Request {
             }),
             Self::SortedScore(key, member) => Box::pin(async move { to.zscore(key, member).await }),
             Self::SortedLen(key) => Box::pin(async move { to.zcard(key).await }),
-            Self::Scan { cursor, pattern, count } => {
-                let (matching, counting) =
-                    (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
-                let args = vec![cursor, matching, pattern, counting, count.to_string().into()];
-                Box::pin(async move { to.custom(custom("SCAN"), args).await })
-            }
             Self::Flush => {
                 Box::pin(async move { to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await })
             }
             Self::Raw { name, args } => {
                 Box::pin(async move { to.custom(custom(name), args).await })
             }
-            Self::Nested { .. } | Self::Script { .. } => {
+            Self::Nested { .. }
+            | Self::Script { .. }
+            | Self::ScriptText { .. }
+            | Self::Scan { .. } => {
                 let what = "it has a way of its own";
                 Box::pin(ready(Err(FredError::new(FredKind::InvalidCommand, what))))
             }
@@ -371,13 +412,22 @@ async fn evaluate(
     keys: &[Bytes],
     args: &[Bytes],
 ) -> Result<Value, FredError> {
-    let known = to.custom(custom("EVALSHA"), eval_args(script.digest(), keys, args)).await;
+    let known = raw(to, "EVALSHA", eval_args(script.digest(), keys, args)).await;
     match known {
         Err(err) if is_no_script(&err) => {
-            to.custom(custom("EVAL"), eval_args(script.text(), keys, args)).await
+            raw(to, "EVAL", eval_args(script.text(), keys, args)).await
         }
         answer => answer,
     }
+}
+
+/// Sends a command whose answer can hold lists of what users stored.
+async fn raw(
+    to: &WithOptions<Client>,
+    name: &'static str,
+    args: Vec<Value>,
+) -> Result<Value, FredError> {
+    as_sent(to.custom_raw(custom(name), args).await?)
 }
 
 fn eval_args(script: Bytes, keys: &[Bytes], args: &[Bytes]) -> Vec<Value> {

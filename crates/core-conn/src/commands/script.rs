@@ -44,7 +44,8 @@ pub(crate) static READ: Script =
 /// # When it fails
 ///
 /// An error that a command inside raises ends the script; what it did before stays. The error's
-/// [`code`](Error::code) is that command's, as `WRONGTYPE`.
+/// [`code`](Error::code) is that command's, as `WRONGTYPE`. A script that ends with an error of its own gives it a code
+/// that is the same on all servers by `return redis.error_reply('-MYCODE what happened')`, dash included.
 pub struct Script {
     name: &'static str,
     source: &'static str,
@@ -97,7 +98,7 @@ impl Script {
             // The script begins on the first line, so that the lines of errors are its own.
             let text = format!(
                 "local function main() {}\nend\nlocal reply = main()\n\
-                 if type(reply) == 'table' and reply.err then return reply end\n\
+                 if type(reply) == 'table' and reply.err then return {{1, reply.err}} end\n\
                  return {{0, reply}}",
                 self.source
             );

@@ -114,8 +114,10 @@ impl<'a> SortedSet<'a> {
     #[doc(alias = "zremrangebyscore")]
     pub fn remove_by_score(&self, range: impl RangeBounds<f64>) -> Call<'a, u64> {
         let (min, max) = (range.start_bound().cloned(), range.end_bound().cloned());
-        let request =
-            bounds(&range).map(|_| Request::SortedRemoveByScore(self.key.clone(), min, max));
+        let request = bounds(&range).map(|_| match (lowest(min), highest(max)) {
+            (Some(min), Some(max)) => Request::SortedRemoveByScore(self.key.clone(), min, max),
+            _ => Request::Known(0),
+        });
         Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
     }
 
@@ -179,6 +181,24 @@ fn bounds(range: &impl RangeBounds<f64>) -> Result<[Bytes; 2]> {
         Ok(format!("{mark}{score}").into())
     };
     Ok([bound(range.start_bound(), "-inf")?, bound(range.end_bound(), "+inf")?])
+}
+
+/// The lower end, without an excluded infinity, which fred would include; none when nothing lies above it.
+fn lowest(bound: Bound<f64>) -> Option<Bound<f64>> {
+    match bound {
+        Bound::Excluded(f64::INFINITY) => None,
+        Bound::Excluded(f64::NEG_INFINITY) => Some(Bound::Included(f64::MIN)),
+        other => Some(other),
+    }
+}
+
+/// The upper end likewise.
+fn highest(bound: Bound<f64>) -> Option<Bound<f64>> {
+    match bound {
+        Bound::Excluded(f64::NEG_INFINITY) => None,
+        Bound::Excluded(f64::INFINITY) => Some(Bound::Included(f64::MAX)),
+        other => Some(other),
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Conn {
 impl<'a> Transaction<'a> {
     /// Adds a call, and returns the ticket for its result.
     pub fn add<T>(&mut self, call: impl Into<Call<'a, T>>) -> Ticket<T> {
-        self.batch.add(call.into())
+        self.batch.add(self.conn, call.into())
     }
 
     /// Sets how long the whole may take; less than a millisecond counts as one.
@@ -61,9 +61,12 @@ impl<'a> Transaction<'a> {
     ///
     /// That of the first call that could not be encoded or was refused before it ran:
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
-    /// cluster, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to one of the commands, to `MULTI`,
-    /// `PING` and `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
+    /// cluster or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
+    /// one of the commands, to `PING` or to `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
     /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
+    ///
+    /// A user without the right to `MULTI` alone must not use transactions: the server runs the calls one by one then,
+    /// and the error is an [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) that says so.
     #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all)]
     pub async fn send(self) -> Result<Results> {
         let Self { conn, batch, timeout } = self;
@@ -84,11 +87,7 @@ impl<'a> Transaction<'a> {
             let manner =
                 Manner { route, replay: Replay::IfUnsent, read_from: ReadFrom::Master, timeout };
             if conn.does_without(&manner).await {
-                return Ok(Results::new(
-                    id,
-                    conn.codec(),
-                    requests.iter().map(|_| Ok(None)).collect(),
-                ));
+                return Ok(Results::new(id, requests.iter().map(|_| Ok(None)).collect()));
             }
             outcomes = conn.transact(manner, &sent).await?;
         }
@@ -101,8 +100,7 @@ impl<'a> Transaction<'a> {
             let reply = Reply::from_fred(outcome.map_err(from_call)?)?;
             request.unwrap_queued(reply).map(Some)
         });
-        let answers = answers.collect();
-        Ok(Results::new(id, conn.codec(), answers))
+        Ok(Results::new(id, answers.collect()))
     }
 }
 

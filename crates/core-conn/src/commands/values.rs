@@ -16,6 +16,9 @@ use crate::{
     conn::{never_set, together},
 };
 
+/// How many slots of a cluster one call asks at a time.
+const MOST_AT_ONCE: usize = 1024;
+
 impl Conn {
     /// Returns the value at `key`, or `None` when there is none.
     ///
@@ -35,7 +38,7 @@ impl Conn {
 
     /// Returns the values at `keys`, in their order.
     ///
-    /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, all at once. A key that
+    /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, up to 1,024 at once. A key that
     /// holds a list, a hash and so on counts as missing here; [`get`](Self::get) tells the two apart.
     ///
     /// # Errors
@@ -64,8 +67,8 @@ impl Conn {
             })
             .unzip();
         let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
-        for (indexes, replies) in indexes.iter().zip(together(calls).await) {
-            for (index, reply) in indexes.iter().zip(replies?.into_iter().skip(1)) {
+        for (indexes, replies) in indexes.iter().zip(self.at_once(calls).await?) {
+            for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
                 values[*index] = decode(self.codec(), reply)?;
             }
         }
@@ -92,6 +95,22 @@ impl Conn {
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
         let (key, value) = (self.wire_key(key), self.codec().encode(value));
         Set { conn: self, key, value, time_to_live: None, condition: None, call: None }
+    }
+
+    /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure.
+    pub(super) async fn at_once<T>(&self, calls: Vec<Call<'_, T>>) -> Result<Vec<T>> {
+        let most = self.config().max_waiting.get().min(MOST_AT_ONCE);
+        let mut outcomes = Vec::with_capacity(calls.len());
+        let mut calls = calls.into_iter();
+        loop {
+            let some: Vec<_> = calls.by_ref().take(most).collect();
+            if some.is_empty() {
+                return Ok(outcomes);
+            }
+            for outcome in together(some).await {
+                outcomes.push(outcome?);
+            }
+        }
     }
 
     /// The places of `keys` that may go out together: all of them, but those of one slot on Cluster.

@@ -151,6 +151,7 @@ impl Conn {
             manner,
             backoff: Backoff::new(RETRY_DELAY),
             repeats: config.retries,
+            fell_back: false,
             redirected: None,
             redirections: 0,
             unclear: None,
@@ -187,7 +188,12 @@ impl Conn {
         {
             return Ok(vec![Route::Any]);
         }
-        self.link_to(&Route::Any, after(self.command_timeout())).await?;
+        // A node of the cluster may be up before it has said who else there is.
+        let pick = || {
+            let known = !self.owner.core.layout.load().shards.is_empty();
+            known.then(|| self.pick(&Route::Any, ReadFrom::Master)).flatten()
+        };
+        self.link_by(pick, after(self.command_timeout()), Refusal::Fails).await?;
         let layout = self.owner.core.layout.load();
         let nodes = layout.shards.iter().filter_map(|shard| shard.master.node());
         Ok(nodes.cloned().map(Route::Node).collect())
@@ -304,6 +310,8 @@ pub(crate) struct Attempts<'a> {
     deadline: Instant,
     backoff: Backoff,
     repeats: u32,
+    /// A replica that fails is made up for by its master.
+    fell_back: bool,
     /// The node that the next attempt goes to instead of where its key belongs, because a node said so; and
     /// whether it must be told that it is asked on behalf of another.
     redirected: Option<(Node, bool)>,
@@ -377,7 +385,12 @@ impl<'a> Attempts<'a> {
     async fn once(&self, request: &Request) -> Result<Value> {
         let (link, asks) = self.link().await?;
         let client = link.client.with_options(&options(self.left()));
-        let sending = self.conn.owner.core.spares.send(client, request.clone());
+        let mut request = request.clone();
+        if asks {
+            // What is asked for on behalf of another node is one command, so a script has to be known or told at once.
+            request = request.by_text();
+        }
+        let sending = self.conn.owner.core.spares.send(client, request);
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
     }
@@ -386,7 +399,8 @@ impl<'a> Attempts<'a> {
     async fn link(&self) -> Result<(Arc<Link>, bool)> {
         let (conn, manner) = (self.conn, &self.manner);
         let Some((node, asks)) = &self.redirected else {
-            let link = conn.link(&manner.route, manner.read_from, self.deadline, Refusal::Fails);
+            let read_from = if self.fell_back { ReadFrom::Master } else { manner.read_from };
+            let link = conn.link(&manner.route, read_from, self.deadline, Refusal::Fails);
             return Ok((link.await?, false));
         };
         let route = Route::Node(node.clone());
@@ -410,6 +424,7 @@ impl<'a> Attempts<'a> {
     /// Returns when it is time for another attempt, or the error with which the call ends.
     pub(super) async fn failed(&mut self, err: Error) -> Result<()> {
         let redirection = self.follow(&err);
+        self.fell_back = true;
         // A move within a cluster ends by itself, and nothing has run: only time bounds that.
         let again = match redirection {
             Redirection::None => self.repeats > 0 && self.manner.replay.allows(&err),
@@ -486,6 +501,6 @@ async fn asking(link: &Link, timeout: Duration, sending: Sending) -> Result<Valu
 }
 
 /// The time until `deadline`; never zero, which means no timeout to fred.
-pub(super) fn left(deadline: Instant) -> Duration {
+pub(crate) fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

@@ -28,7 +28,7 @@ use std::{
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
 pub use call::Replay;
-pub(crate) use call::{Attempts, Manner};
+pub(crate) use call::{Attempts, Manner, left};
 pub use close::CloseReport;
 pub(crate) use deadlines::Watch;
 pub(crate) use layout::Route;
@@ -194,6 +194,11 @@ impl Conn {
         self.link(&Route::Any, ReadFrom::Master, after(config.connect_timeout), refusal)
             .await
             .map(drop)
+    }
+
+    /// Whether both are handles to one connection.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner)
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    commands::Request,
-    error::fred::{from_call, is_not_in_transaction},
+    commands::{Request, as_sent},
+    error::fred::{from_call, from_exec, is_not_in_transaction},
 };
 
 /// What came of the commands of a transaction that ran, one by one.
@@ -122,10 +122,14 @@ async fn exchange(
     });
     let multi = queued.next();
     let refused = queued.find_map(|answer: Result<Value, FredError>| answer.err());
+    // As fred hands it over, a refusal looks like an answer.
+    let executed = executed.and_then(|frame| match frame {
+        frame @ Resp3Frame::Array { .. } => Ok(frame),
+        other => as_sent(other).map(|_| Resp3Frame::Null),
+    });
+    let executed = executed.map(|frame| answers_of(frame, requests.len()));
     match (executed, multi, refused) {
-        (Ok(Resp3Frame::Array { data, .. }), ..) if data.len() == requests.len() + 1 => {
-            Ok(data.into_iter().skip(1).map(Value::try_from).collect())
-        }
+        (Ok(Some(answers)), ..) => Ok(answers.into_iter().map(as_sent).collect()),
         (Ok(_), ..) => Err(Error::new(
             ErrorKind::Protocol,
             "EXEC was answered with something else than a list",
@@ -142,8 +146,17 @@ async fn exchange(
         (Err(err), _, Some(refused)) if from_call(err.clone()).code() == Some("EXECABORT") => {
             Err(from_call(refused))
         }
-        (Err(err), ..) => Err(from_call(err)),
+        (Err(err), ..) => Err(from_exec(err)),
     }
+}
+
+/// The answers to `count` commands out of what `EXEC` answered: behind the one to our own `PING`, and between those to
+/// the ones that the link's heartbeat may have put among them. No other command answers so.
+fn answers_of(executed: Resp3Frame, count: usize) -> Option<Vec<Resp3Frame>> {
+    let Resp3Frame::Array { mut data, .. } = executed else { return None };
+    let is_pong = |frame: &Resp3Frame| matches!(frame, Resp3Frame::SimpleString { data, .. } if data == "PONG");
+    data.retain(|frame| !is_pong(frame));
+    (data.len() == count).then_some(data)
 }
 
 /// Hands all of `sending` to fred before anybody else can send on the lane, then waits for the answers.
@@ -178,4 +191,25 @@ async fn in_one_piece(
         });
     }
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_within_a_transaction_are_left_out_and_what_users_store_is_not() {
+        let simple =
+            |text: &'static str| Resp3Frame::SimpleString { data: text.into(), attributes: None };
+        let blob =
+            |text: &'static str| Resp3Frame::BlobString { data: text.into(), attributes: None };
+        let list = |data| Resp3Frame::Array { data, attributes: None };
+        let pong = || simple("PONG");
+        let answers = || vec![simple("OK"), blob("PONG"), list(vec![pong()])];
+        let mixed = vec![pong(), simple("OK"), pong(), blob("PONG"), list(vec![pong()]), pong()];
+        assert_eq!(answers_of(list(mixed), 3), Some(answers()));
+        assert_eq!(answers_of(list([vec![pong()], answers()].concat()), 3), Some(answers()));
+        assert_eq!(answers_of(list([vec![pong()], answers()].concat()), 2), None);
+        assert_eq!(answers_of(Resp3Frame::Null, 0), None);
+    }
 }

@@ -122,6 +122,34 @@ pub(crate) fn from_call(err: FredError) -> Error {
     Error::new(kind, message).with_source(err)
 }
 
+/// Reads what became of a transaction that did not run. When it is `EXEC` itself that the server refuses, the reason
+/// stands behind other words: `EXECABORT Transaction discarded because of: NOPERM …`.
+pub(crate) fn from_exec(err: FredError) -> Error {
+    match err.details().strip_prefix("EXECABORT").and_then(|rest| rest.split_once("because of: ")) {
+        Some((_, reason)) => from_call(FredError::new(FredKind::Unknown, reason.to_owned())),
+        None => from_call(err),
+    }
+}
+
+/// Reads the error that a script returned, which is the end of it and never a node's word about where a key is.
+pub(crate) fn from_script(text: &str) -> Error {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let source = FredError::new(FredKind::Unknown, text.to_owned());
+    let Some(code) = code(text) else {
+        let what = "the script ended with an error without a code";
+        return Error::new(ErrorKind::Server, what).with_source(source);
+    };
+    let code = code_in_script(code, text);
+    let (kind, message) = match code {
+        // These say that nothing has run, or that a link is of no use. About a script they say nothing of the kind.
+        "MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            (ErrorKind::Server, format!("the script ended with an error: {code}").into())
+        }
+        _ => answered(code, text),
+    };
+    Error::new(kind, message).answered(code, None).with_source(source)
+}
+
 /// Whether fred gave the command back with its queue, without saying whether it was written.
 pub(crate) fn is_dropped(err: &FredError) -> bool {
     err.details() == DROPPED

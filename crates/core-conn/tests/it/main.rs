@@ -5,17 +5,31 @@ mod commands;
 mod config;
 mod connect;
 mod faults;
+mod flush;
+mod hash;
 mod health;
+mod input;
 mod lifecycle;
+mod list;
+mod members;
+mod optional;
 mod outcome;
+mod pipeline;
+mod poison;
+mod raw;
 mod reconnect;
 mod registry;
+mod replicas;
 mod rotation;
+mod scan;
+mod script;
 mod server;
 mod soak;
+mod sorted_set;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;
+mod transaction;
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +67,13 @@ async fn connect(test: &str) -> Conn {
     Conn::connect(shared_config(test)).await.expect("the shared server")
 }
 
+/// The same, with that prefix, for who looks at the server behind the connection's back.
+async fn connect_named(test: &str) -> (Conn, String) {
+    let prefix = unique(test);
+    let config = Config::builder().url(shared().url()).key_prefix(&prefix);
+    (Conn::connect(with_tls(config, shared())).await.expect("the shared server"), prefix)
+}
+
 /// A server of the test's own, for what touches more than keys.
 fn server() -> Arc<Server> {
     Arc::new(Server::start().expect("a server"))
@@ -80,6 +101,29 @@ async fn eventually(what: &str, ready: impl FnMut() -> bool + Send + 'static) {
     let came = tokio::task::spawn_blocking(move || redbrick_testkit::wait_until(PATIENCE, ready));
     assert!(came.await.expect("the wait itself"), "never came: {what}");
 }
+
+/// The commands that `calls` make the server run, as `get 2, set 1`; without those that a connection sends for itself.
+async fn cost(server: &Server, calls: impl Future<Output = ()>) -> String {
+    const OWN: [&str; 7] = ["client", "command", "hello", "info", "ping", "role", "select"];
+    let before = server.command_counts().expect("the server");
+    calls.await;
+    let used = server.command_counts().expect("the server").since(&before);
+    let name = |full: &str| full.split('|').next().unwrap_or_default().to_owned();
+    let asked = used.iter().filter(|(full, _)| !OWN.contains(&name(full).as_str()));
+    asked.map(|(full, count)| format!("{full} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Asserts of each call that it finds another type at its key.
+macro_rules! assert_wrong_type {
+    ($($call:expr),+ $(,)?) => {$(
+        let err = $call.await.unwrap_err();
+        let what = stringify!($call);
+        assert_eq!(err.kind(), redbrick_core_conn::ErrorKind::WrongType, "{what}: {err:?}");
+        assert!(!err.is_retryable() && !err.is_outcome_unknown(), "{what}: {err:?}");
+        assert_eq!(err.code(), Some("WRONGTYPE"), "{what}");
+    )+};
+}
+use assert_wrong_type;
 
 /// The clients that the server sees over TCP, a line each; the one that asks uses a socket.
 fn client_list(server: &Server) -> Vec<String> {

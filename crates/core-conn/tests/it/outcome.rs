@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, State};
+use redbrick_core_conn::{Call, Config, Conn, Error, ErrorKind, Replay, State};
 use redbrick_testkit::{Cluster, Fault, Server};
 use tokio::{runtime::Builder, task::JoinSet};
 
@@ -251,4 +251,84 @@ async fn a_plain_url_to_a_node_of_a_cluster_says_which_url_to_use() {
     let err = conn.set(elsewhere.unwrap(), &1).await.unwrap_err();
     assert!(err.kind() == ErrorKind::Config && !err.is_retryable(), "{err:?}");
     assert!(err.to_string().contains("redis-cluster://"), "{err}");
+}
+
+/// What becomes of a call whose reply is lost: how often its command ran, and what the caller was told.
+async fn with_a_lost_reply<T: Send + 'static>(
+    command: &'static str,
+    call: impl for<'a> FnOnce(&'a Conn) -> Call<'a, T> + Send + 'static,
+) -> (u64, Result<(), Error>) {
+    let server = server();
+    let proxy = server.proxy().expect("a proxy");
+    let conn = Conn::connect(proxy.url()).await.expect("the server");
+    // What goes through a script is known by the time it counts.
+    conn.list("warm").range::<u8>(..).await.expect("a read");
+    let before = server.command_counts().expect("the server").of(command);
+    proxy.set(Fault::DropReplies);
+    let call = tokio::spawn(async move { call(&conn).await.map(drop) });
+    let counting = Arc::clone(&server);
+    eventually(command, move || {
+        counting.command_counts().is_ok_and(|counts| counts.of(command) > before)
+    })
+    .await;
+    proxy.reset();
+    proxy.clear();
+    let outcome = call.await.expect("no panic");
+    (server.command_counts().expect("the server").of(command) - before, outcome)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_the_same_when_done_twice_is_not_done_twice() {
+    macro_rules! once {
+        ($($command:literal: |$conn:ident| $call:expr),+ $(,)?) => {$(
+            let (ran, outcome) = with_a_lost_reply($command, |$conn| $call.into()).await;
+            let err = outcome.expect_err(stringify!($call));
+            assert!(err.is_outcome_unknown(), "{}: {err:?}", stringify!($call));
+            assert_eq!(ran, 1, "{}", stringify!($call));
+        )+};
+    }
+    once!(
+        "set": |conn| conn.set("k", &1).if_absent(),
+        "set": |conn| conn.set("k", &1).if_present(),
+        "incrby": |conn| conn.increment("n", 1),
+        "decrby": |conn| conn.decrement("n", 1),
+        "hincrby": |conn| conn.hash("h").increment("f", 1),
+        "lpush": |conn| conn.list("l").push_front(&1),
+        "rpush": |conn| conn.list("l").push_back(&1),
+        "rpush": |conn| conn.list("l").extend([1]),
+        "lpop": |conn| conn.list("l").pop_front::<u8>(),
+        "rpop": |conn| conn.list("l").pop_back::<u8>(),
+        "ltrim": |conn| conn.list("l").trim(..1),
+        "zincrby": |conn| conn.sorted_set("s").increment(&1, 1.0),
+        "get": |conn| conn.get::<u8>("k").replay(Replay::Never),
+        "get": |conn| conn.get::<u8>("k").replay(Replay::IfUnsent),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_the_same_when_done_twice_is_sent_again() {
+    macro_rules! again {
+        ($($command:literal: |$conn:ident| $call:expr),+ $(,)?) => {$(
+            let (ran, outcome) = with_a_lost_reply($command, |$conn| $call.into()).await;
+            outcome.expect(stringify!($call));
+            assert_eq!(ran, 2, "{}", stringify!($call));
+        )+};
+    }
+    again!(
+        "get": |conn| conn.get::<u8>("k"),
+        "set": |conn| conn.set("k", &1),
+        "unlink": |conn| conn.delete("k"),
+        "pexpire": |conn| conn.expire("k", PATIENCE),
+        "persist": |conn| conn.persist("k"),
+        "pttl": |conn| conn.ttl("k"),
+        "hset": |conn| conn.hash("h").set("f", &1),
+        "hdel": |conn| conn.hash("h").delete("f"),
+        "hgetall": |conn| conn.hash("h").get_all::<u8>(),
+        "lrange": |conn| conn.list("l").range::<u8>(..),
+        "sadd": |conn| conn.members("m").add(&1),
+        "srem": |conn| conn.members("m").remove(&1),
+        "zadd": |conn| conn.sorted_set("s").add(&1, 1.0),
+        "zremrangebyscore": |conn| conn.sorted_set("s").remove_by_score(..),
+        "incrby": |conn| conn.increment("n", 1).replay(Replay::Idempotent),
+    );
 }

@@ -1,0 +1,311 @@
+//! No reply is taken for something else, whatever words of the protocol users store.
+//!
+//! What is new in this crate joins the table: one entry that stores the words and asks for them in every way it has.
+
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
+use std::{fmt::Debug, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use redbrick_core_conn::{
+    Codec, Conn, Pattern, Prefix, Reply, Script, State, fred::interfaces::KeysInterface,
+};
+use redbrick_testkit::{poison, unique};
+use tokio::time::timeout;
+
+use crate::{PATIENCE, connect};
+
+type Words = Vec<&'static str>;
+type Attack = for<'a> fn(&'a Conn, &'a Words) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Every public call of this crate that takes or gives words.
+const ATTACKS: &[(&str, Attack)] = &[
+    ("get and set", |conn, words| Box::pin(values(conn, words))),
+    ("get_many", |conn, words| Box::pin(many_values(conn, words))),
+    ("keys", |conn, words| Box::pin(keys(conn, words))),
+    ("scan", |conn, words| Box::pin(scans(conn, words))),
+    ("hash", |conn, words| Box::pin(hashes(conn, words))),
+    ("list", |conn, words| Box::pin(lists(conn, words))),
+    ("members", |conn, words| Box::pin(sets(conn, words))),
+    ("sorted_set", |conn, words| Box::pin(sorted_sets(conn, words))),
+    ("script", |conn, words| Box::pin(scripts(conn, words))),
+    ("script errors", |conn, words| Box::pin(script_errors(conn, words))),
+    ("pipeline", |conn, words| Box::pin(pipelines(conn, words))),
+    ("transaction", |conn, words| Box::pin(transactions(conn, words))),
+];
+
+#[expect(clippy::needless_pass_by_value, reason = "as `assert_eq` takes them")]
+fn same<T: PartialEq<U> + Debug, U: Debug>(found: T, expected: U, words: &Words) {
+    assert_eq!(found, expected, "{words:?}");
+}
+
+async fn values(conn: &Conn, words: &Words) {
+    conn.set(words[0], words[words.len() - 1]).await.unwrap();
+    let found = conn.get::<String>(words[0]).await.unwrap();
+    same(found.as_deref(), Some(words[words.len() - 1]), words);
+    conn.set("value", words[0]).await.unwrap();
+    same(conn.get::<String>("value").await.unwrap().as_deref(), Some(words[0]), words);
+    conn.count("value").await.unwrap_err();
+}
+
+async fn many_values(conn: &Conn, words: &Words) {
+    let keys: Vec<_> = (0..words.len()).map(|n| format!("{{many}}{n}")).collect();
+    for (key, word) in keys.iter().zip(words) {
+        conn.set(key, word).await.unwrap();
+    }
+    let found = conn.get_many::<String, _>(&keys).await.unwrap();
+    same(&found.into_iter().flatten().collect::<Vec<_>>(), words, words);
+    // The words as keys, in as many slots.
+    for word in words {
+        conn.set(word, word).await.unwrap();
+    }
+    let found = conn.get_many::<String, _>(words).await.unwrap();
+    same(&found.into_iter().flatten().collect::<Vec<_>>(), words, words);
+}
+
+async fn keys(conn: &Conn, words: &Words) {
+    for word in words {
+        conn.set(word, &1).time_to_live(PATIENCE).await.unwrap();
+        assert!(conn.exists(word).await.unwrap() && conn.persist(word).await.unwrap());
+    }
+    same(conn.delete_many(words).await.unwrap(), words.len() as u64, words);
+    conn.increment(words[0], 7).await.unwrap();
+    same(conn.count(words[0]).await.unwrap(), Some(7), words);
+    assert!(conn.delete(words[0]).await.unwrap());
+}
+
+async fn scans(conn: &Conn, words: &Words) {
+    let prefix = Prefix::new("scan").join(words.join("+"));
+    for word in words {
+        conn.set(prefix.key(word), word).await.unwrap();
+    }
+    let mut found = Vec::new();
+    let mut scan = conn.scan(prefix.all());
+    while let Some(keys) = scan.next().await.unwrap() {
+        found.extend(keys.iter().filter_map(|key| prefix.id_of(key)));
+    }
+    found.sort();
+    found.dedup();
+    same(found.len(), words.len(), words);
+    same(conn.delete_matching(prefix.all()).await.unwrap(), words.len() as u64, words);
+}
+
+async fn hashes(conn: &Conn, words: &Words) {
+    let hash = conn.hash(format!("hash {}", words.join(",")));
+    hash.set_many(words.iter().map(|word| (word, word))).await.unwrap();
+    for word in words {
+        assert!(hash.contains(word).await.unwrap());
+        same(hash.get::<String>(word).await.unwrap().as_deref(), Some(*word), words);
+    }
+    let all = hash.get_all::<String>().await.unwrap();
+    same(all.len(), words.len(), words);
+    assert!(all.iter().all(|(field, value)| field == value), "{all:?}");
+    same(hash.delete_many(words).await.unwrap(), words.len() as u64, words);
+    // Two values of one field make a list of four and six too.
+    hash.set(words[0], words[words.len() - 1]).await.unwrap();
+    same(hash.get_all::<String>().await.unwrap().len(), 1, words);
+    assert!(hash.delete(words[0]).await.unwrap());
+}
+
+async fn lists(conn: &Conn, words: &Words) {
+    let list = conn.list(format!("list {}", words.join(",")));
+    list.extend(words).await.unwrap();
+    same(&list.range::<String>(..).await.unwrap(), words, words);
+    same(&list.range::<String>(..words.len() as i64).await.unwrap(), words, words);
+    same(list.pop_front::<String>().await.unwrap().as_deref(), Some(words[0]), words);
+    list.push_front(words[0]).await.unwrap();
+    let last = list.pop_back::<String>().await.unwrap();
+    same(last.as_deref(), Some(words[words.len() - 1]), words);
+    list.trim(..0).await.unwrap();
+}
+
+async fn sets(conn: &Conn, words: &Words) {
+    let members = conn.members(format!("set {}", words.join(",")));
+    members.extend(words).await.unwrap();
+    let mut all = members.all::<String>().await.unwrap();
+    all.sort();
+    let mut expected = words.clone();
+    expected.sort_unstable();
+    same(all, expected, words);
+    for word in words {
+        assert!(members.contains(word).await.unwrap() && members.remove(word).await.unwrap());
+    }
+}
+
+async fn sorted_sets(conn: &Conn, words: &Words) {
+    let set = conn.sorted_set(format!("sorted {}", words.join(",")));
+    for (n, word) in (0..).zip(words) {
+        set.add(word, f64::from(n)).await.unwrap();
+        same(set.score(word).await.unwrap(), Some(f64::from(n)), words);
+    }
+    let names = |found: Vec<(String, f64)>| found.into_iter().map(|(name, _)| name).collect();
+    let by_place: Vec<String> = names(set.range(..).await.unwrap());
+    same(&by_place, words, words);
+    let by_score: Vec<String> = names(set.range_by_score(0.0..).await.unwrap());
+    same(&by_score, words, words);
+    same(set.remove_by_score(..).await.unwrap(), words.len() as u64, words);
+}
+
+static ECHO: Script = Script::new("poison.echo", "return ARGV");
+static KEYS_TOO: Script = Script::new("poison.keys", "return {KEYS[1], KEYS}");
+static ONE: Script = Script::new("poison.one", "return ARGV[1]");
+static STATUS: Script = Script::new("poison.status", "return redis.status_reply(ARGV[1])");
+static STATUSES: Script = Script::new(
+    "poison.statuses",
+    "local all = {} for n, word in ipairs(ARGV) do all[n] = {ok = word} end return all",
+);
+static DEEP: Script = Script::new("poison.deep", "return {{ARGV, ARGV[1]}, ARGV}");
+static LED: Script = Script::new(
+    "poison.led",
+    "local all = {7} for _, word in ipairs(ARGV) do all[#all + 1] = word end return all",
+);
+
+async fn scripts(conn: &Conn, words: &Words) {
+    let call = |script: &'static Script| {
+        words.iter().fold(conn.script(script), |call, word| call.arg(*word))
+    };
+    same(&call(&ECHO).run::<Vec<String>>().await.unwrap(), words, words);
+    same(call(&ONE).run::<String>().await.unwrap(), words[0], words);
+    same(call(&STATUS).run::<String>().await.unwrap(), words[0], words);
+    same(&call(&STATUSES).run::<Vec<String>>().await.unwrap(), words, words);
+    let ((first, one), second): ((Vec<String>, String), Vec<String>) =
+        call(&DEEP).run().await.unwrap();
+    assert!(first == *words && second == *words && one == words[0]);
+    let led: Vec<Reply> = call(&LED).run().await.unwrap();
+    same(led.len(), words.len() + 1, words);
+    same(led[0].clone(), Reply::Int(7), words);
+    let (key, keys): (Bytes, Vec<Bytes>) =
+        conn.script(&KEYS_TOO).key(words[0]).run().await.unwrap();
+    assert!(key.ends_with(words[0].as_bytes()) && keys == [key]);
+}
+
+static FAIL: Script = Script::new("poison.fail", "return {err = ARGV[1]}");
+
+async fn script_errors(conn: &Conn, words: &Words) {
+    let err = conn.script(&FAIL).arg(words[0]).run::<()>().await.unwrap_err();
+    assert!(!err.is_outcome_unknown() && !err.is_retryable(), "{words:?}: {err:?}");
+}
+
+async fn pipelines(conn: &Conn, words: &Words) {
+    let mut pipeline = conn.pipeline();
+    let list = conn.list("pipeline");
+    let _empty = pipeline.add(list.trim(..0));
+    let _fill = pipeline.add(list.extend(words));
+    let range = pipeline.add(list.range::<String>(..));
+    let call = words.iter().fold(conn.script(&ECHO), |call, word| call.arg(*word));
+    let echo = pipeline.add(call.run::<Vec<String>>());
+    let singles: Vec<_> = words
+        .iter()
+        .map(|word| {
+            let _set = pipeline.add(conn.set(word, word));
+            pipeline.add(conn.get::<String>(word))
+        })
+        .collect();
+    let mut results = pipeline.send().await;
+    results.check().unwrap();
+    same(&results.take(range).unwrap(), words, words);
+    same(&results.take(echo).unwrap(), words, words);
+    for (single, word) in singles.into_iter().zip(words) {
+        same(results.take(single).unwrap().as_deref(), Some(*word), words);
+    }
+}
+
+async fn transactions(conn: &Conn, words: &Words) {
+    let keys: Vec<_> = (0..words.len()).map(|n| format!("{{tx}}{n}")).collect();
+    for (key, word) in keys.iter().zip(words) {
+        conn.set(key, word).await.unwrap();
+    }
+    conn.list("{tx}l").trim(..0).await.unwrap();
+    conn.list("{tx}l").extend(words).await.unwrap();
+    // The answer to this one is the words and nothing else.
+    let mut transaction = conn.transaction();
+    let singles: Vec<_> = keys.iter().map(|key| transaction.add(conn.get::<String>(key))).collect();
+    let mut results = transaction.send().await.unwrap();
+    for (single, word) in singles.into_iter().zip(words) {
+        same(results.take(single).unwrap().as_deref(), Some(*word), words);
+    }
+    let mut transaction = conn.transaction();
+    let range = transaction.add(conn.list("{tx}l").range::<String>(..));
+    let all = transaction.add(conn.members("{tx}m").extend(words));
+    let call = words.iter().fold(conn.script(&ECHO).key("{tx}"), |call, word| call.arg(*word));
+    let echo = transaction.add(call.run::<Vec<String>>());
+    let mut results = transaction.send().await.unwrap();
+    same(&results.take(range).unwrap(), words, words);
+    results.take(all).unwrap();
+    same(&results.take(echo).unwrap(), words, words);
+    // Whoever comes next on the link of transactions has its own answer.
+    let mut transaction = conn.transaction();
+    let count = transaction.add(conn.list("{tx}l").count());
+    same(transaction.send().await.unwrap().take(count).unwrap(), words.len() as u64, words);
+}
+
+fn victim(victim: usize) -> String {
+    format!("victim {victim}")
+}
+
+#[tokio::test]
+async fn no_word_that_users_store_leads_a_reply_astray() {
+    let conn = connect("poison").await;
+    for n in 0..poison::VICTIMS {
+        conn.set(victim(n), &poison::answer(n)).await.unwrap();
+    }
+    let mut changes = conn.state_changes();
+    for (name, attack) in ATTACKS {
+        for codec in [Codec::Plain, Codec::MessagePack] {
+            let conn = conn.with_codec(codec).with_command_timeout(Duration::from_secs(20));
+            let all = async {
+                for words in poison::lists() {
+                    // Plain has no bytes of its own around what is stored.
+                    attack(&conn, &words).await;
+                }
+            };
+            let reading = conn.with_codec(Codec::MessagePack);
+            let reading = |n| {
+                let conn = reading.clone();
+                async move { conn.get::<String>(victim(n)).await }
+            };
+            poison::beside(name, all, reading).await;
+        }
+    }
+    conn.delete_matching(Pattern::new("*").unwrap()).await.unwrap();
+    conn.close(PATIENCE).await;
+    let change = changes.next().await.expect("the end");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+#[tokio::test]
+async fn raw_fred_fails_on_the_same_words_and_the_connection_beside_it_does_not() {
+    let conn = connect("poison-raw").await;
+    for n in 0..poison::VICTIMS {
+        conn.set(victim(n), &poison::answer(n)).await.unwrap();
+    }
+    let mut changes = conn.state_changes();
+    let raw = conn.fred().await.unwrap();
+    let name = unique("poison-raw");
+    let key = |what: &str| format!("{{{name}}}{what}");
+    for (what, value) in
+        [("a", "message"), ("b", "chan"), ("c", "payload"), ("first", "1"), ("second", "2")]
+    {
+        raw.set::<(), _, _>(key(what), value, None, None, false).await.unwrap();
+    }
+    let attack = async {
+        // Sent in one go: the list is taken for a message, and each gets the answer of the one behind it.
+        let (list, first, second) = tokio::join!(
+            timeout(PATIENCE, raw.mget::<Vec<String>, _>(vec![key("a"), key("b"), key("c")])),
+            timeout(PATIENCE, raw.get::<String, _>(key("first"))),
+            timeout(Duration::from_millis(500), raw.get::<String, _>(key("second"))),
+        );
+        assert_eq!(list.unwrap().unwrap(), ["1"], "the answer to another command");
+        assert_eq!(first.unwrap().unwrap(), "2", "the answer to another command");
+        assert!(second.is_err(), "nothing is left for the last one");
+    };
+    let reading = |n| {
+        let conn = conn.clone();
+        async move { conn.get::<String>(victim(n)).await }
+    };
+    poison::beside("raw fred", attack, reading).await;
+    drop(raw);
+    conn.close(PATIENCE).await;
+    let change = changes.next().await.expect("the end");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
