@@ -20,7 +20,8 @@ use crate::{Conn, ReadFrom, Replay, Result, conn::Manner, error::fred::from_call
 /// # Ok(()) }
 /// ```
 ///
-/// One round trip, on a link that only transactions use (opened with the first one). On Cluster all keys must lie in
+/// One round trip, on a link that only transactions use. It is opened with the first one, and asks whether the user may
+/// use `MULTI`. On Cluster all keys must lie in
 /// one slot: give them a common hash tag. A call that fails while it runs, as on a key of another type, leaves the
 /// others done: Redis takes nothing back. To decide by what was read, use a [`Script`](crate::Script).
 ///
@@ -62,11 +63,8 @@ impl<'a> Transaction<'a> {
     /// That of the first call that could not be encoded or was refused before it ran:
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
     /// cluster or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
-    /// one of the commands, to `PING` or to `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
+    /// one of the commands, to `MULTI`, `PING` or `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
     /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
-    ///
-    /// A user without the right to `MULTI` alone must not use transactions: the server runs the calls one by one then,
-    /// and the error is an [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) that says so.
     #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all)]
     pub async fn send(self) -> Result<Results> {
         let Self { conn, batch, timeout } = self;

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{
+    lane::Purpose,
     link::{Address, Link, LinkEnd, Target, custom, options},
     time::pause,
 };
@@ -26,14 +27,14 @@ pub(super) async fn dial(
     config: &Config,
     endpoint: &Endpoint,
     credentials: &Credentials,
-    read_only: bool,
+    purpose: Purpose,
     deadline: Instant,
 ) -> Result<(Link, LinkEnd)> {
     let target = |address| Target {
         address,
         credentials: credentials.clone(),
         database: config.database,
-        read_only,
+        purpose,
     };
     match endpoint {
         Endpoint::Tcp(node) => {
@@ -125,7 +126,7 @@ async fn ask(config: &Config, endpoint: &Endpoint, deadline: Instant) -> Result<
             address: Address::Tcp(node.clone()),
             credentials: credentials.clone(),
             database: 0,
-            read_only: false,
+            purpose: Purpose::Commands,
         };
         let (config, service) = (config.clone(), service.clone());
         asked.spawn(async move {

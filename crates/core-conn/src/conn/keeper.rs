@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     dial::dial,
@@ -194,9 +198,14 @@ impl Keeper {
                     continue;
                 }
                 (link, end, used) = finished(&mut dialing) => ((link, end), used, "logged in anew"),
-                () = self.lane.doubted(), if dialing.is_none() && Instant::now() >= doubt_from => {
-                    doubt_from = after(DOUBT_AGAIN);
-                    dialing = Some(self.replace(self.used.clone()));
+                () = self.lane.doubted(), if dialing.is_none() => {
+                    let replacing = self.replace(self.used.clone());
+                    let begin = doubt_from.max(Instant::now());
+                    doubt_from = begin + DOUBT_AGAIN;
+                    dialing = Some(Box::pin(async move {
+                        sleep_until(begin).await;
+                        replacing.await
+                    }));
                     continue;
                 }
                 fresh = stuck => {
@@ -252,7 +261,7 @@ async fn once(
     credentials: Credentials,
 ) -> Result<(Link, LinkEnd)> {
     let deadline = after(core.config.connect_timeout);
-    dial(&core.config, &lane.endpoint, &credentials, lane.read_only, deadline).await
+    dial(&core.config, &lane.endpoint, &credentials, lane.purpose, deadline).await
 }
 
 async fn finished(dialing: &mut Option<Dialing>) -> (Link, LinkEnd, Credentials) {

@@ -20,8 +20,7 @@ use crate::config::Endpoint;
 pub(super) struct Lane {
     /// A single server or one behind sentinels; never a whole cluster.
     pub(super) endpoint: Endpoint,
-    /// Whether the server is a replica and only asked for reads.
-    pub(super) read_only: bool,
+    pub(super) purpose: Purpose,
     slots: Box<[Slot]>,
     next: AtomicUsize,
     /// Somebody met a server that takes no writes: is it still the one to talk to?
@@ -30,6 +29,16 @@ pub(super) struct Lane {
     pub(super) turn: Mutex<()>,
     gone: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What the links of a lane are for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Purpose {
+    Commands,
+    /// Commands that only read, which a replica may answer.
+    Reads,
+    /// What goes out between `MULTI` and `EXEC`, and nothing else.
+    Transactions,
 }
 
 struct Slot {
@@ -42,14 +51,14 @@ impl Lane {
     pub(super) fn new(
         core: &Core,
         endpoint: Endpoint,
-        read_only: bool,
+        purpose: Purpose,
         links: usize,
         weight: Weight,
     ) -> Arc<Self> {
         let slot = |_| Slot { id: core.status.join(weight), link: ArcSwapOption::empty() };
         Arc::new(Self {
             endpoint,
-            read_only,
+            purpose,
             slots: (0..links).map(slot).collect(),
             next: AtomicUsize::new(0),
             doubts: Notify::new(),

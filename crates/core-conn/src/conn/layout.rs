@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{lane::Lane, link::Link, owner::Core, state::Weight};
+use super::{
+    lane::{Lane, Purpose},
+    link::Link,
+    owner::Core,
+    state::Weight,
+};
 use crate::config::{Endpoint, Node};
 
 /// How many slots a cluster has.
@@ -60,11 +65,11 @@ pub(super) struct PlannedShard {
 }
 
 impl Server {
-    pub(super) fn new(core: &Core, endpoint: Endpoint, read_only: bool) -> Arc<Self> {
+    pub(super) fn new(core: &Core, endpoint: Endpoint, purpose: Purpose) -> Arc<Self> {
         // A replica that is down is made up for by its master, so the whole is no worse for it.
-        let weight = if read_only { Weight::Extra } else { Weight::Counts };
+        let weight = if purpose == Purpose::Reads { Weight::Extra } else { Weight::Counts };
         let links = core.config.command_links.get();
-        let commands = Lane::new(core, endpoint, read_only, links, weight);
+        let commands = Lane::new(core, endpoint, purpose, links, weight);
         Arc::new(Self { commands, transactions: OnceLock::new() })
     }
 
@@ -72,7 +77,7 @@ impl Server {
     pub(super) fn transactions(&self, core: &Arc<Core>) -> &Arc<Lane> {
         self.transactions.get_or_init(|| {
             let endpoint = self.commands.endpoint.clone();
-            let lane = Lane::new(core, endpoint, false, 1, Weight::Extra);
+            let lane = Lane::new(core, endpoint, Purpose::Transactions, 1, Weight::Extra);
             lane.start(core);
             if self.commands.is_gone() {
                 lane.end();
@@ -154,15 +159,13 @@ impl Layout {
     /// The layout that `plan` describes, with the servers of this one where they stay. Those that were not there
     /// before are not started yet.
     pub(super) fn follow(&self, core: &Core, plan: &Plan) -> Self {
-        let known: BTreeMap<(String, bool), &Arc<Server>> = self
+        let known: BTreeMap<(String, Purpose), &Arc<Server>> = self
             .servers()
-            .map(|server| {
-                ((server.commands.endpoint.to_string(), server.commands.read_only), server)
-            })
+            .map(|server| ((server.commands.endpoint.to_string(), server.commands.purpose), server))
             .collect();
-        let server = |node: &Node, read_only| {
-            let known = known.get(&(node.to_string(), read_only)).map(|server| Arc::clone(server));
-            known.unwrap_or_else(|| Server::new(core, Endpoint::Tcp(node.clone()), read_only))
+        let server = |node: &Node, purpose| {
+            let known = known.get(&(node.to_string(), purpose)).map(|server| Arc::clone(server));
+            known.unwrap_or_else(|| Server::new(core, Endpoint::Tcp(node.clone()), purpose))
         };
         let mut slots = vec![None; SLOTS];
         let mut shards = Vec::with_capacity(plan.shards.len());
@@ -173,8 +176,8 @@ impl Layout {
             }
             let replicas = replicas.iter().filter(|_| core.config.read_from.may_be_replica());
             shards.push(Shard {
-                master: server(master, false),
-                replicas: replicas.map(|node| server(node, true)).collect(),
+                master: server(master, Purpose::Commands),
+                replicas: replicas.map(|node| server(node, Purpose::Reads)).collect(),
             });
         }
         Self { shards, slots: Some(slots.into()), seeds: Vec::new() }

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::time::pause;
+use super::{lane::Purpose, time::pause};
 use crate::{
     BoxError, Config, Credentials, Error, ErrorKind, Result,
     config::Node,
@@ -39,8 +39,7 @@ pub(crate) struct Target {
     pub(crate) address: Address,
     pub(crate) credentials: Credentials,
     pub(crate) database: u8,
-    /// Whether the commands on it only read, and a replica of a cluster may answer them.
-    pub(crate) read_only: bool,
+    pub(crate) purpose: Purpose,
 }
 
 /// One server.
@@ -57,6 +56,8 @@ pub(crate) struct Link {
     /// What the server calls this connection, where the user may ask.
     pub(crate) id: Option<i64>,
     pub(crate) address: Address,
+    /// Why there can be no transaction on this link, if that is so.
+    pub(crate) no_transactions: Option<Error>,
     up: AtomicBool,
     broken: AtomicBool,
     answered: AtomicBool,
@@ -107,6 +108,7 @@ impl Link {
             client,
             id: None,
             address: address.clone(),
+            no_transactions: None,
             up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -167,10 +169,15 @@ impl Link {
         {
             refused("CLIENT SETNAME", err);
         }
-        if target.read_only && config.endpoint.is_cluster() {
-            let read_only = custom("READONLY");
-            if let Err(err) = client.custom::<(), String>(read_only, Vec::new()).await {
-                refused("READONLY", err);
+        let plain = async |name| client.custom::<(), String>(custom(name), Vec::new()).await;
+        if target.purpose == Purpose::Reads && config.endpoint.is_cluster() {
+            plain("READONLY").await.unwrap_or_else(|err| refused("READONLY", err));
+        }
+        if target.purpose == Purpose::Transactions {
+            // Where MULTI is refused, the commands behind it would run one by one.
+            match plain("MULTI").await {
+                Ok(()) => plain("DISCARD").await.unwrap_or_else(|err| refused("DISCARD", err)),
+                Err(err) => self.no_transactions = Some(from_call(err)),
             }
         }
         // fred has asked already; the server may have refused to say.

@@ -13,6 +13,7 @@ use super::{
     Conn, State,
     call::Calls,
     deadlines::Deadlines,
+    lane::Purpose,
     layout::{Layout, Server, Shard},
     login::Login,
     state::{LinkId, Status},
@@ -69,7 +70,7 @@ impl Core {
             spares: Spares::default(),
             config,
         };
-        let server = |endpoint| Server::new(&core, endpoint, false);
+        let server = |endpoint| Server::new(&core, endpoint, Purpose::Commands);
         let layout = match &core.config.endpoint {
             Endpoint::Cluster(nodes) => {
                 Layout::unknown(nodes.iter().cloned().map(Endpoint::Tcp).map(server).collect())

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fred::types::Value;
 
 use super::{
+    lane::Purpose,
     layout::{Layout, Plan, PlannedShard, Server, Shard},
     link::{Address, Link, custom, options},
     owner::Core,
@@ -25,6 +26,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// How often it is asked while a server is missing, and while none is.
 const WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
 const WHILE_COMPLETE: Duration = Duration::from_secs(30);
+/// How often while replicas are wanted and a master names none: a new one does so once it has taken a write.
+const WITHOUT_REPLICAS: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Keeps the layout current: asks for it at first, when a call was sent elsewhere, when a link was lost, and
@@ -44,12 +47,23 @@ impl Core {
                 self.status.troubled(err);
             }
             pause(SHORTEST).await;
-            let whole = self.status.state() == State::Connected;
+            let wait = if self.status.state() != State::Connected {
+                WHILE_INCOMPLETE
+            } else if self.lacks_replicas() {
+                WITHOUT_REPLICAS
+            } else {
+                WHILE_COMPLETE
+            };
             tokio::select! {
                 () = self.layout_wanted.notified() => {}
-                () = pause(if whole { WHILE_COMPLETE } else { WHILE_INCOMPLETE }) => {}
+                () = pause(wait) => {}
             }
         }
+    }
+
+    fn lacks_replicas(&self) -> bool {
+        self.config.read_from.may_be_replica()
+            && self.layout.load().shards.iter().any(|shard| shard.replicas.is_empty())
     }
 
     /// Waits for a link to somebody who may know, another one each turn.
@@ -58,7 +72,12 @@ impl Core {
         loop {
             status.borrow_and_update();
             let layout = self.layout.load_full();
-            let up: Vec<_> = layout.servers().filter_map(|server| server.commands.pick()).collect();
+            // Any node knows its cluster; the replicas of a single master are known to it alone.
+            let knows = |server: &&Arc<Server>| {
+                layout.is_cluster() || server.commands.purpose != Purpose::Reads
+            };
+            let servers = layout.servers().filter(knows);
+            let up: Vec<_> = servers.filter_map(|server| server.commands.pick()).collect();
             if !up.is_empty() {
                 return Arc::clone(&up[turn % up.len()]);
             }
@@ -102,7 +121,7 @@ fn with_seeds(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
             .iter()
             .any(|shard| shard.master.commands.endpoint == Endpoint::Tcp((*node).clone()))
     };
-    let seed = |node: &Node| Server::new(core, Endpoint::Tcp(node.clone()), false);
+    let seed = |node: &Node| Server::new(core, Endpoint::Tcp(node.clone()), Purpose::Commands);
     old.with_seeds(nodes.iter().filter(known).map(seed).collect())
 }
 
@@ -111,7 +130,7 @@ fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
     let server = |node: &Node| {
         let endpoint = Endpoint::Tcp(node.clone());
         let known = shard.replicas.iter().find(|server| server.commands.endpoint == endpoint);
-        known.cloned().unwrap_or_else(|| Server::new(core, endpoint, true))
+        known.cloned().unwrap_or_else(|| Server::new(core, endpoint, Purpose::Reads))
     };
     let replicas = nodes.iter().map(server).collect();
     Layout::single(Shard { master: Arc::clone(&shard.master), replicas })

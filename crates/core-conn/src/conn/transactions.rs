@@ -49,6 +49,11 @@ impl Conn {
         loop {
             let attempt = async {
                 let (lane, link, asks) = self.transaction_link(&attempts, &route).await?;
+                if let Some(refused) = &link.no_transactions {
+                    // The right may have been given since: the next link asks again.
+                    lane.doubt();
+                    return Err(refused.clone());
+                }
                 let outcome = exchange(&lane, &link, requests, asks, attempts.deadline()).await;
                 self.note(&link, outcome)
             };

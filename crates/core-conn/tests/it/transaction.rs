@@ -175,6 +175,10 @@ async fn it_costs_one_round_trip_and_nothing_in_it_sends_nothing() {
     });
     assert_eq!(used.await, "");
     let connections = crate::client_list(&server).len();
+    let mut first = conn.transaction();
+    let _ticket = first.add(conn.get::<i32>("k0"));
+    let used = cost(&server, async { first.send().await.unwrap().check().unwrap() });
+    assert_eq!(used.await, "discard 1, exec 1, get 1, multi 2", "the link asks whether it may");
     let used = cost(&server, async {
         let mut transaction = conn.transaction();
         for n in 0..10 {
@@ -345,14 +349,28 @@ async fn without_the_right_to_exec_nothing_runs_then_or_later() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_multi_it_does_not_say_that_nothing_ran() {
+async fn without_the_right_to_multi_nothing_runs_and_with_it_again_it_does() {
     let (server, conn) = as_user("~* &* +@all -multi").await;
-    let mut transaction = conn.transaction();
-    let _up = transaction.add(conn.increment("n", 1));
-    let err = transaction.send().await.unwrap_err();
-    let ran = server.command(["EXISTS", "n"]).unwrap().as_int() == Some(1);
-    assert!(!ran || err.is_outcome_unknown(), "{err:?}");
-    assert!(err.to_string().contains("multi") || err.to_string().contains("MULTI"), "{err}");
+    let twice = async || {
+        let mut transaction = conn.transaction();
+        let _up = transaction.add(conn.increment("n", 1));
+        let _up_again = transaction.add(conn.increment("n", 1));
+        transaction.send().await.map(drop)
+    };
+    let err = twice().await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Denied, "{err:?}");
+    assert!(err.to_string().contains("multi"), "{err}");
+    assert_eq!(conn.count("n").await.unwrap(), None, "neither ran by itself");
+
+    server.command(["ACL", "SETUSER", "app", "+multi"]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(err) = twice().await {
+        assert_eq!(err.kind(), ErrorKind::Denied, "{err:?}");
+        assert!(Instant::now() < deadline, "still denied");
+        // A call that fails at once gives way to nobody.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(conn.count("n").await.unwrap(), Some(2));
 }
 
 #[tokio::test]
