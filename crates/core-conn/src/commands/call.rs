@@ -120,6 +120,24 @@ impl<'a, T> Call<'a, T> {
         self.tell(|told| told.route = Some(route))
     }
 
+    /// Changes what is asked.
+    pub(super) fn alter(self, alter: impl FnOnce(Request) -> Result<Request>) -> Self {
+        self.tell(|told| {
+            let request = std::mem::replace(&mut told.request, Ok(Request::Known(0)));
+            told.request = request.and_then(alter);
+        })
+    }
+
+    /// Reads the answer in another way.
+    pub(super) fn read_as<U: Default>(self, read: Read<U>) -> Call<'a, U> {
+        let stage = match self.stage {
+            Stage::Told(told) => Stage::Told(told),
+            Stage::Sent(sent) => Stage::Sent(sent),
+            Stage::Rest(_) | Stage::Over => Stage::Over,
+        };
+        Call { read, empty: U::default, stage }
+    }
+
     /// Takes the request out, to be sent on `conn` in another way, with the codec that its answer is read by.
     pub(super) fn request(&mut self, conn: &Conn) -> (Codec, Result<Request>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {

@@ -44,7 +44,6 @@ pub(super) struct Batch {
 }
 
 /// Where the result of one call is found among the [`Results`].
-#[must_use = "without it the result of the call cannot be had"]
 pub struct Ticket<T> {
     batch: u64,
     index: usize,

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, keys::millis, reply::Reply, request::Request};
 use crate::{
-    Codec, Conn, FromReply, Result,
+    Codec, Conn, FromReply, Replay, Result,
     conn::{never_set, together},
 };
 
@@ -94,7 +94,8 @@ impl Conn {
     #[doc(alias("setex", "setnx", "psetex"))]
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
         let (key, value) = (self.wire_key(key), self.codec().encode(value));
-        Set { conn: self, key, value, time_to_live: None, condition: None, call: None }
+        let request = value.map(|value| Request::Set { key, value, millis: None, condition: None });
+        Set(Call::new(self, request, |_, _| Ok(())))
     }
 
     /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure.
@@ -135,37 +136,32 @@ pub(super) fn decode<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<
 
 /// A [`Conn::set`] that has not been sent yet; awaiting it sends it.
 ///
-/// It resolves to nothing, or to `bool` with a condition: whether the value was stored. Turn it into a [`Call`] to
-/// say what every call can be told.
+/// It resolves to nothing, or to `bool` with a condition: whether the value was stored.
 ///
 /// One round trip (`SET`). A plain one is repeated after a broken connection, which can also replace what
 /// somebody else stored in between; a conditional one is repeated only when it surely did not run.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded and [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the time to live is
-/// below one millisecond or above 100 years, both before anything is sent; those of [every
-/// call](Conn#errors-of-every-call). After [an unknown outcome](crate::Error::is_outcome_unknown) the value may
-/// be stored.
+/// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value cannot be encoded and
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the time to live is below one millisecond or
+/// above 100 years, both before anything is sent; those of [every call](Conn#errors-of-every-call). After [an unknown
+/// outcome](crate::Error::is_outcome_unknown) the value may be stored.
 #[must_use = "nothing is stored until it is awaited"]
-pub struct Set<'a, Outcome = ()> {
-    conn: &'a Conn,
-    key: Bytes,
-    value: Result<Bytes>,
-    time_to_live: Option<Duration>,
-    condition: Option<SetOptions>,
-    /// Once it is being awaited.
-    call: Option<Call<'a, Outcome>>,
-}
+pub struct Set<'a, Outcome = ()>(Call<'a, Outcome>);
 
 impl<'a, Outcome> Set<'a, Outcome> {
     /// Lets the key expire after `time_to_live`, by the server's clock.
     ///
     /// Default: it stays, and loses the expiry it had.
     #[doc(alias("ttl", "px", "ex"))]
-    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.time_to_live = Some(time_to_live);
-        self
+    pub fn time_to_live(self, time_to_live: Duration) -> Self {
+        Self(self.0.alter(|request| match request {
+            Request::Set { key, value, condition, .. } => {
+                Ok(Request::Set { key, value, millis: Some(millis(time_to_live)?), condition })
+            }
+            other => Ok(other),
+        }))
     }
 
     /// Stores only when there is no such key (`NX`).
@@ -180,67 +176,51 @@ impl<'a, Outcome> Set<'a, Outcome> {
         self.only(SetOptions::XX)
     }
 
-    fn only(self, condition: SetOptions) -> Set<'a, bool> {
-        let Self { conn, key, value, time_to_live, .. } = self;
-        Set { conn, key, value, time_to_live, condition: Some(condition), call: None }
+    /// See [`Call::timeout`].
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
     }
 
-    /// The request; leaves nothing of the value behind.
-    fn request(&mut self) -> Result<Request> {
-        let millis = self.time_to_live.map(millis).transpose();
-        let value = std::mem::replace(&mut self.value, Ok(Bytes::new()));
-        let (key, condition) = (self.key.clone(), self.condition.take());
-        Ok(Request::Set { key, value: value?, millis: millis?, condition })
+    /// See [`Call::replay`].
+    pub fn replay(self, replay: Replay) -> Self {
+        Self(self.0.replay(replay))
+    }
+
+    /// See [`Call::or_empty`].
+    pub fn or_empty(self) -> Self {
+        Self(self.0.or_empty())
+    }
+
+    fn only(self, only: SetOptions) -> Set<'a, bool> {
+        let call = self.0.alter(|request| match request {
+            Request::Set { key, value, millis, .. } => {
+                Ok(Request::Set { key, value, millis, condition: Some(only) })
+            }
+            other => Ok(other),
+        });
+        // A refused one is answered with nothing.
+        Set(call
+            .read_as(|_, reply| Option::<Reply>::from_reply(reply).map(|reply| reply.is_some())))
     }
 }
 
 impl<Outcome> fmt::Debug for Set<'_, Outcome> {
     /// Shows neither the key nor the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Set")
-            .field("time_to_live", &self.time_to_live)
-            .field("condition", &self.condition)
-            .finish_non_exhaustive()
+        f.debug_tuple("Set").field(&self.0).finish()
     }
 }
 
-impl<'a> From<Set<'a>> for Call<'a, ()> {
-    fn from(mut set: Set<'a>) -> Self {
-        set.call.take().unwrap_or_else(|| Self::new(set.conn, set.request(), |_, _| Ok(())))
+impl<'a, Outcome> From<Set<'a, Outcome>> for Call<'a, Outcome> {
+    fn from(set: Set<'a, Outcome>) -> Self {
+        set.0
     }
 }
 
-impl<'a> From<Set<'a, bool>> for Call<'a, bool> {
-    fn from(mut set: Set<'a, bool>) -> Self {
-        set.call.take().unwrap_or_else(|| Self::new(set.conn, set.request(), stored))
-    }
-}
+impl<'a, Outcome: 'a> Future for Set<'a, Outcome> {
+    type Output = Result<Outcome>;
 
-/// A refused one is answered with nothing.
-fn stored(_: Codec, reply: Reply) -> Result<bool> {
-    Option::<Reply>::from_reply(reply).map(|reply| reply.is_some())
-}
-
-impl Future for Set<'_> {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let set = &mut *self;
-        if set.call.is_none() {
-            set.call = Some(Call::new(set.conn, set.request(), |_, _| Ok(())));
-        }
-        set.call.as_mut().map_or(Poll::Pending, |call| Pin::new(call).poll(cx))
-    }
-}
-
-impl Future for Set<'_, bool> {
-    type Output = Result<bool>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        let set = &mut *self;
-        if set.call.is_none() {
-            set.call = Some(Call::new(set.conn, set.request(), stored));
-        }
-        set.call.as_mut().map_or(Poll::Pending, |call| Pin::new(call).poll(cx))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
+        Pin::new(&mut self.0).poll(cx)
     }
 }

@@ -13,8 +13,10 @@ use std::{
     time::Duration,
 };
 
-use redbrick_core_conn::{Config, Confirm, Conn, ErrorKind, Pattern, ReadFrom, Script, State, Ttl};
-use redbrick_testkit::Server;
+use redbrick_core_conn::{
+    Config, Confirm, Conn, ErrorKind, Pattern, ReadFrom, Replay, Script, State, Ttl,
+};
+use redbrick_testkit::{Fault, Server};
 use tokio::time::Instant;
 use tracing::{
     Event, Level, Metadata,
@@ -349,4 +351,26 @@ fn the_environment_says_so_too() {
     let with = run("true");
     assert!(with.status.success(), "{}", String::from_utf8_lossy(&with.stdout));
     assert!(!run("false").status.success(), "or the one before shows nothing");
+}
+
+#[tokio::test]
+async fn a_set_can_be_told_what_every_call_can() {
+    let server = Server::start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(proxy.url()).await.unwrap();
+    let hasty = Duration::from_millis(50);
+    proxy.set(Fault::Stall);
+    let started = Instant::now();
+    conn.set("k", &1).timeout(hasty).or_empty().await.unwrap();
+    assert!(!conn.set("k", &1).if_absent().timeout(hasty).or_empty().await.unwrap());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    proxy.clear();
+
+    // A plain one is sent again after a lost reply, unless it is told not to be.
+    conn.ping().await.unwrap();
+    proxy.set(Fault::CutAfterReplyBytes(0));
+    let err = conn.set("k", &2).replay(Replay::IfUnsent).await.unwrap_err();
+    assert!(err.is_outcome_unknown(), "{err:?}");
+    proxy.clear();
+    assert_eq!(conn.get("k").await.unwrap(), Some(2), "it ran, once");
 }
