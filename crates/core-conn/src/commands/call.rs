@@ -179,7 +179,13 @@ impl<'a> Told<'a> {
             timeout: timeout.unwrap_or_else(|| conn.command_timeout()),
         };
         let ending = Ending { conn, or_empty };
-        let attempts = conn.attempts(manner)?;
+        let attempts = match conn.attempts(manner) {
+            Ok(attempts) => attempts,
+            Err(err) => {
+                let over = async move { ending.conclude(&request, Err(err), read, empty) };
+                return Ok(Stage::Rest(Box::pin(over)));
+            }
+        };
         Ok(match attempts.first(&request) {
             Some((link, sending)) => {
                 let sending = Some(sending);
@@ -291,6 +297,19 @@ impl Conn {
     /// Sends a request until it is answered, and unwraps the answer.
     pub(crate) async fn ask(&self, request: &Request, manner: Manner) -> Result<Reply> {
         let value = self.attempts(manner)?.run(request, None).await?;
+        request.unwrap_alone(Reply::from_fred(value)?)
+    }
+}
+
+impl Conn {
+    /// Goes on with a request of which an attempt has failed already.
+    pub(super) async fn ask_again(
+        &self,
+        request: &Request,
+        manner: Manner,
+        failed: Error,
+    ) -> Result<Reply> {
+        let value = self.attempts(manner)?.run(request, Some(failed)).await?;
         request.unwrap_alone(Reply::from_fred(value)?)
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Call, FromReply, request::Request};
-use crate::{Conn, Error, ErrorKind, Result};
+use crate::{Conn, Error, ErrorKind, Replay, Result};
 
 /// How long a key has to live.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,14 +22,17 @@ pub enum Ttl {
 impl Conn {
     /// Asks the server for a sign of life, and returns how long it took.
     ///
-    /// One round trip (`PING`); on Cluster to any one node.
+    /// One round trip (`PING`); on Cluster to any one node. Without a server it fails, also on an
+    /// [optional](crate::ConfigBuilder::optional) connection.
     ///
     /// # Errors
     ///
     /// Those of [every call](Conn#errors-of-every-call); see [`ErrorKind`].
+    #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
     pub async fn ping(&self) -> Result<Duration> {
         let started = Instant::now();
-        Call::<()>::new(self, Ok(Request::Ping), |_, _| Ok(())).await?;
+        // Not as a call, which an optional connection answers with nothing.
+        self.ask(&Request::Ping, self.manner(Replay::Idempotent)).await?;
         Ok(started.elapsed())
     }
 

@@ -68,13 +68,13 @@ impl<'a> List<'a> {
         }))
     }
 
-    /// Takes the first item (`LPOP`). After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    /// Takes the first item (`LPOP`). One that cannot be decoded is gone too. After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
     #[doc(alias = "lpop")]
     pub fn pop_front<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
         Call::new(self.conn, Ok(Request::ListPopFront(self.key.clone())), values::decode)
     }
 
-    /// Takes the last item (`RPOP`). After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    /// Takes the last item (`RPOP`). One that cannot be decoded is gone too. After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
     #[doc(alias = "rpop")]
     pub fn pop_back<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
         Call::new(self.conn, Ok(Request::ListPopBack(self.key.clone())), values::decode)

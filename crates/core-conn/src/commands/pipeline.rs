@@ -5,9 +5,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{Call, call::Read, reply::Reply, request::Request};
 use crate::{
-    Codec, Conn, Error, ErrorKind, ReadFrom, Result,
+    Codec, Conn, Error, ErrorKind, ReadFrom, Replay, Result,
     conn::{Manner, after, left, together},
 };
 
@@ -53,6 +55,7 @@ pub struct Ticket<T> {
 }
 
 /// The results of a [`Pipeline`] or a [`Transaction`](crate::Transaction), to be taken one by one.
+#[must_use = "each call has a result of its own; `check` returns the first error"]
 pub struct Results {
     batch: u64,
     replies: Vec<Option<Answer>>,
@@ -156,6 +159,13 @@ impl Results {
     }
 }
 
+/// A request of a pipeline, and its place among the others.
+struct Step {
+    place: usize,
+    request: Request,
+    manner: Manner,
+}
+
 impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
     async fn send_all(&self, requests: Vec<Result<Request>>, timeout: Duration) -> Vec<Answer> {
@@ -164,78 +174,81 @@ impl Conn {
             Ok(calls) => calls,
             Err(err) => return requests.iter().map(|_| Err(err.clone())).collect(),
         };
-        // One link per server, so that its commands stay in order.
-        let mut links = BTreeMap::new();
-        // The first call of each script carries its text: asked for by its digest only, it could turn out to be
-        // unknown, and run after what was added behind it.
-        let mut told = BTreeSet::new();
-        let mut steps = Vec::with_capacity(requests.len());
-        for request in requests {
-            let mut step = self.step(request, timeout);
-            let mut link = None;
-            if let Ok((request, manner)) = &mut step
-                && !matches!(request, Request::Known(_))
-            {
-                let mut server = self.server_of(&manner.route);
-                if !links.contains_key(&server) {
-                    let found = if self.does_without(manner).await {
-                        Ok(None)
-                    } else {
-                        self.link_to(&manner.route, deadline).await.map(Some)
-                    };
-                    // It may have become known only now.
-                    server = self.server_of(&manner.route);
-                    links.entry(server).or_insert(found);
+        let mut answers: Vec<Answer> = requests.iter().map(|_| Ok(None)).collect();
+        // A lazy connection to a cluster learns only now which server has what.
+        self.layout_known(deadline).await;
+        let mut groups = BTreeMap::<_, Vec<Step>>::new();
+        for (place, request) in requests.into_iter().enumerate() {
+            match self.step(place, request, timeout) {
+                Ok(Step { request: Request::Known(answer), .. }) => {
+                    answers[place] = Ok(Some(Reply::Int(answer)));
                 }
-                link = links.get(&server).cloned();
-                if let Some(script) = request.script()
-                    && told.insert((server, script.digest()))
-                {
-                    *request = std::mem::replace(request, Request::Ping).by_text();
+                Ok(step) => {
+                    groups.entry(self.server_of(&step.manner.route)).or_default().push(step);
                 }
+                Err(err) => answers[place] = Err(err),
             }
-            steps.push((step, link));
         }
-        let calls = steps.into_iter().map(|(step, link)| {
-            Box::pin(async move {
-                let (request, manner) = step?;
-                let link = match (&request, link) {
-                    (Request::Known(answer), _) => {
-                        let reply = Ok(Some(Reply::Int(*answer)));
-                        return Ok((request, manner, reply));
-                    }
-                    (_, Some(Ok(Some(link)))) => link,
-                    (_, Some(Err(err))) => return Err(err),
-                    (_, Some(Ok(None)) | None) => return Ok((request, manner, Ok(None))),
-                };
-                let reply = self.send_once(&link, &request, deadline).await;
-                Ok((request, manner, reply.map(Some)))
-            })
-        });
-        let mut answers = Vec::new();
-        let steps = together(calls.collect::<Vec<_>>()).await;
+        let groups = groups.into_values().map(|group| Box::pin(self.send_group(group, deadline)));
+        let sent = together(groups.collect::<Vec<_>>()).await.into_iter().flatten();
         // Those that follow count one by one.
         drop(entered);
-        for step in steps {
-            answers.push(match step {
-                Ok((request, manner, Err(err))) if err.redirect().is_some() => {
-                    let manner = Manner { timeout: left(deadline), ..manner };
-                    self.ask(&request, manner).await.map(Some)
+        let mut elsewhere = BTreeMap::new();
+        for (step, answer) in sent {
+            match answer {
+                Err(err) if err.redirect().is_some() => {
+                    elsewhere.insert(step.place, (step, err));
                 }
-                Ok((_, _, answer)) => answer,
-                Err(err) => Err(err),
-            });
+                answer => answers[step.place] = answer,
+            }
+        }
+        for (place, (step, err)) in elsewhere {
+            let Step { request, manner, .. } = step;
+            // Of the others nothing is repeated, so neither is this more than it was sent around.
+            let manner = Manner { timeout: left(deadline), replay: Replay::IfUnsent, ..manner };
+            answers[place] = self.ask_again(&request, manner, err).await.map(Some);
         }
         answers
     }
 
+    /// Sends what goes to one server over one link, so that it stays in order.
+    async fn send_group(&self, mut group: Vec<Step>, deadline: Instant) -> Vec<(Step, Answer)> {
+        let Some(first) = group.first() else { return Vec::new() };
+        if self.does_without(&first.manner).await {
+            return group.into_iter().map(|step| (step, Ok(None))).collect();
+        }
+        let link = match self.link_to(&first.manner.route, deadline).await {
+            Ok(link) => link,
+            Err(err) => return group.into_iter().map(|step| (step, Err(err.clone()))).collect(),
+        };
+        // The first call of each script carries its text: asked for by its digest only, it could turn out to be
+        // unknown, and run after what was added behind it.
+        let mut told = BTreeSet::new();
+        for step in &mut group {
+            if let Some(script) = step.request.script()
+                && told.insert(script.digest())
+            {
+                step.request = std::mem::replace(&mut step.request, Request::Ping).by_text();
+            }
+        }
+        let link = &link;
+        let calls = group.into_iter().map(|step| {
+            Box::pin(async move {
+                let reply = self.send_once(link, &step.request, deadline).await;
+                (step, reply.map(Some))
+            })
+        });
+        together(calls.collect::<Vec<_>>()).await
+    }
+
     /// A request of a pipeline or a transaction with its manner. Replicas are left out: what was just written is to
     /// be read.
-    fn step(&self, request: Result<Request>, timeout: Duration) -> Result<(Request, Manner)> {
+    fn step(&self, place: usize, request: Result<Request>, timeout: Duration) -> Result<Step> {
         let request = request?;
         self.check_slots(request.keys())?;
-        let (route, replay) = (request.route(), request.replay());
-        Ok((request, Manner { route, replay, read_from: ReadFrom::Master, timeout }))
+        let (route, replay) = (self.route_of(&request), request.replay());
+        let manner = Manner { route, replay, read_from: ReadFrom::Master, timeout };
+        Ok(Step { place, request, manner })
     }
 }
 

@@ -6,10 +6,11 @@ use fred::{error::Error as FredError, interfaces::Resp3Frame, types::Value};
 use crate::{Error, ErrorKind, Result, error::fred::from_script};
 
 /// What the server answered, as a script returns it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
     /// Nothing: `nil` and `false` in Lua.
+    #[default]
     Nil,
     /// A whole number. Lua cuts off fractions, and is exact up to 2⁵³.
     Int(i64),

@@ -251,7 +251,34 @@ impl Request {
             | Self::SortedIncrement(..)
             | Self::Flush => Replay::IfUnsent,
             Self::Script { script, .. } | Self::ScriptText { script, .. } => script.replay_class(),
-            _ => Replay::Idempotent,
+            Self::Known(_)
+            | Self::Ping
+            | Self::Get(_)
+            | Self::GetMany(_)
+            | Self::Set { .. }
+            | Self::Delete(_)
+            | Self::Exists(_)
+            | Self::Expire(..)
+            | Self::Persist(_)
+            | Self::Ttl(_)
+            | Self::HashGet(..)
+            | Self::HashSet(..)
+            | Self::HashDelete(..)
+            | Self::HashContains(..)
+            | Self::HashLen(_)
+            | Self::ListLen(_)
+            | Self::SetAdd(..)
+            | Self::SetRemove(..)
+            | Self::SetContains(..)
+            | Self::SetLen(_)
+            | Self::SortedAdd(..)
+            | Self::SortedRemove(..)
+            | Self::SortedRemoveByScore(..)
+            | Self::SortedScore(..)
+            | Self::SortedLen(_)
+            | Self::Nested { .. }
+            | Self::Scan { .. }
+            | Self::Raw { .. } => Replay::Idempotent,
         }
     }
 

@@ -199,6 +199,20 @@ impl Conn {
         Ok(nodes.cloned().map(Route::Node).collect())
     }
 
+    /// Waits until it is known which server has what, as it always is but on a cluster.
+    pub(crate) async fn layout_known(&self, deadline: Instant) {
+        let core = &self.owner.core;
+        if core.layout.load().shards.is_empty() && self.owner.start().is_ok() {
+            let mut status = core.status.watch();
+            let known = status.wait_for(|now| {
+                let over = now.is_settled() || now.state() == State::End;
+                over || !core.layout.load().shards.is_empty()
+            });
+            // Who is asked next finds out the same.
+            let _ = timeout_at(deadline, known).await;
+        }
+    }
+
     /// Tells servers apart: the same number for two routes that lead to one of them.
     pub(crate) fn server_of(&self, route: &Route) -> usize {
         let layout = self.owner.core.layout.load();

@@ -125,6 +125,9 @@ impl Link {
             answer = answering => answer?,
         }
         link.introduce(config, target).await;
+        if target.purpose == Purpose::Transactions {
+            link.ask_for_transactions(config).await.map_err(|err| err.context(&endpoint))?;
+        }
         if let Ok((err, _)) = failed.try_recv() {
             return Err(from_dial(err, &endpoint));
         }
@@ -173,15 +176,24 @@ impl Link {
         if target.purpose == Purpose::Reads && config.endpoint.is_cluster() {
             plain("READONLY").await.unwrap_or_else(|err| refused("READONLY", err));
         }
-        if target.purpose == Purpose::Transactions {
-            // Where MULTI is refused, the commands behind it would run one by one.
-            match plain("MULTI").await {
-                Ok(()) => plain("DISCARD").await.unwrap_or_else(|err| refused("DISCARD", err)),
-                Err(err) => self.no_transactions = Some(from_call(err)),
-            }
-        }
         // fred has asked already; the server may have refused to say.
         self.id = self.client.connection_ids().into_values().next();
+    }
+
+    /// Finds out whether the user may use `MULTI`: where it is refused, the commands behind it would run one by one.
+    async fn ask_for_transactions(&mut self, config: &Config) -> Result<()> {
+        let client = self.client.with_options(&options(config.command_timeout));
+        let plain = async |name| {
+            client.custom::<(), String>(custom(name), Vec::new()).await.map_err(from_call)
+        };
+        match plain("MULTI").await {
+            Ok(()) => plain("DISCARD").await,
+            Err(err) if err.is_answer() => {
+                self.no_transactions = Some(err);
+                Ok(())
+            }
+            Err(err) => Err(err),
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -1,4 +1,5 @@
-//! Which credentials the links log in with. One task asks the provider, and nobody else does.
+//! Which credentials the links log in with. One task asks the provider; only the first answer is asked for by whoever
+//! connects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -85,6 +86,15 @@ impl Core {
             self.login.offer(new, self.config.reconnect_delay.0);
         }
         Ok(self.login.newest.borrow().clone().unwrap_or_else(Credentials::none))
+    }
+
+    /// The credentials in use; the first ones are asked for when nobody has done so yet.
+    pub(super) async fn known_login(&self, deadline: Instant) -> Result<Credentials> {
+        let known = self.login.newest.borrow().clone();
+        match known {
+            Some(known) => Ok(known),
+            None => self.first_login(deadline).await,
+        }
     }
 
     /// Keeps the credentials current: asks for the first ones, when they change, before they expire, and when

@@ -99,7 +99,9 @@ impl Core {
     /// Has the links to masters made anew, because one of them takes no writes.
     pub(super) fn doubt_writers(&self) {
         for shard in &self.layout.load().shards {
-            shard.master.commands.doubt();
+            for lane in shard.master.lanes() {
+                lane.doubt();
+            }
         }
     }
 

@@ -50,7 +50,7 @@ impl Conn {
         }
         let config = self.config();
         let deadline = after(config.connect_timeout);
-        let credentials = self.owner.core.first_login(deadline).await?;
+        let credentials = self.owner.core.known_login(deadline).await?;
         let fred = fred_config(config, servers(config), &credentials, config.database)?;
         let performance = PerformanceConfig {
             default_command_timeout: config.command_timeout,

@@ -131,10 +131,13 @@ impl Error {
         self.kind == ErrorKind::Timeout
     }
 
-    /// Returns whether the command may have run although the call failed; if not, it surely had no effect.
+    /// Returns whether it is unknown whether the command ran.
     ///
     /// True for [`Interrupted`](ErrorKind::Interrupted), [`Timeout`](ErrorKind::Timeout) and
-    /// [`Protocol`](ErrorKind::Protocol).
+    /// [`Protocol`](ErrorKind::Protocol). If not, the server did not run it, with three exceptions that the calls name
+    /// themselves: a script that ends with an error has run up to there; a call that takes something which it then
+    /// cannot decode has taken it ([`Codec`](ErrorKind::Codec)); and one that goes to several servers or slots may have
+    /// run on some.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self.kind, ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::Timeout)

@@ -159,7 +159,9 @@ async fn assert_empty(conn: &Conn) {
         conn.scan(Pattern::new("*").unwrap()).next() => None,
         conn.with_read_from(ReadFrom::Replica).get::<u8>("k") => None,
     );
-    quickly("ping", conn.ping()).await.unwrap();
+    let hasty = conn.with_command_timeout(Duration::from_millis(50));
+    let err = quickly("ping", hasty.ping()).await.expect_err("there is nobody to answer");
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
 
     let mut pipeline = conn.pipeline();
     let get = pipeline.add(conn.get::<u8>("k"));

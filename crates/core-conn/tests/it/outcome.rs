@@ -231,9 +231,15 @@ async fn calls_to_a_lost_node_are_never_sent_and_do_not_hold_up_the_others() {
         assert!(given_up.await.is_err(), "no call can be made while its node is away");
         assert_eq!(conn.increment(&live, 1).await.unwrap(), n);
     }
-    let err =
-        conn.with_command_timeout(Duration::from_millis(50)).increment(&dead, 1).await.unwrap_err();
+    let hasty = conn.with_command_timeout(Duration::from_millis(50));
+    let err = hasty.increment(&dead, 1).await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Connect, "not busy, and surely not sent: {err:?}");
+    let mut pipeline = hasty.pipeline();
+    let (lost, done) =
+        (pipeline.add(hasty.get::<i32>(&dead)), pipeline.add(hasty.increment(&live, 1)));
+    let mut results = pipeline.send().await;
+    assert_eq!(results.take(done).unwrap(), 201, "a pipeline too");
+    assert_eq!(results.take(lost).unwrap_err().kind(), ErrorKind::Connect);
     let node = Arc::clone(&cluster);
     tokio::task::spawn_blocking(move || node.nodes()[0].restart()).await.unwrap().unwrap();
     reach(&mut changes, State::Connected).await;

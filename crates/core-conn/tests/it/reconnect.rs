@@ -216,6 +216,7 @@ async fn a_full_queue_refuses_at_once() {
     let started = Instant::now();
     let err = conn.increment("n", 1).await.unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Busy, "{err:?}");
+    assert_eq!(conn.count("n").or_empty().await.unwrap(), None, "where nothing will do");
     assert!(started.elapsed() < Duration::from_secs(1));
     server.restart().unwrap();
     for call in waiting {

@@ -158,7 +158,7 @@ async fn what_cannot_be_sent_whole_is_not_sent() {
         assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err:?}");
         assert_eq!(conn.count("a").await.unwrap(), None);
     } else {
-        sent.unwrap();
+        sent.unwrap().check().unwrap();
     }
     assert_eq!(conn.count("{t}n").await.unwrap(), None);
 }
@@ -194,7 +194,7 @@ async fn it_costs_one_round_trip_and_nothing_in_it_sends_nothing() {
     let conn = Conn::connect(proxy.url()).await.unwrap();
     let mut transaction = conn.transaction();
     let _ticket = transaction.add(conn.get::<i32>("k0"));
-    transaction.send().await.unwrap();
+    transaction.send().await.unwrap().check().unwrap();
     let up = Duration::from_millis(300);
     proxy.set(Fault::Latency { up, down: Duration::ZERO });
     let mut transaction = conn.transaction();
@@ -502,7 +502,7 @@ async fn large_ones_dropped_over_a_slow_link_run_whole_or_not_at_all() {
     let value = "x".repeat(512 << 10);
     let mut transaction = conn.transaction();
     let _first = transaction.add(conn.exists("a"));
-    transaction.send().await.unwrap();
+    transaction.send().await.unwrap().check().unwrap();
     for round in 0..5_u64 {
         proxy.set(Fault::Throttle { bytes_per_second: 8 << 20 });
         let mut transaction = conn.transaction().timeout(Duration::from_millis(50 + 100 * round));

@@ -144,6 +144,12 @@ async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address()
     let target = Arc::new(AtomicU16::new(server.port()));
     let port = forward(Arc::clone(&target)).await;
     let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let transact = async || {
+        let mut transaction = conn.transaction();
+        let _ = transaction.add(conn.set("t", &1));
+        transaction.send().await?.check()
+    };
+    transact().await.unwrap();
     let mut load = Load::start(&conn, |_| "n".to_owned());
     load.works_after(Instant::now()).await;
     target.store(master.port(), Ordering::Relaxed);
@@ -152,6 +158,10 @@ async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address()
     load.works_after(swapped).await;
     let took = measured("READONLY: the master behind the same address found after", swapped);
     assert!(took < REPLACED + SLACK, "{took:?}");
+    while let Err(err) = transact().await {
+        assert_eq!(err.kind(), ErrorKind::ReadOnly, "{err:?}");
+        assert!(swapped.elapsed() < REPLACED + SLACK, "the link for transactions stays");
+    }
     let tally = load.end().await.tally();
     assert!(count(&master, "n") > 0, "{tally:?}");
     assert_eq!(tally.unknown, 0, "the link to the old one was not cut: {tally:?}");
