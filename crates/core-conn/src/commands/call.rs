@@ -320,7 +320,7 @@ impl<T> fmt::Debug for Call<'_, T> {
         let command = match &self.stage {
             Stage::Told(told) => told.name(),
             Stage::Sent(sent) => sent.request.name(),
-            Stage::Rest(_) => "repeated",
+            Stage::Rest(_) => "waiting",
             Stage::Over => "over",
         };
         f.debug_struct("Call").field("command", &command).finish_non_exhaustive()

@@ -71,13 +71,13 @@ impl Scan<'_> {
     /// Returns the keys that the next step finds, without the connection's prefix, as other calls take them; `None` at
     /// the end.
     ///
-    /// One round trip (`SCAN`), or several until there is a key to return. Not cancel safe on its own: keys that were
-    /// on their way when the future was dropped are returned by the next call again.
+    /// One round trip (`SCAN`), or several until there is a key to return. Cancel safe: a step whose future was dropped
+    /// is made again.
     ///
     /// # Errors
     ///
-    /// Those of [every call](Conn#errors-of-every-call). The walk can be gone on with, unless a master was replaced
-    /// meanwhile: then begin anew.
+    /// Those of [every call](Conn#errors-of-every-call). Call it again to go on; when a master was replaced meanwhile,
+    /// begin anew.
     pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>> {
         if self.masters.is_none() {
             self.masters = Some(self.conn.masters().await?.into());

@@ -31,7 +31,7 @@ pub(crate) static READ: Script =
 ///
 /// # What it returns
 ///
-/// Anything: core-conn puts a function around the script, and a number before what it returns, so that no reply,
+/// Anything, and no `#!` line: core-conn puts a function around the script, and a number before what it returns, so that no reply,
 /// whatever users have stored, is taken for a message. See [`FromReply`] for the types.
 ///
 /// # What it costs

@@ -56,6 +56,14 @@ impl Spares {
         Sending { place }
     }
 
+    /// Sends `request` over `to` and waits for what comes of it.
+    pub(crate) async fn run(&self, to: WithOptions<Client>, request: Request) -> Outcome {
+        let mut sending = self.send(to, request);
+        let outcome = (&mut sending).await;
+        self.keep(sending);
+        outcome
+    }
+
     /// Keeps the place of a command that has ended.
     pub(crate) fn keep(&self, ended: Sending) {
         let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +97,7 @@ async fn work(desk: Arc<Mutex<Desk>>) -> Infallible {
         // Whoever puts an order there polls, so there is nobody to wake.
         let order = poll_fn(|_| lock(&desk).order.take().map_or(Poll::Pending, Poll::Ready));
         let (to, request) = order.await;
-        // The commands that are sent most need no place of their own.
+        // The commands that are sent most do without a box of their own.
         let outcome = match request {
             Request::Get(key) => to.get(key).await,
             Request::Set { key, value, millis, condition } => {

@@ -57,7 +57,8 @@ impl Conn {
             .by_slot(&keys)
             .into_iter()
             .map(|(slot, indexes)| {
-                let first = never_set(&self.config().key_prefix, slot);
+                let prefix = &self.config().key_prefix;
+                let first = never_set(prefix, slot, &keys[indexes[0]]);
                 let keys = indexes.iter().map(|index| keys[*index].clone());
                 let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
                 (

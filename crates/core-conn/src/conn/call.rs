@@ -171,8 +171,8 @@ impl Conn {
         deadline: Instant,
     ) -> Result<Reply> {
         let client = link.client.with_options(&options(left(deadline)));
-        let sending = self.owner.core.spares.send(client, request.clone());
-        let value = self.read(link, sending.await)?;
+        let outcome = self.owner.core.spares.run(client, request.clone()).await;
+        let value = self.read(link, outcome)?;
         request.unwrap_alone(Reply::from_fred(value)?)
     }
 
@@ -404,7 +404,7 @@ impl<'a> Attempts<'a> {
             // What is asked for on behalf of another node is one command, so a script has to be known or told at once.
             request = request.by_text();
         }
-        let sending = self.conn.owner.core.spares.send(client, request);
+        let sending = self.conn.owner.core.spares.run(client, request);
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
     }
@@ -506,7 +506,11 @@ impl<'a> Attempts<'a> {
 /// Sends a command right behind `ASKING`, which allows the next command of this link to touch a key that is on its
 /// way to the node. Should another task's command slip between the two, that one is not harmed, and this one is
 /// sent elsewhere once more.
-async fn asking(link: &Link, timeout: Duration, sending: Sending) -> Result<Value, FredError> {
+async fn asking(
+    link: &Link,
+    timeout: Duration,
+    sending: impl Future<Output = Result<Value, FredError>>,
+) -> Result<Value, FredError> {
     let client = link.client.with_options(&options(timeout));
     let mut asking = pin!(client.custom::<(), String>(custom("ASKING"), Vec::new()));
     // A first look hands it to fred; the answer to the command itself says whether it helped.

@@ -1,5 +1,5 @@
-//! When calls in flight run out of time. One task watches over the deadlines of all of them, which costs a call less
-//! than a timer of its own.
+//! When calls run out of time in their first attempt, as nearly all are made. One task watches over all their deadlines,
+//! which costs a call less than a timer of its own.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::time::FAR;
+use super::time::{FAR, after};
 
 #[derive(Debug)]
 pub(crate) struct Deadlines {
@@ -67,7 +67,7 @@ impl Deadlines {
         loop {
             let look = self.look(Instant::now());
             tokio::select! {
-                () = sleep_until(look.unwrap_or_else(|| Instant::now() + FAR)) => {}
+                () = sleep_until(look.unwrap_or_else(|| after(FAR))) => {}
                 () = self.earlier.notified() => {}
             }
         }

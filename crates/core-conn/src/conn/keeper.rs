@@ -197,7 +197,7 @@ impl Keeper {
                     }
                     continue;
                 }
-                (link, end, used) = finished(&mut dialing) => ((link, end), used, "logged in anew"),
+                (link, end, used) = finished(&mut dialing) => ((link, end), used, "moved over"),
                 () = self.lane.doubted(), if dialing.is_none() => {
                     let replacing = self.replace(self.used.clone());
                     let begin = doubt_from.max(Instant::now());

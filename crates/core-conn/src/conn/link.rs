@@ -292,7 +292,7 @@ fn client(config: &Config, target: &Target) -> Result<Client> {
         Address::Unix(path) => ServerConfig::Unix { path: path.clone() },
     };
     // fred would dial again by itself after a loss. What it queues meanwhile is neither sent nor refused, so it
-    // gets a pause that never ends, and the task that looks after the link closes it.
+    // gets a pause that outlasts the link, and the task that looks after the link closes it.
     let never = ReconnectPolicy::new_constant(0, u32::MAX);
     let fred = fred_config(config, server, &target.credentials, target.database)?;
     Ok(Client::new(fred, Some(performance(config)), Some(connection(config)), Some(never)))

@@ -61,7 +61,10 @@ use owner::Owner;
 /// | [`Closed`](crate::ErrorKind::Closed) | closed, or the runtime has ended | no |
 /// | [`Auth`](crate::ErrorKind::Auth) | the server refuses the credentials on every link | no |
 /// | [`Denied`](crate::ErrorKind::Denied) | the user lacks a right | no |
-/// | [`Loading`](crate::ErrorKind::Loading), [`ReadOnly`](crate::ErrorKind::ReadOnly), [`OutOfMemory`](crate::ErrorKind::OutOfMemory) | the server is in that state | no |
+/// | [`Loading`](crate::ErrorKind::Loading), [`NoReplicas`](crate::ErrorKind::NoReplicas), [`OutOfMemory`](crate::ErrorKind::OutOfMemory), [`Persistence`](crate::ErrorKind::Persistence), [`ReadOnly`](crate::ErrorKind::ReadOnly), [`ServerBusy`](crate::ErrorKind::ServerBusy) | the server is in that state | no |
+/// | [`Config`](crate::ErrorKind::Config) | the URL names one server, and it is a node of a cluster | no |
+/// | [`InvalidArgument`](crate::ErrorKind::InvalidArgument) | the keys lie in several slots of a cluster | no |
+/// | [`WrongType`](crate::ErrorKind::WrongType) | the key holds another type of value | no |
 /// | [`Topology`](crate::ErrorKind::Topology) | Cluster or Sentinel cannot say who serves the key | no |
 /// | [`Server`](crate::ErrorKind::Server) | the server refuses for another reason | no |
 /// | [`Timeout`](crate::ErrorKind::Timeout) | no answer within the command timeout | unknown |
@@ -76,7 +79,8 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Connects, and returns when every link is up and has answered a PING.
+    /// Connects, and returns when every link is up and has answered a PING; on Cluster when it is known which nodes there
+    /// are and each was tried, and one master answers.
     ///
     /// It makes one attempt: a server that is not there is an error at once, so that a wrong address shows
     /// when the service starts; only a server that is still loading its data set is waited for. To start
@@ -164,7 +168,7 @@ impl Conn {
         self.owner.core.status.state()
     }
 
-    /// Returns whether every link is up.
+    /// Returns whether every link to a master is up.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.state() == State::Connected

@@ -24,7 +24,10 @@ pub(crate) fn slots_differ(keys: &[Bytes]) -> Result<()> {
 }
 
 /// A key that is never set, because nobody outside this process can know it; in `slot`, where that matters.
-pub(crate) fn never_set(prefix: &str, slot: Option<u16>) -> Bytes {
+///
+/// It begins as `first` does, so that whoever may read keys that begin so may read it too; in a slot there is only the
+/// prefix to begin with.
+pub(crate) fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes {
     static SECRET: OnceLock<String> = OnceLock::new();
     // The hashers' keys come from the operating system's random source.
     let secret = SECRET.get_or_init(|| {
@@ -33,7 +36,7 @@ pub(crate) fn never_set(prefix: &str, slot: Option<u16>) -> Bytes {
     });
     match slot {
         Some(slot) => format!("{prefix}{{{}}}never-set:{secret}", tags()[usize::from(slot)]).into(),
-        None => format!("{prefix}never-set:{secret}").into(),
+        None => [first, b":never-set:", secret.as_bytes()].concat().into(),
     }
 }
 
@@ -64,12 +67,13 @@ mod tests {
     #[test]
     fn there_is_a_key_that_nobody_knows_in_every_slot() {
         for slot in (0..16_384).step_by(97).chain([16_383]) {
-            let key = never_set("shop:", Some(slot));
+            let key = never_set("shop:", Some(slot), b"shop:a");
             assert!(key.starts_with(b"shop:{"));
             assert_eq!(redis_keyslot(&key), slot);
         }
-        assert!(never_set("shop:", None).starts_with(b"shop:never-set:"));
-        assert_eq!(never_set("", None).len(), "never-set:".len() + 32);
+        let key = never_set("shop:", None, b"shop:a");
+        assert!(key.starts_with(b"shop:a:never-set:"));
+        assert_eq!(key.len(), "shop:a:never-set:".len() + 32);
     }
 
     #[test]

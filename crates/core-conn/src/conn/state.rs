@@ -15,7 +15,7 @@ pub enum State {
     Disconnected,
     /// The first attempt to connect is being made.
     Connecting,
-    /// Every link is up and, with the ready check on, has answered.
+    /// Every link to a master is up and, with the ready check on, has answered.
     Connected,
     /// A link is down, or could not be made, and is being made again. Calls take the links that are up, or
     /// wait, up to their timeout.

@@ -6,7 +6,7 @@ use fred::types::Value;
 
 use super::{
     lane::Purpose,
-    layout::{Layout, Plan, PlannedShard, Server, Shard},
+    layout::{Layout, Plan, PlannedShard, SLOTS, Server, Shard},
     link::{Address, Link, custom, options},
     owner::Core,
     state::State,
@@ -157,7 +157,9 @@ fn read_slots(answer: Value, asked: &Address) -> Option<Plan> {
     let mut plan = Plan::default();
     for entry in array(answer)? {
         let mut entry = array(entry)?.into_iter();
-        let slot = |value: Value| u16::try_from(value.as_i64()?).ok().filter(|slot| *slot < 16_384);
+        let slot = |value: Value| {
+            u16::try_from(value.as_i64()?).ok().filter(|slot| usize::from(*slot) < SLOTS)
+        };
         let (first, last) = (slot(entry.next()?)?, slot(entry.next()?)?);
         let mut nodes = entry.map(|node| read_node(node, asked));
         let master = nodes.next()??;
