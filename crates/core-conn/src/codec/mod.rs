@@ -67,8 +67,12 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Encodes `value`, with its header where the codec has one.
-    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes> {
+    /// Encodes `value` as [`Conn::set`](crate::Conn::set) would, with its header where the codec has one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when it cannot be encoded.
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes> {
         let out = match self {
             Self::MessagePack => {
                 let mut out = header(MESSAGEPACK);
@@ -87,7 +91,12 @@ impl Codec {
 
     /// Decodes what [`encode`](Self::encode) wrote: a value with a header whichever codec wrote it, one
     /// without when this codec is [`Plain`](Self::Plain).
-    pub(crate) fn decode<T: DeserializeOwned>(self, stored: &[u8]) -> Result<T> {
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when it was written by another program, by a newer release, or does not
+    /// have the shape of `T`.
+    pub fn decode<T: DeserializeOwned>(self, stored: &[u8]) -> Result<T> {
         match self {
             Self::MessagePack | Self::Json => decode_by_header(stored),
             Self::Plain => plain::from_slice(stored).map_err(undecodable),

@@ -105,7 +105,8 @@ impl<'a, T> Call<'a, T> {
     }
 
     /// Answers with the empty outcome when the server cannot be reached, does not answer in time, or is in no
-    /// state to serve: nothing read, `false`, zero or an empty list. A write may have happened all the same.
+    /// state to serve: nothing read, `false`, zero or an empty list. While no link is up it does so at once. A write may
+    /// have happened all the same.
     ///
     /// The failure is logged as a warning, at most once in [`WARNING_INTERVAL`](crate::WARNING_INTERVAL). What
     /// trying again cannot mend stays an error: a value of another type, a missing right, a closed connection.
@@ -153,6 +154,10 @@ impl<'a, T> Call<'a, T> {
         }
     }
 
+    pub(super) fn is_or_empty(&self) -> bool {
+        matches!(&self.stage, Stage::Told(told) if told.or_empty)
+    }
+
     fn tell(mut self, tell: impl FnOnce(&mut Told<'a>)) -> Self {
         if let Stage::Told(told) = &mut self.stage {
             tell(told);
@@ -193,7 +198,7 @@ impl<'a> Told<'a> {
             }
             None => Stage::Rest(Box::pin(
                 async move {
-                    if conn.does_without(attempts.manner()).await {
+                    if conn.does_without(attempts.manner(), or_empty).await {
                         return Ok(empty());
                     }
                     ending.rest(attempts, request, None, read, empty).await
@@ -225,13 +230,17 @@ impl Ending<'_> {
         read: Read<T>,
         empty: fn() -> T,
     ) -> Result<T> {
+        let located = |err| self.conn.located(request.name(), !request.keys().is_empty(), err);
         match outcome {
-            Ok(value) => read(self.conn.codec(), request.unwrap_alone(Reply::from_fred(value)?)?),
+            Ok(value) => Reply::from_fred(value)
+                .and_then(|reply| request.unwrap_alone(reply))
+                .and_then(|reply| read(self.conn.codec(), reply))
+                .map_err(located),
             Err(err) if self.or_empty && err.is_retryable() => {
                 self.conn.warn("a call failed and was answered with nothing", &err);
                 Ok(empty())
             }
-            Err(err) => Err(err),
+            Err(err) => Err(located(err)),
         }
     }
 }
@@ -302,6 +311,16 @@ impl Conn {
 }
 
 impl Conn {
+    /// Says what failed: the command, or the script, and below which prefix. A key itself may be a secret.
+    pub(super) fn located(&self, name: &str, has_keys: bool, err: Error) -> Error {
+        let prefix = &self.config().key_prefix;
+        if prefix.is_empty() || !has_keys {
+            err.context(name)
+        } else {
+            err.context(&format!("{name} of `{prefix}*`"))
+        }
+    }
+
     /// Goes on with a request of which an attempt has failed already.
     pub(super) async fn ask_again(
         &self,

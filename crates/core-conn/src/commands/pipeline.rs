@@ -29,8 +29,9 @@ use crate::{
 /// may come in between; for all or nothing there is [`Transaction`](crate::Transaction). Commands on one key run in the
 /// order in which they were added. The first call of each [`Script`](crate::Script) carries its text (`EVAL`).
 ///
-/// Nothing is repeated, except what a node of a cluster has sent elsewhere. A `timeout`, `replay` or `or_empty` said
-/// to one of the calls does not count here. A call of another connection is refused with
+/// Nothing is repeated, except what a node of a cluster has sent elsewhere. A `timeout` or `replay` said to one
+/// of the calls does not count here; an `or_empty` does, when its result is taken. More calls than
+/// [`max_waiting`](crate::ConfigBuilder::max_waiting) are refused whole. A call of another connection is refused with
 /// [`ErrorKind::InvalidArgument`].
 #[must_use = "nothing is sent until `send` is awaited"]
 pub struct Pipeline<'a> {
@@ -52,6 +53,7 @@ pub struct Ticket<T> {
     codec: Codec,
     read: Read<T>,
     empty: fn() -> T,
+    or_empty: bool,
 }
 
 /// The results of a [`Pipeline`] or a [`Transaction`](crate::Transaction), to be taken one by one.
@@ -116,9 +118,10 @@ impl Batch {
 
     pub(super) fn add<T>(&mut self, conn: &Conn, mut call: Call<'_, T>) -> Ticket<T> {
         let index = self.requests.len();
+        let or_empty = call.is_or_empty();
         let (codec, request) = call.request(conn);
         self.requests.push(request);
-        Ticket { batch: self.id, index, codec, read: call.read, empty: call.empty }
+        Ticket { batch: self.id, index, codec, read: call.read, empty: call.empty, or_empty }
     }
 }
 
@@ -137,14 +140,16 @@ impl Results {
         reason = "a result can be taken once, and so can its ticket"
     )]
     pub fn take<T>(&mut self, ticket: Ticket<T>) -> Result<T> {
-        let Ticket { batch, index, codec, read, empty } = ticket;
+        let Ticket { batch, index, codec, read, empty, or_empty } = ticket;
         let own = self.batch == batch;
         let answer = self.replies.get_mut(index).filter(|_| own).and_then(Option::take);
         let foreign =
             || Error::new(ErrorKind::InvalidArgument, "the ticket is from another pipeline");
-        match answer.ok_or_else(foreign)?? {
-            Some(reply) => read(codec, reply),
-            None => Ok(empty()),
+        match answer.ok_or_else(foreign)? {
+            Ok(Some(reply)) => read(codec, reply),
+            Ok(None) => Ok(empty()),
+            Err(err) if or_empty && err.is_retryable() => Ok(empty()),
+            Err(err) => Err(err),
         }
     }
 
@@ -214,7 +219,7 @@ impl Conn {
     /// Sends what goes to one server over one link, so that it stays in order.
     async fn send_group(&self, mut group: Vec<Step>, deadline: Instant) -> Vec<(Step, Answer)> {
         let Some(first) = group.first() else { return Vec::new() };
-        if self.does_without(&first.manner).await {
+        if self.does_without(&first.manner, false).await {
             return group.into_iter().map(|step| (step, Ok(None))).collect();
         }
         let link = match self.link_to(&first.manner.route, deadline).await {

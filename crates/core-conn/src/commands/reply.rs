@@ -41,7 +41,10 @@ pub(crate) fn as_sent(frame: Resp3Frame) -> Result<Value, FredError> {
 /// What can be made of a [`Reply`].
 ///
 /// `()` takes anything; `bool` takes 1 and 0; an `Option` takes nothing as `None`; a tuple takes a list that is no
-/// longer than it, and what is missing counts as nothing.
+/// longer than it, and what is missing counts as nothing. A value that [`Conn::set`](crate::Conn::set) stored comes as
+/// bytes; [`Codec::decode`](crate::Codec::decode) reads it.
+///
+/// [`ScriptCall::run`](crate::ScriptCall::run) wants a `Default` as well: the answer where nothing is enough.
 pub trait FromReply: Sized {
     /// Reads `reply`.
     ///
@@ -51,15 +54,23 @@ pub trait FromReply: Sized {
     fn from_reply(reply: Reply) -> Result<Self>;
 }
 
+impl Reply {
+    /// The error for a reply of another type than `expected`, as `a number`: for your own [`FromReply`].
+    #[must_use]
+    pub fn unexpected(&self, expected: &str) -> Error {
+        let found = match self {
+            Self::Nil => "nothing",
+            Self::Int(_) => "a number",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "a list",
+        };
+        let what = format!("the server answered with {found} where {expected} was expected");
+        Error::new(ErrorKind::Protocol, what)
+    }
+}
+
 fn unexpected(expected: &str, found: &Reply) -> Error {
-    let found = match found {
-        Reply::Nil => "nothing",
-        Reply::Int(_) => "a number",
-        Reply::Bytes(_) => "bytes",
-        Reply::List(_) => "a list",
-    };
-    let what = format!("the server answered with {found} where {expected} was expected");
-    Error::new(ErrorKind::Protocol, what)
+    found.unexpected(expected)
 }
 
 impl FromReply for Reply {

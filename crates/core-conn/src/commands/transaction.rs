@@ -84,7 +84,7 @@ impl<'a> Transaction<'a> {
         if let Some(route) = route {
             let manner =
                 Manner { route, replay: Replay::IfUnsent, read_from: ReadFrom::Master, timeout };
-            if conn.does_without(&manner).await {
+            if conn.does_without(&manner, false).await {
                 return Ok(Results::new(id, requests.iter().map(|_| Ok(None)).collect()));
             }
             outcomes = conn.transact(manner, &sent).await?;

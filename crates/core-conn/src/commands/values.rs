@@ -70,7 +70,8 @@ impl Conn {
         let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
         for (indexes, replies) in indexes.iter().zip(self.at_once(calls).await?) {
             for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
-                values[*index] = decode(self.codec(), reply)?;
+                let value = decode(self.codec(), reply);
+                values[*index] = value.map_err(|err| self.located("MGET", true, err))?;
             }
         }
         Ok(values)

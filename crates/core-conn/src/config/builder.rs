@@ -148,8 +148,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// Turns TLS on or off; on means [`Tls::new`](crate::Tls::new) with its defaults. Needs the feature
-    /// `tls`.
+    /// Turns TLS on or off; on means `Tls::new` with its defaults. Needs the feature `tls`.
     ///
     /// Default: off, or what the URL's scheme says.
     #[must_use]

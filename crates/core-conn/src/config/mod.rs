@@ -25,16 +25,16 @@ pub const DEFAULT_HOST: &str = "localhost";
 pub const DEFAULT_PORT: u16 = 6379;
 /// The port of a sentinel when none is named.
 pub const DEFAULT_SENTINEL_PORT: u16 = 26379;
-/// How long [`Conn::connect`](crate::Conn::connect) tries.
+/// How long [`Conn::connect`](crate::Conn::connect) tries: 10 s.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a call may take, its retries included.
+/// How long a call may take, its retries included: 5 s.
 pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a call is repeated where repeating is safe.
 pub const DEFAULT_RETRIES: u32 = 3;
-/// The shortest and the longest pause between two attempts to reconnect.
+/// The shortest and the longest pause between two attempts to reconnect: 50 ms and 2 s.
 pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
-/// How many calls may wait for a link or an answer at once.
+/// How many calls may wait for a link or an answer at once: 10,000.
 pub const DEFAULT_MAX_WAITING: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
 /// Everything a [`Conn`](crate::Conn) needs to know, checked.

@@ -32,6 +32,9 @@ use crate::{
 /// The shortest and the longest pause before a call is repeated.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
+/// The shortest time that a call is given. Zero is no limit at all to fred.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// When a command may be sent again after a failure.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -91,6 +94,11 @@ pub(crate) struct Entered<'a> {
 
 impl Calls {
     fn enter(&self, count: usize, most: usize) -> Result<Entered<'_>> {
+        if count > most {
+            let what =
+                "more calls at once than may wait for an answer; send fewer or raise `max_waiting`";
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
         // Counted before the look at the flag, so that closing either sees the calls or refuses them.
         let others = self.in_flight.fetch_add(count, Ordering::SeqCst);
         let call = Entered { calls: self, count };
@@ -147,7 +155,7 @@ impl Conn {
         Ok(Attempts {
             _call: self.enter(1)?,
             conn: self,
-            deadline: after(manner.timeout),
+            deadline: after(manner.timeout.max(SHORTEST)),
             manner,
             backoff: Backoff::new(RETRY_DELAY),
             repeats: config.retries,
@@ -184,7 +192,7 @@ impl Conn {
     /// A route to each server that takes writes.
     pub(crate) async fn masters(&self) -> Result<Vec<Route>> {
         if !self.config().endpoint.is_cluster()
-            || self.does_without(&self.manner(Replay::Idempotent)).await
+            || self.does_without(&self.manner(Replay::Idempotent), false).await
         {
             return Ok(vec![Route::Any]);
         }
@@ -520,5 +528,5 @@ async fn asking(
 
 /// The time until `deadline`; never zero, which means no timeout to fred.
 pub(crate) fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    deadline.saturating_duration_since(Instant::now()).max(SHORTEST)
 }

@@ -105,13 +105,15 @@ impl Deadlines {
 impl Watch<'_> {
     /// Whether time is over; if not, the task of `cx` is woken when it is.
     pub(crate) fn is_over(&self, cx: &Context<'_>) -> bool {
-        match &mut self.deadlines.watched().places[self.place] {
-            Place::Waiting(_, waker) => {
-                waker.clone_from(cx.waker());
-                false
-            }
-            Place::Over => true,
+        let mut watched = self.deadlines.watched();
+        let Place::Waiting(_, waker) = &mut watched.places[self.place] else { return true };
+        if !waker.will_wake(cx.waker()) {
+            let replaced = std::mem::replace(waker, cx.waker().clone());
+            // The lock is free by then: what ends with a waker is not ours.
+            drop(watched);
+            drop(replaced);
         }
+        false
     }
 }
 

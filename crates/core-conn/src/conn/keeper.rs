@@ -209,7 +209,8 @@ impl Keeper {
                     continue;
                 }
                 fresh = stuck => {
-                    // Nothing will come of it, so its calls need not wait for their timeouts.
+                    // Its calls need not wait for their timeouts. What is on its way must not arrive after them.
+                    pulse::kill(&fresh.0, &link).await;
                     link.abort();
                     (fresh, self.used.clone(), "was stuck")
                 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{sync::Notify, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 use super::{
     keeper::Keeper,
@@ -73,7 +73,9 @@ impl Lane {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in 0..self.slots.len() {
             let keeper = Keeper::new(Arc::clone(core), Arc::clone(self), slot);
-            tasks.push(tokio::spawn(keeper.run()).abort_handle());
+            // A lane may be opened by a call from another runtime, which does not end the connection with its own end.
+            let runtime = core.runtime.get_or_init(Handle::current);
+            tasks.push(runtime.spawn(keeper.run()).abort_handle());
         }
         drop(tasks);
         // The end of the connection may have come a moment before, and found no tasks to end.

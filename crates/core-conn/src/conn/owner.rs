@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Notify, task::AbortHandle, time::timeout_at};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(super) capabilities: KnownCapabilities,
     pub(super) warnings: Warnings,
     pub(super) deadlines: Deadlines,
+    /// The runtime that the connection belongs to, once it has begun to dial.
+    pub(super) runtime: OnceLock<Handle>,
     pub(super) spares: Spares,
 }
 
@@ -67,6 +69,7 @@ impl Core {
             capabilities: KnownCapabilities::default(),
             warnings: Warnings::default(),
             deadlines: Deadlines::new(),
+            runtime: OnceLock::new(),
             spares: Spares::default(),
             config,
         };
@@ -167,10 +170,15 @@ impl Owner {
     /// Makes the connection dial in the background; does nothing the second time.
     pub(super) fn start(&self) -> Result<()> {
         self.core.status.connecting();
+        if self.login.get().is_some() {
+            // Begun already; what is in flight goes on until closing gives it up.
+            return Ok(());
+        }
         self.tasks.get_or_init(|| self.spawn());
         self.login.get_or_init(|| {
             let provider = self.core.config.credential_provider.clone()?;
-            Some(tokio::spawn(Arc::clone(&self.core).keep_login(provider)).abort_handle())
+            let runtime = self.core.runtime.get_or_init(Handle::current);
+            Some(runtime.spawn(Arc::clone(&self.core).keep_login(provider)).abort_handle())
         });
         // Closing may have come first and found no tasks to end.
         if self.core.calls.is_closing() {
@@ -183,6 +191,7 @@ impl Owner {
     /// Starts the tasks that look after the links from now on; returns those that belong to no link.
     fn spawn(&self) -> Vec<AbortHandle> {
         let core = &self.core;
+        core.runtime.get_or_init(Handle::current);
         for server in core.layout.load().servers() {
             server.commands.start(core);
         }
@@ -257,6 +266,6 @@ mod tests {
         owner.end();
         assert_eq!(owner.start().unwrap_err().kind(), ErrorKind::Closed);
         tokio::task::yield_now().await;
-        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 }

@@ -2,14 +2,15 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use fred::interfaces::ClientLike;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     buffers::{self, Movement},
-    link::{Link, LinkEnd},
+    link::{Link, LinkEnd, custom, options},
     time::pause,
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, error::fred::from_call};
 
 /// How often the server is asked for a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(400);
@@ -106,6 +107,17 @@ async fn answered(link: &Link) {
             return;
         }
         pause(GLANCE).await;
+    }
+}
+
+/// Has the server close its end of a stuck link, so that commands which are still under way on it run no more: some of
+/// them are about to be sent again. Without the right to `CLIENT KILL` they may.
+pub(super) async fn kill(other: &Link, stuck: &Link) {
+    let Some(id) = stuck.id.filter(|_| other.address == stuck.address) else { return };
+    let client = other.client.with_options(&options(LOOK));
+    let order = vec!["KILL".to_owned(), "ID".to_owned(), id.to_string()];
+    if let Err(err) = client.custom::<i64, _>(custom("CLIENT"), order).await {
+        tracing::debug!(error = %from_call(err), "the server did not close the stuck link");
     }
 }
 

@@ -275,7 +275,15 @@ impl Status {
             change(now);
             let current = now.state();
             if previous != current {
-                tracing::debug!(%previous, %current, "connection state");
+                match (&now.error, current) {
+                    (Some(error), State::Reconnecting | State::Error) => {
+                        tracing::warn!(%previous, %current, %error, "connection state");
+                    }
+                    (_, State::Connected) => {
+                        tracing::info!(%previous, %current, "connection state");
+                    }
+                    _ => tracing::debug!(%previous, %current, "connection state"),
+                }
                 // No receiver is no failure: nobody asked for the changes.
                 let _ =
                     self.changes.send(StateChange { previous, current, error: now.error.clone() });

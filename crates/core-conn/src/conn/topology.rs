@@ -85,7 +85,10 @@ impl Core {
                 && let Endpoint::Cluster(nodes) = &self.config.endpoint
             {
                 // Nobody answers whom the layout names: maybe they all moved, and those configured know more.
-                self.arrange(|old| with_seeds(self, old, nodes));
+                let seeds = unnamed(&layout, nodes);
+                if !seeds.is_empty() {
+                    self.arrange(|old| with_seeds(self, old, seeds));
+                }
             }
             // The sender lives in `self`.
             let _ = status.changed().await;
@@ -115,14 +118,15 @@ impl Core {
     }
 }
 
-fn with_seeds(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
-    let known = |node: &&Node| {
-        !old.shards
-            .iter()
-            .any(|shard| shard.master.commands.endpoint == Endpoint::Tcp((*node).clone()))
-    };
-    let seed = |node: &Node| Server::new(core, Endpoint::Tcp(node.clone()), Purpose::Commands);
-    old.with_seeds(nodes.iter().filter(known).map(seed).collect())
+/// Those of `nodes` that are no master in the layout.
+fn unnamed(layout: &Layout, nodes: &[Node]) -> Vec<Node> {
+    let named = |node: &&Node| layout.shards.iter().any(|shard| shard.master.node() == Some(node));
+    nodes.iter().filter(|node| !named(node)).cloned().collect()
+}
+
+fn with_seeds(core: &Core, old: &Layout, nodes: Vec<Node>) -> Layout {
+    let seed = |node| Server::new(core, Endpoint::Tcp(node), Purpose::Commands);
+    old.with_seeds(nodes.into_iter().map(seed).collect())
 }
 
 fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Conn, State, call::Manner, owner::Core, time::after};
 use crate::Error;
 
-/// How often, at most, a connection warns that calls are answered without the server.
+/// How often, at most, a connection warns that calls are answered without the server: every 30 s.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Warnings of which all but one per interval are only counted.
@@ -51,11 +51,13 @@ impl Conn {
         self.owner.core.warn(what, err);
     }
 
-    /// Whether a call is to be answered with nothing, because the connection is optional and no server is there. The
-    /// end of the first attempt to connect is waited for.
-    pub(crate) async fn does_without(&self, manner: &Manner) -> bool {
+    /// Whether a call is to be answered with nothing, because that is enough for it or for the whole connection, and no
+    /// server is there. The end of the first attempt to connect is waited for.
+    pub(crate) async fn does_without(&self, manner: &Manner, is_enough: bool) -> bool {
         let core = &self.owner.core;
-        if !core.config.optional || self.pick(&manner.route, manner.read_from).is_some() {
+        if !(core.config.optional || is_enough)
+            || self.pick(&manner.route, manner.read_from).is_some()
+        {
             return false;
         }
         // A call on a closed connection is a mistake with a server and without one.

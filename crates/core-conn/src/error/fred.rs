@@ -91,7 +91,7 @@ pub(crate) fn from_call(err: FredError) -> Error {
     let (kind, message): (_, Cow<'static, str>) = match (err.kind(), code(details)) {
         // fred closes the connection when it reads this, and hands the same text to every command in
         // flight on it, whether that ran or not.
-        (_, Some("CLUSTERDOWN")) => (
+        (_, Some(code)) if code.starts_with("CLUSTERDOWN") => (
             ErrorKind::Interrupted,
             "the cluster is down, and the connection with it; the command may or may not have run"
                 .into(),

@@ -6,7 +6,7 @@ use redbrick_core_conn::{
     BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, Registry,
     RotatingCredentials, State, StateChanges, async_trait,
 };
-use redbrick_testkit::Server;
+use redbrick_testkit::{Fault, Server};
 use static_assertions::assert_impl_all;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -240,4 +240,45 @@ async fn connecting_takes_the_connect_timeout_once_however_slow_each_step_is() {
     let started = Instant::now();
     assert_eq!(Conn::connect(config).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert!(started.elapsed() < timeout.mul_f64(1.5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_transaction_from_another_runtime_does_not_end_the_connection_with_it() {
+    let server = server();
+    let build = || Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (home, guest) = (build(), build());
+    let conn = home.block_on(Conn::connect(server.url())).unwrap();
+    let transact = async |conn: &Conn| {
+        let mut transaction = conn.transaction();
+        let n = transaction.add(conn.increment("n", 1));
+        transaction.send().await?.take(n)
+    };
+    assert_eq!(guest.block_on(transact(&conn)).unwrap(), 1);
+    drop(guest);
+    assert_eq!(conn.state(), State::Connected);
+    assert_eq!(home.block_on(transact(&conn)).unwrap(), 2);
+}
+
+#[tokio::test]
+async fn closing_lets_a_call_go_on_whose_link_breaks_meanwhile() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(proxy.url()).await.unwrap();
+    conn.set("k", &7).await.unwrap();
+    proxy.set(Fault::Stall);
+    let get = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.get::<i32>("k").await }
+    });
+    tokio::task::yield_now().await;
+    let closing = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.close(PATIENCE).await }
+    });
+    let hasty = conn.with_command_timeout(Duration::from_millis(1));
+    while hasty.ping().await.map_err(|err| err.kind()) != Err(ErrorKind::Closed) {}
+    proxy.clear();
+    proxy.reset();
+    assert_eq!(get.await.unwrap().unwrap(), Some(7), "sent again over another link");
+    assert!(closing.await.unwrap().is_clean());
 }

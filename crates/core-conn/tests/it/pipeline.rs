@@ -210,7 +210,7 @@ async fn more_calls_than_may_wait_are_refused_whole() {
         let checked = pipeline.send().await.check();
         assert_eq!(checked.is_ok(), fits);
         if let Err(err) = checked {
-            assert_eq!(err.kind(), ErrorKind::Busy, "{err:?}");
+            assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err:?}");
         }
     }
     assert_eq!(conn.count("n").await.unwrap(), Some(20), "nothing of the one that was refused");

@@ -256,3 +256,23 @@ async fn without_the_right_to_look_a_stuck_link_is_replaced_later() {
     assert_eq!((tally.done, tally.unknown), (1, 1), "{tally:?}");
     tally.explains(count(&server, "n"));
 }
+
+#[tokio::test]
+async fn what_was_under_way_on_a_replaced_link_does_not_undo_what_came_after() {
+    let (server, proxy, conn) = behind_proxy().await;
+    let hits = async || {
+        let counts = server.command_counts().expect("the server");
+        counts.of("set")
+    };
+    proxy.set_for_open(Fault::StallRequests);
+    conn.set("k", &1).await.unwrap();
+    conn.set("k", &2).await.unwrap();
+    let before = hits().await;
+    // What the stalled connection still holds comes through, to a server that has closed its end.
+    proxy.clear();
+    for _ in 0..20 {
+        conn.ping().await.unwrap();
+    }
+    assert_eq!(conn.get("k").await.unwrap(), Some(2));
+    assert_eq!(hits().await, before, "the first copy never ran");
+}
