@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Conn, Route, State, Watch,
-    link::{Link, custom, options},
+    link::{Address, Link, custom, options},
     slots::slots_differ,
     time::{Backoff, after},
 };
@@ -250,7 +250,10 @@ impl Conn {
                 link.heard();
                 return Ok(value);
             }
-            Err(err) => err,
+            Err(err) => match &link.address {
+                Address::Tcp(node) => err.answered_by(&node.host),
+                Address::Unix(_) => err,
+            },
         };
         if err.is_answer() {
             link.heard();
@@ -494,12 +497,7 @@ impl<'a> Attempts<'a> {
         if !redirect.ask {
             core.layout_wanted.notify_one();
         }
-        let mut node = redirect.to.clone();
-        if node.host.is_empty() {
-            // A node that does not know its own host means the one that it was reached by.
-            let Some((at, _)) = was else { return Redirection::Soon };
-            node.host = at.host;
-        }
+        let node = redirect.to.clone();
         let known = core.layout.load().master(&Route::Node(node.clone()), 0).is_some();
         if known {
             self.redirected = Some((node, redirect.ask));

@@ -31,7 +31,7 @@ struct Answer {
 pub(crate) struct Redirect {
     /// For this one command; otherwise the slot has moved for good.
     pub(crate) ask: bool,
-    /// An empty host is that of the node that answered.
+    /// An empty host is that of the node that answered; see [`Error::answered_by`].
     pub(crate) to: Node,
 }
 
@@ -196,6 +196,16 @@ impl Error {
     /// Whether the server itself said so: it is there, and the command did not run.
     pub(crate) fn is_answer(&self) -> bool {
         self.answer.is_some() && !self.is_outcome_unknown()
+    }
+
+    /// Fills in the host of a node that does not know its own: it is where the answer came from.
+    pub(crate) fn answered_by(mut self, host: &str) -> Self {
+        if let Some(Answer { redirect: Some(redirect), .. }) = self.answer.as_deref_mut()
+            && redirect.to.host.is_empty()
+        {
+            host.clone_into(&mut redirect.to.host);
+        }
+        self
     }
 
     pub(crate) fn redirect(&self) -> Option<&Redirect> {

@@ -247,6 +247,24 @@ async fn calls_to_a_lost_node_are_never_sent_and_do_not_hold_up_the_others() {
     assert_eq!(patient.increment(&dead, 1).await.unwrap(), 1, "none of the others ran");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_do_not_know_their_own_host_are_found_where_they_were_asked() {
+    // Servers before 7.0 cannot be told to keep their host to themselves.
+    let silent = [("cluster-preferred-endpoint-type", "unknown-endpoint")];
+    let config = if server().version().at_least(7, 0) { &silent[..] } else { &[] };
+    let cluster = cluster(config).await;
+    let conn = Conn::connect(cluster_config(&cluster)).await.unwrap();
+    let slot = cluster.slot_of("{hot}n").unwrap();
+    let from = cluster.slot_owner(slot).unwrap();
+    let to = cluster.masters().unwrap().into_iter().find(|master| *master != from).unwrap();
+    conn.increment("{hot}n", 1).await.unwrap();
+    let migration = cluster.start_migration(slot, to).unwrap();
+    while migration.move_keys(100).unwrap() > 0 {}
+    assert_eq!(conn.increment("{hot}n", 1).await.unwrap(), 2, "asked for on its way");
+    migration.finish().unwrap();
+    assert_eq!(conn.increment("{hot}n", 1).await.unwrap(), 3, "moved");
+}
+
 #[tokio::test]
 async fn a_plain_url_to_a_node_of_a_cluster_says_which_url_to_use() {
     let cluster = cluster(&[]).await;
