@@ -1,9 +1,17 @@
 //! Packages as users will get them.
 
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
 use xshell::cmd;
 
 use super::{Context, Outcome, Step};
-use crate::failure::{Failure, OrFail as _};
+use crate::{
+    failure::{Failure, OrFail as _},
+    project::Package,
+};
 
 pub(super) const STEP: Step = Step {
     name: "package",
@@ -31,10 +39,45 @@ fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
         }
     }
 
+    let target = context.project.root().join("target").join("packages");
+    forget_builds(&published, &target)?;
     // All at once, so that cargo builds those that depend on each other from their packs and asks no registry for them.
     let packages = published.iter().flat_map(|package| ["--package", &package.name]);
-    cmd!(shell, "cargo package --allow-dirty {packages...}")
+    cmd!(shell, "cargo package --allow-dirty --target-dir {target} {packages...}")
         .run()
         .or_fail("a crate does not build from its package; cargo's message is above")?;
     Ok(Outcome::Passed)
+}
+
+/// Removes what cargo has unpacked and built of our packages before. While the version stays the same, it would take
+/// that for the packages of today.
+fn forget_builds(published: &[Package], target: &Path) -> Result<(), Failure> {
+    let mut folders = vec![target.join("debug").join(".fingerprint")];
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    if let Some(home) = home.or_else(|| Some(env::home_dir()?.join(".cargo"))) {
+        let registries = entries(&home.join("registry").join("src"))?;
+        // Those of local registries have no name of their own before the dash.
+        folders.extend(registries.into_iter().filter(|registry| begins(registry, "-")));
+    }
+    for folder in folders {
+        for entry in entries(&folder)? {
+            if published.iter().any(|package| begins(&entry, &format!("{}-", package.name))) {
+                fs::remove_dir_all(entry)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn begins(path: &Path, with: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(with))
+}
+
+/// What a folder holds; nothing when there is none.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(err) => Err(err),
+    }
 }
