@@ -97,7 +97,8 @@ impl Script {
         self.ready.get_or_init(|| {
             // The script begins on the first line, so that the lines of errors are its own.
             let text = format!(
-                "local function main() {}\nend\nlocal reply = main()\n\
+                "local function main() {}\nend\nlocal done, reply = pcall(main)\n\
+                 if not done and type(reply) ~= 'table' then reply = {{err = tostring(reply)}} end\n\
                  if type(reply) == 'table' and reply.err then return {{1, reply.err}} end\n\
                  return {{0, reply}}",
                 self.source

@@ -135,19 +135,27 @@ pub(crate) fn from_exec(err: FredError) -> Error {
 pub(crate) fn from_script(text: &str) -> Error {
     let text = text.strip_prefix('-').unwrap_or(text);
     let source = FredError::new(FredKind::Unknown, text.to_owned());
-    let Some(code) = code(text) else {
+    let Some(code) = code_of_raised(text) else {
         let what = "the script ended with an error without a code";
         return Error::new(ErrorKind::Server, what).with_source(source);
     };
-    let code = code_in_script(code, text);
     let (kind, message) = match code {
-        // These say that nothing has run, or that a link is of no use. About a script they say nothing of the kind.
-        "MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            (ErrorKind::Server, format!("the script ended with an error: {code}").into())
-        }
-        _ => answered(code, text),
+        // What a command inside met. All other codes are the script's own, whatever they mean when a server says them:
+        // that nothing has run, for instance, or that a link is of no use.
+        "NOPERM" | "OOM" | "READONLY" | "WRONGTYPE" => answered(code, text),
+        _ => (ErrorKind::Server, format!("the script ended with an error: {code}").into()),
     };
     Error::new(kind, message).answered(code, None).with_source(source)
+}
+
+/// The code of an error that a script raised. Before 7.0, and where the script raised a text of its own, Lua puts the place
+/// before it: `@user_script: 1: -READONLY You can't …`, `user_script:2: MINE is no code of theirs`.
+fn code_of_raised(text: &str) -> Option<&str> {
+    if !text.trim_start_matches('@').starts_with("user_script") {
+        return code(text);
+    }
+    let parts = text.split(": ").map(|part| part.strip_prefix('-').unwrap_or(part));
+    parts.filter_map(code).find(|code| *code != "ERR")
 }
 
 /// Whether fred gave the command back with its queue, without saying whether it was written.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Codec, Conn, ErrorKind, Replay, Reply, Script};
+use redbrick_core_conn::{Codec, Conn, ErrorKind, Replay, Reply, Script, State};
 use redbrick_testkit::{Fault, Topology, shared};
 
 use crate::{PATIENCE, connect, connect_named, cost, eventually, server};
@@ -212,7 +212,7 @@ async fn an_error_that_a_script_returns_is_its_own_and_never_the_links() {
     }
     conn.close(PATIENCE).await;
     let change = changes.next().await.expect("the end");
-    assert_eq!(change.current, redbrick_core_conn::State::End, "the link never broke: {change:?}");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
 }
 
 #[tokio::test]
@@ -330,5 +330,44 @@ async fn a_script_whose_reply_is_lost_is_sent_again_only_where_that_is_the_same(
             Ok(count) => assert!(again && count == 2, "{count}"),
             Err(err) => assert!(!again && err.is_outcome_unknown(), "{err:?}"),
         }
+    }
+}
+
+static RAISES_BUSY: Script =
+    Script::new("test.raises_busy", "redis.call('INCR', KEYS[1]) error({err = 'BUSY try later'})");
+static RAISES_TEXT: Script =
+    Script::new("test.raises_text", "redis.call('INCR', KEYS[1]) error('BUSY try later')");
+static RAISES_UNKNOWN: Script =
+    Script::new("test.raises_unknown", "redis.call('INCR', KEYS[1]) error({err = 'NOSCRIPT x'})");
+static RAISES_MOVED: Script = Script::new(
+    "test.raises_moved",
+    "redis.call('INCR', KEYS[1]) error({err = 'MOVED 1 127.0.0.1:1'})",
+);
+static RAISES_DOWN: Script =
+    Script::new("test.raises_down", "redis.call('INCR', KEYS[1]) error({err = 'CLUSTERDOWNX'})");
+
+#[tokio::test]
+async fn a_script_that_raises_an_error_has_run_once_whatever_the_error_is_called() {
+    let conn = connect("raises").await;
+    let mut changes = conn.state_changes();
+    for (script, code) in [
+        (&RAISES_BUSY, "BUSY"),
+        (&RAISES_TEXT, "BUSY"),
+        (&RAISES_UNKNOWN, "NOSCRIPT"),
+        (&RAISES_MOVED, "MOVED"),
+        (&RAISES_DOWN, "CLUSTERDOWNX"),
+    ] {
+        let key = script.name();
+        for runs in 1..=3 {
+            let err = conn.script(script).key(key).run::<()>().await.unwrap_err();
+            assert_eq!((err.kind(), err.code()), (ErrorKind::Server, Some(code)), "{key}: {err:?}");
+            assert!(!err.is_retryable(), "{key}: {err:?}");
+            assert_eq!(conn.count(key).await.unwrap(), Some(runs), "{key}");
+        }
+    }
+    assert_eq!(conn.state(), State::Connected);
+    drop(conn);
+    while let Some(change) = changes.next().await {
+        assert_eq!(change.current, State::End, "the link never broke: {change:?}");
     }
 }
