@@ -232,10 +232,10 @@ impl Ending<'_> {
     ) -> Result<T> {
         let located = |err| self.conn.located(request.name(), !request.keys().is_empty(), err);
         match outcome {
-            Ok(value) => Reply::from_fred(value)
-                .and_then(|reply| request.unwrap_alone(reply))
-                .and_then(|reply| read(self.conn.codec(), reply))
-                .map_err(located),
+            Ok(value) => {
+                let reply = self.conn.reply_of(request, value);
+                reply.and_then(|reply| read(self.conn.codec(), reply)).map_err(located)
+            }
             Err(err) if self.or_empty && err.is_retryable() => {
                 self.conn.warn("a call failed and was answered with nothing", &err);
                 Ok(empty())
@@ -306,11 +306,9 @@ impl Conn {
     /// Sends a request until it is answered, and unwraps the answer.
     pub(crate) async fn ask(&self, request: &Request, manner: Manner) -> Result<Reply> {
         let value = self.attempts(manner)?.run(request, None).await?;
-        request.unwrap_alone(Reply::from_fred(value)?)
+        self.reply_of(request, value)
     }
-}
 
-impl Conn {
     /// Says what failed: the command, or the script, and below which prefix. A key itself may be a secret.
     pub(super) fn located(&self, name: &str, has_keys: bool, err: Error) -> Error {
         let prefix = &self.config().key_prefix;
@@ -329,7 +327,7 @@ impl Conn {
         failed: Error,
     ) -> Result<Reply> {
         let value = self.attempts(manner)?.run(request, Some(failed)).await?;
-        request.unwrap_alone(Reply::from_fred(value)?)
+        self.reply_of(request, value)
     }
 }
 

@@ -180,8 +180,16 @@ impl Conn {
     ) -> Result<Reply> {
         let client = link.client.with_options(&options(left(deadline)));
         let outcome = self.owner.core.spares.run(client, request.clone()).await;
-        let value = self.read(link, outcome)?;
-        request.unwrap_alone(Reply::from_fred(value)?)
+        self.reply_of(request, self.read(link, outcome)?)
+    }
+
+    /// What `request` was answered. A script's own errors come to light only here.
+    pub(crate) fn reply_of(&self, request: &Request, answer: Value) -> Result<Reply> {
+        let reply = request.unwrap_alone(Reply::from_fred(answer)?);
+        if reply.as_ref().is_err_and(|err| err.kind() == ErrorKind::ReadOnly) {
+            self.owner.core.doubt_writers();
+        }
+        reply
     }
 
     /// Waits for a link to the server that takes writes for `route`.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, State};
+use redbrick_core_conn::{Config, Conn, ErrorKind, Script, State};
 use redbrick_testkit::Server;
 use tokio::{net::TcpListener, time::Instant};
 
@@ -165,6 +165,25 @@ async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address()
     let tally = load.end().await.tally();
     assert!(count(&master, "n") > 0, "{tally:?}");
     assert_eq!(tally.unknown, 0, "the link to the old one was not cut: {tally:?}");
+}
+
+static COUNT: Script = Script::new("test.count", "return redis.call('INCR', KEYS[1])");
+
+#[tokio::test]
+async fn scripts_alone_find_the_master_behind_the_same_address_too() {
+    let (server, master) = (server(), server());
+    let target = Arc::new(AtomicU16::new(server.port()));
+    let port = forward(Arc::clone(&target)).await;
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    conn.script(&COUNT).key("n").run::<i64>().await.unwrap();
+    target.store(master.port(), Ordering::Relaxed);
+    server.command(["REPLICAOF", "127.0.0.1", &master.port().to_string()]).unwrap();
+    let swapped = Instant::now();
+    while let Err(err) = conn.script(&COUNT).key("n").run::<i64>().await {
+        assert_eq!(err.kind(), ErrorKind::ReadOnly, "{err:?}");
+        assert!(swapped.elapsed() < REPLACED + SLACK, "the link stays");
+    }
+    assert_eq!(count(&master, "n"), 1);
 }
 
 /// About 200 MB, in values of 1,000 bytes.
