@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use fred::types::Value;
 use tracing::{Instrument, Span};
 
-use super::{reply::Reply, request::Request, sending::Sending};
+use super::{
+    reply::{FromReply, Reply},
+    request::Request,
+    sending::Sending,
+};
 use crate::{
     Codec, Conn, Error, ErrorKind, Replay, Result,
     conn::{Attempts, Link, Manner, Route, Watch},
@@ -87,6 +90,13 @@ impl<'a, T: Default> Call<'a, T> {
     }
 }
 
+impl<'a, T: FromReply + Default> Call<'a, T> {
+    /// A call whose answer is read as its type says.
+    pub(super) fn reading(conn: &'a Conn, request: Result<Request>) -> Self {
+        Self::new(conn, request, |_, reply| T::from_reply(reply))
+    }
+}
+
 impl<'a, T> Call<'a, T> {
     /// Sets how long this call may take in all; less than a millisecond counts as one.
     ///
@@ -124,7 +134,7 @@ impl<'a, T> Call<'a, T> {
     /// Changes what is asked.
     pub(super) fn alter(self, alter: impl FnOnce(Request) -> Result<Request>) -> Self {
         self.tell(|told| {
-            let request = std::mem::replace(&mut told.request, Ok(Request::Known(0)));
+            let request = std::mem::replace(&mut told.request, Ok(Request::Known(Reply::Nil)));
             told.request = request.and_then(alter);
         })
     }
@@ -177,11 +187,12 @@ impl<'a> Told<'a> {
         let Self { conn, request, timeout, replay, or_empty, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
+        let said = conn.manner_of(&request);
         let manner = Manner {
-            route: route.unwrap_or_else(|| conn.route_of(&request)),
-            replay: replay.unwrap_or_else(|| request.replay()),
-            read_from: conn.reads_of(&request),
-            timeout: timeout.unwrap_or_else(|| conn.command_timeout()),
+            route: route.unwrap_or(said.route),
+            replay: replay.unwrap_or(said.replay),
+            read_from: said.read_from,
+            timeout: timeout.unwrap_or(said.timeout),
         };
         let ending = Ending { conn, or_empty };
         let attempts = match conn.attempts(manner) {
@@ -226,7 +237,7 @@ impl Ending<'_> {
     fn conclude<T>(
         self,
         request: &Request,
-        outcome: Result<Value>,
+        outcome: Result<Reply>,
         read: Read<T>,
         empty: fn() -> T,
     ) -> Result<T> {
@@ -275,8 +286,8 @@ impl<'a, T: 'a> Future for Call<'a, T> {
                 }
                 Stage::Told(_) => {
                     let Stage::Told(told) = std::mem::replace(stage, Stage::Over) else { continue };
-                    if let Ok(Request::Known(answer)) = told.request {
-                        return Poll::Ready(read(told.conn.codec(), Reply::Int(answer)));
+                    if let Ok(Request::Known(reply)) = told.request {
+                        return Poll::Ready(read(told.conn.codec(), reply));
                     }
                     *stage = told.send(read, empty)?;
                 }
@@ -287,18 +298,20 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 }
 
 impl Sent<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Value>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply>> {
         let _entered = self.span.enter();
         let Some(sending) = &mut self.sending else { return Poll::Pending };
         if let Poll::Ready(outcome) = Pin::new(sending).poll(cx) {
             return Poll::Ready(self.attempts.read(&self.link, self.sending.take(), outcome));
         }
-        match &self.watch {
-            None => self.watch = Some(self.attempts.watch(cx)),
-            Some(watch) if watch.is_over(cx) => return Poll::Ready(Err(Error::timeout())),
-            Some(_) => {}
-        }
-        Poll::Pending
+        let over = match &mut self.watch {
+            Some(watch) => watch.is_over(cx),
+            None => {
+                self.watch = Some(self.attempts.watch(cx));
+                false
+            }
+        };
+        if over { Poll::Ready(Err(Error::timeout())) } else { Poll::Pending }
     }
 }
 

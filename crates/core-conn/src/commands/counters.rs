@@ -27,9 +27,7 @@ impl Conn {
     /// outcome](crate::Error::is_outcome_unknown) the counter may have counted.
     #[doc(alias("incr", "incrby"))]
     pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
-        Call::new(self, Ok(Request::Increment(self.wire_key(key), by)), |_, reply| {
-            i64::from_reply(reply)
-        })
+        Call::reading(self, Ok(Request::Increment(self.wire_key(key), by)))
     }
 
     /// Takes `by` from the counter at `key`; otherwise as [`increment`](Self::increment) (`DECRBY`).
@@ -39,9 +37,7 @@ impl Conn {
     /// As [`increment`](Self::increment).
     #[doc(alias("decr", "decrby"))]
     pub fn decrement(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
-        Call::new(self, Ok(Request::Decrement(self.wire_key(key), by)), |_, reply| {
-            i64::from_reply(reply)
-        })
+        Call::reading(self, Ok(Request::Decrement(self.wire_key(key), by)))
     }
 }
 

@@ -41,7 +41,7 @@ impl<'a> Hash<'a> {
         let field = bytes(field);
         let value = self.conn.codec().encode(value);
         let request = value.map(|value| Request::HashSet(self.key.clone(), vec![(field, value)]));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Stores several fields at once, and returns how many are new (`HSET`). Without any it asks nothing.
@@ -54,10 +54,10 @@ impl<'a> Hash<'a> {
         let fields =
             fields.into_iter().map(|(field, value)| Ok((bytes(field), codec.encode(&value)?)));
         let request = fields.collect::<Result<Vec<_>>>().map(|fields| match fields.is_empty() {
-            true => Request::Known(0),
+            true => Request::Known(Reply::Int(0)),
             false => Request::HashSet(self.key.clone(), fields),
         });
-        Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Returns the value in `field` (`HGET`).
@@ -79,7 +79,7 @@ impl<'a> Hash<'a> {
     #[doc(alias = "hdel")]
     pub fn delete(&self, field: impl AsRef<[u8]>) -> Call<'a, bool> {
         let request = Request::HashDelete(self.key.clone(), vec![bytes(field)]);
-        Call::new(self.conn, Ok(request), |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, Ok(request))
     }
 
     /// Deletes several fields, and returns how many were there (`HDEL`). Without any it asks nothing.
@@ -89,25 +89,23 @@ impl<'a> Hash<'a> {
     ) -> Call<'a, u64> {
         let fields: Vec<_> = fields.into_iter().map(bytes).collect();
         let request = match fields.is_empty() {
-            true => Request::Known(0),
+            true => Request::Known(Reply::Int(0)),
             false => Request::HashDelete(self.key.clone(), fields),
         };
-        Call::new(self.conn, Ok(request), |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, Ok(request))
     }
 
     /// Returns whether `field` is there (`HEXISTS`).
     #[doc(alias = "hexists")]
     pub fn contains(&self, field: impl AsRef<[u8]>) -> Call<'a, bool> {
         let request = Request::HashContains(self.key.clone(), bytes(field));
-        Call::new(self.conn, Ok(request), |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, Ok(request))
     }
 
     /// Returns how many fields there are (`HLEN`).
     #[doc(alias = "hlen")]
     pub fn count_fields(&self) -> Call<'a, u64> {
-        Call::new(self.conn, Ok(Request::HashLen(self.key.clone())), |_, reply| {
-            u64::from_reply(reply)
-        })
+        Call::reading(self.conn, Ok(Request::HashLen(self.key.clone())))
     }
 
     /// Adds `by` to the counter in `field`, from 0 when there is none, and returns the new count (`HINCRBY`). It is
@@ -115,7 +113,7 @@ impl<'a> Hash<'a> {
     #[doc(alias = "hincrby")]
     pub fn increment(&self, field: impl AsRef<[u8]>, by: i64) -> Call<'a, i64> {
         let request = Request::HashIncrement(self.key.clone(), bytes(field), by);
-        Call::new(self.conn, Ok(request), |_, reply| i64::from_reply(reply))
+        Call::reading(self.conn, Ok(request))
     }
 
     /// Returns the counter in `field` (`HGET`).

@@ -46,9 +46,7 @@ impl Conn {
     /// Those of [every call](Conn#errors-of-every-call). After [an unknown outcome](Error::is_outcome_unknown) the key may be gone.
     #[doc(alias("del", "unlink"))]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::new(self, Ok(Request::Delete(vec![self.wire_key(key)])), |_, reply| {
-            bool::from_reply(reply)
-        })
+        Call::reading(self, Ok(Request::Delete(vec![self.wire_key(key)])))
     }
 
     /// Deletes `keys`, and returns how many were there.
@@ -71,7 +69,7 @@ impl Conn {
     pub(super) async fn delete_wire_keys(&self, keys: &[Bytes]) -> Result<u64> {
         let calls = self.by_slot(keys).into_values().map(|indexes| {
             let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
-            Call::<u64>::new(self, Ok(Request::Delete(keys)), |_, reply| u64::from_reply(reply))
+            Call::<u64>::reading(self, Ok(Request::Delete(keys)))
         });
         Ok(self.at_once(calls.collect()).await?.into_iter().sum())
     }
@@ -84,7 +82,7 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
     pub fn exists(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::new(self, Ok(Request::Exists(self.wire_key(key))), |_, reply| bool::from_reply(reply))
+        Call::reading(self, Ok(Request::Exists(self.wire_key(key))))
     }
 
     /// Lets `key` expire after `time_to_live` from now, by the server's clock, and returns whether it
@@ -98,7 +96,7 @@ impl Conn {
     pub fn expire(&self, key: impl AsRef<[u8]>, time_to_live: Duration) -> Call<'_, bool> {
         let request =
             millis(time_to_live).map(|millis| Request::Expire(self.wire_key(key), millis));
-        Call::new(self, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self, request)
     }
 
     /// Lets `key` stay until it is deleted, and returns whether it would have expired.
@@ -109,9 +107,7 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call).
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::new(self, Ok(Request::Persist(self.wire_key(key))), |_, reply| {
-            bool::from_reply(reply)
-        })
+        Call::reading(self, Ok(Request::Persist(self.wire_key(key))))
     }
 
     /// Returns how long `key` has to live.

@@ -89,7 +89,7 @@ impl<'a> List<'a> {
                 key: self.key.clone(),
                 args: vec![first.to_string().into(), last.to_string().into()],
             },
-            None => Request::Known(0),
+            None => Request::Known(Reply::Int(0)),
         };
         Call::new(self.conn, Ok(request), decode_all)
     }
@@ -110,7 +110,7 @@ impl<'a> List<'a> {
     }
 
     fn counting(&self, request: Result<Request>) -> Call<'a, u64> {
-        Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 }
 

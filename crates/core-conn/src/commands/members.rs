@@ -3,7 +3,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, FromReply, list::decode_all, request::Request};
+use super::{Call, Reply, list::decode_all, request::Request};
 use crate::{Conn, Result};
 
 /// The set at a key: members without an order, each there once.
@@ -42,7 +42,7 @@ impl<'a> Members<'a> {
     pub fn add<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
         let member = self.conn.codec().encode(member);
         let request = member.map(|member| Request::SetAdd(self.key.clone(), vec![member]));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Adds `members`, and returns how many are new (`SADD`). Without any it asks nothing.
@@ -51,10 +51,10 @@ impl<'a> Members<'a> {
         let members: Result<Vec<_>> =
             members.into_iter().map(|member| codec.encode(&member)).collect();
         let request = members.map(|members| match members.is_empty() {
-            true => Request::Known(0),
+            true => Request::Known(Reply::Int(0)),
             false => Request::SetAdd(self.key.clone(), members),
         });
-        Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Removes `member`, and returns whether it was there (`SREM`).
@@ -62,7 +62,7 @@ impl<'a> Members<'a> {
     pub fn remove<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
         let member = self.conn.codec().encode(member);
         let request = member.map(|member| Request::SetRemove(self.key.clone(), vec![member]));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Returns whether `member` is there (`SISMEMBER`).
@@ -70,7 +70,7 @@ impl<'a> Members<'a> {
     pub fn contains<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
         let member = self.conn.codec().encode(member);
         let request = member.map(|member| Request::SetContains(self.key.clone(), member));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Returns all members, in no order (`SMEMBERS`). A large set holds up the server and every call behind it.
@@ -83,9 +83,7 @@ impl<'a> Members<'a> {
     /// Returns how many members there are (`SCARD`).
     #[doc(alias = "scard")]
     pub fn count(&self) -> Call<'a, u64> {
-        Call::new(self.conn, Ok(Request::SetLen(self.key.clone())), |_, reply| {
-            u64::from_reply(reply)
-        })
+        Call::reading(self.conn, Ok(Request::SetLen(self.key.clone())))
     }
 }
 

@@ -34,12 +34,11 @@ pub use keys::Ttl;
 pub use list::List;
 pub use members::Members;
 pub use pipeline::{Pipeline, Results, Ticket};
-pub(crate) use reply::as_sent;
 pub use reply::{FromReply, Reply};
 pub(crate) use request::Request;
 pub use scan::Scan;
 pub use script::{Arg, Script, ScriptCall};
-pub(crate) use sending::{Sending, Spares};
+pub(crate) use sending::{Outcome, Sending, Spares};
 pub use sorted_set::SortedSet;
 pub use transaction::Transaction;
 pub use values::Set;
@@ -51,14 +50,14 @@ impl Conn {
         [prefix, key].concat().into()
     }
 
-    /// Which servers may answer a request.
-    fn reads_of(&self, request: &Request) -> ReadFrom {
-        if request.only_reads() { self.read_from() } else { ReadFrom::Master }
-    }
-
-    /// Where a request goes. Slots are told apart on a cluster only.
-    fn route_of(&self, request: &Request) -> Route {
-        if self.config().endpoint.is_cluster() { request.route() } else { Route::Any }
+    /// The manner of a request, unless its caller says otherwise. Slots are told apart on a cluster only.
+    fn manner_of(&self, request: &Request) -> Manner {
+        Manner {
+            route: if self.config().endpoint.is_cluster() { request.route() } else { Route::Any },
+            replay: request.replay(),
+            read_from: if request.only_reads() { self.read_from() } else { ReadFrom::Master },
+            timeout: self.command_timeout(),
+        }
     }
 
     /// The manner of a command that any server can answer.

@@ -27,7 +27,8 @@ use crate::{
 ///
 /// It saves waiting, not work: one round trip in all, on Cluster one per node, at the same time. Commands of others
 /// may come in between; for all or nothing there is [`Transaction`](crate::Transaction). Commands on one key run in the
-/// order in which they were added. The first call of each [`Script`](crate::Script) carries its text (`EVAL`).
+/// order in which they were added, except while the key moves from one node of a cluster to another: one that was sent
+/// elsewhere runs after those that were not. The first call of each [`Script`](crate::Script) carries its text (`EVAL`).
 ///
 /// Nothing is repeated, except what a node of a cluster has sent elsewhere. A `timeout` or `replay` said to one
 /// of the calls does not count here; an `or_empty` does, when its result is taken. More calls than
@@ -185,8 +186,8 @@ impl Conn {
         let mut groups = BTreeMap::<_, Vec<Step>>::new();
         for (place, request) in requests.into_iter().enumerate() {
             match self.step(place, request, timeout) {
-                Ok(Step { request: Request::Known(answer), .. }) => {
-                    answers[place] = Ok(Some(Reply::Int(answer)));
+                Ok(Step { request: Request::Known(reply), .. }) => {
+                    answers[place] = Ok(Some(reply));
                 }
                 Ok(step) => {
                     groups.entry(self.server_of(&step.manner.route)).or_default().push(step);
@@ -251,8 +252,7 @@ impl Conn {
     fn step(&self, place: usize, request: Result<Request>, timeout: Duration) -> Result<Step> {
         let request = request?;
         self.check_slots(request.keys())?;
-        let (route, replay) = (self.route_of(&request), request.replay());
-        let manner = Manner { route, replay, read_from: ReadFrom::Master, timeout };
+        let manner = Manner { read_from: ReadFrom::Master, timeout, ..self.manner_of(&request) };
         Ok(Step { place, request, manner })
     }
 }

@@ -1,9 +1,18 @@
 //! What a script answered, in Rust's types.
 
 use bytes::Bytes;
-use fred::{error::Error as FredError, interfaces::Resp3Frame, types::Value};
+use fred::{
+    error::{Error as FredError, ErrorKind as FredKind},
+    interfaces::Resp3Frame,
+    types::Value,
+};
 
+use super::sending::Outcome;
 use crate::{Error, ErrorKind, Result, error::fred::from_script};
+
+/// How deep lists may lie within each other: 128 of a script's own, in the one that core-conn puts around them and that
+/// of a transaction. What walks through them calls itself, and stacks have an end.
+const MAX_DEPTH: usize = 130;
 
 /// What the server answered, as a script returns it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -16,32 +25,18 @@ pub enum Reply {
     Int(i64),
     /// A text or other bytes.
     Bytes(Bytes),
-    /// A list. In Lua it ends before the first `nil`.
+    /// A list. In Lua it ends before the first `nil`. More than 128 within each other are refused.
     List(Vec<Self>),
-}
-
-/// The server's answer of which fred's parser made `frame`, as it was. Lists of what users stored are read by this and
-/// never by fred.
-pub(crate) fn as_sent(frame: Resp3Frame) -> Result<Value, FredError> {
-    let list = |frames: Vec<Resp3Frame>| {
-        frames.into_iter().map(as_sent).collect::<Result<_, _>>().map(Value::Array)
-    };
-    match frame {
-        Resp3Frame::Array { data, .. } => list(data),
-        // Links speak RESP2, where nothing is pushed: this was a list that begins with `message` or the like, and the
-        // parser has put a word before it, at any depth.
-        Resp3Frame::Push { mut data, .. } => {
-            data.remove(0);
-            list(data)
-        }
-        other => other.try_into(),
-    }
+    /// An error inside a list, in the server's words: what `redis.pcall` returned, for instance. An error that is the
+    /// whole answer is that of the call instead.
+    Error(String),
 }
 
 /// What can be made of a [`Reply`].
 ///
 /// `()` takes anything; `bool` takes 1 and 0; an `Option` takes nothing as `None`; a tuple takes a list that is no
-/// longer than it, and what is missing counts as nothing. A value that [`Conn::set`](crate::Conn::set) stored comes as
+/// longer than it, and what is missing counts as nothing; a `Result` takes an error inside a list, which otherwise is that
+/// of the whole. A value that [`Conn::set`](crate::Conn::set) stored comes as
 /// bytes; [`Codec::decode`](crate::Codec::decode) reads it.
 ///
 /// [`ScriptCall::run`](crate::ScriptCall::run) wants a `Default` as well: the answer where nothing is enough.
@@ -55,7 +50,8 @@ pub trait FromReply: Sized {
 }
 
 impl Reply {
-    /// The error for a reply of another type than `expected`, as `a number`: for your own [`FromReply`].
+    /// The error for a reply of another type than `expected`, as `a number`: for your own [`FromReply`]. Where the reply
+    /// is an error, it is that.
     #[must_use]
     pub fn unexpected(&self, expected: &str) -> Error {
         let found = match self {
@@ -63,6 +59,7 @@ impl Reply {
             Self::Int(_) => "a number",
             Self::Bytes(_) => "bytes",
             Self::List(_) => "a list",
+            Self::Error(text) => return from_script(text),
         };
         let what = format!("the server answered with {found} where {expected} was expected");
         Error::new(ErrorKind::Protocol, what)
@@ -144,6 +141,15 @@ impl<T: FromReply> FromReply for Option<T> {
     }
 }
 
+impl<T: FromReply> FromReply for Result<T> {
+    fn from_reply(reply: Reply) -> Result<Self> {
+        match reply {
+            Reply::Error(text) => Ok(Err(from_script(&text))),
+            other => T::from_reply(other).map(Ok),
+        }
+    }
+}
+
 impl<T: FromReply> FromReply for Vec<T> {
     fn from_reply(reply: Reply) -> Result<Self> {
         match reply {
@@ -187,7 +193,7 @@ impl<A: FromReply, B: FromReply, C: FromReply, D: FromReply> FromReply for (A, B
 
 impl Reply {
     /// Reads what fred made of the server's answer.
-    pub(crate) fn from_fred(value: Value) -> Result<Self> {
+    pub(super) fn from_fred(value: Value) -> Outcome {
         Ok(match value {
             Value::Null => Self::Nil,
             Value::Integer(number) => Self::Int(number),
@@ -198,24 +204,52 @@ impl Reply {
             // So fred calls this word wherever it stands, in what users have stored too.
             Value::Queued => Self::Bytes(Bytes::from_static(b"QUEUED")),
             Value::Array(values) => {
-                Self::List(values.into_iter().map(Self::from_fred).collect::<Result<_>>()?)
+                Self::List(values.into_iter().map(Self::from_fred).collect::<Result<_, _>>()?)
             }
-            Value::Map(_) => {
-                let what = "the server answered with an unexpected type";
-                return Err(Error::new(ErrorKind::Protocol, what));
-            }
+            Value::Map(_) => return Err(FredError::new(FredKind::Parse, "a map")),
         })
     }
 
-    /// What a script really returned, from behind the number that core-conn has put before it.
-    pub(crate) fn nested(self) -> Result<Self> {
+    /// Reads the server's answer as it was before fred's parser made `frame` of it. Lists of what users stored are
+    /// read by this and never by fred.
+    pub(crate) fn from_frame(frame: Resp3Frame) -> Outcome {
+        match Self::within(frame, 0)? {
+            Self::Error(text) => Err(FredError::new(FredKind::Unknown, text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Reads an answer that lies in `depth` lists.
+    fn within(frame: Resp3Frame, depth: usize) -> Outcome {
+        let items = match frame {
+            Resp3Frame::Array { data, .. } => data,
+            // Links speak RESP2, where nothing is pushed: this was a list that begins with `message` or the like, and
+            // the parser has put a word before it, at any depth.
+            Resp3Frame::Push { mut data, .. } => {
+                data.remove(0);
+                data
+            }
+            Resp3Frame::SimpleError { data, .. } => return Ok(Self::Error(data.to_string())),
+            other => return Self::from_fred(other.try_into()?),
+        };
+        if depth == MAX_DEPTH {
+            return Err(FredError::new(FredKind::Parse, "lists lie too deep within each other"));
+        }
+        let list = items.into_iter().map(|item| Self::within(item, depth + 1));
+        list.collect::<Result<_, _>>().map(Self::List)
+    }
+
+    /// What a script really returned: its lists and its errors come behind a number that core-conn puts before them.
+    pub(crate) fn unwrapped(self) -> Result<Self> {
+        if !matches!(self, Self::List(_)) {
+            return Ok(self);
+        }
         let [lead, reply] = take(self)?;
         match (lead, reply) {
-            (Self::Int(0), reply) => Ok(reply),
-            // Errors come as data too: fred closes the connection when it sees some of them.
+            (Self::Int(0), list) => Ok(list),
             (Self::Int(1), Self::Bytes(text)) => Err(from_script(&String::from_utf8_lossy(&text))),
             (Self::Int(1), _) => Err(from_script("")),
-            (other, _) => Err(unexpected("a leading zero", &other)),
+            (other, _) => Err(unexpected("a list that begins with 0 or 1", &other)),
         }
     }
 }
@@ -241,6 +275,16 @@ mod tests {
         );
         assert!(bool::from_reply(Reply::Int(1)).unwrap());
         <()>::from_reply(text()).unwrap();
+    }
+
+    #[test]
+    fn an_error_inside_a_list_stays_with_its_item_where_that_is_asked_for() {
+        let list = || Reply::List(vec![Reply::Int(1), Reply::Error("WRONGTYPE x".to_owned())]);
+        let items = Vec::<Result<i64>>::from_reply(list()).unwrap();
+        assert_eq!(*items[0].as_ref().unwrap(), 1);
+        assert_eq!(items[1].as_ref().unwrap_err().kind(), ErrorKind::WrongType);
+        let err = Vec::<i64>::from_reply(list()).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::WrongType);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Commands as data: what is asked, where it goes, whether it may be sent twice, and how fred is told.
 
-use std::{future::ready, ops::Bound, pin::Pin};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use fred::{
@@ -18,18 +18,15 @@ use fred::{
 };
 
 use super::{
-    reply::{Reply, as_sent},
+    reply::Reply,
     script::{self, Script},
     sending::Outcome,
 };
 use crate::{
     Result,
     conn::{Replay, Route, custom},
-    error::fred::is_no_script,
+    error::fred::{from_call, is_no_script},
 };
-
-/// A future of fred's, on the heap.
-type Boxed = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// One command, ready to be sent any number of times.
 ///
@@ -39,7 +36,7 @@ type Boxed = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     /// Answered without the server: there is nothing to ask.
-    Known(i64),
+    Known(Reply),
     Ping,
     Get(Bytes),
     /// Keys of one slot, behind one that nobody can have set.
@@ -285,15 +282,20 @@ impl Request {
     /// What the command answered, of what came when it was sent by itself.
     pub(crate) fn unwrap_alone(&self, reply: Reply) -> Result<Reply> {
         match self {
-            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => reply.nested(),
+            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => {
+                reply.unwrapped()
+            }
             _ => Ok(reply),
         }
     }
 
     /// What the command answered, of what came when it was one of a transaction.
     pub(crate) fn unwrap_queued(&self, reply: Reply) -> Result<Reply> {
+        if let Reply::Error(text) = reply {
+            return Err(from_call(FredError::new(FredKind::Unknown, text)));
+        }
         match self {
-            Self::Script { .. } | Self::ScriptText { .. } => reply.nested(),
+            Self::Script { .. } | Self::ScriptText { .. } => reply.unwrapped(),
             _ => Ok(reply),
         }
     }
@@ -321,112 +323,87 @@ impl Request {
     }
 
     /// Sends the command by itself.
-    pub(super) fn send(self, to: WithOptions<Client>) -> Boxed {
+    pub(super) async fn send(self, to: &WithOptions<Client>) -> Outcome {
         match self {
             Self::Nested { name, key, mut args } => {
                 args.insert(0, Bytes::from_static(name.as_bytes()));
-                Box::pin(async move { evaluate(&to, &script::READ, &[key], &args).await })
+                evaluate(to, &script::READ, &[key], &args).await
             }
-            Self::Script { script, keys, args } => {
-                Box::pin(async move { evaluate(&to, script, &keys, &args).await })
-            }
+            Self::Script { script, keys, args } => evaluate(to, script, &keys, &args).await,
             Self::ScriptText { script, keys, args } => {
-                let args = eval_args(script.text(), &keys, &args);
-                Box::pin(async move { raw(&to, "EVAL", args).await })
+                raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await
             }
             Self::Scan { cursor, pattern, count } => {
                 let (matching, counting) =
                     (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
                 let args = [cursor, matching, pattern, counting, count.to_string().into()];
-                Box::pin(async move { raw(&to, "SCAN", args.map(Value::Bytes).into()).await })
+                raw(to, "SCAN", args.map(Value::Bytes).into()).await
             }
-            plain => plain.pass(to),
+            Self::Known(reply) => Ok(reply),
+            plain => Reply::from_fred(plain.pass(to).await?),
         }
     }
 
     /// Sends the command as one of a transaction, where replies come nested by themselves and a script that the
     /// server does not know could not be made up for.
-    pub(crate) fn queue(self, to: WithOptions<Client>) -> Boxed {
+    pub(crate) async fn queue(self, to: &WithOptions<Client>) -> Outcome {
         match self {
             Self::Nested { name, key, args } => {
-                let args = std::iter::once(key).chain(args).map(Value::Bytes).collect();
-                Box::pin(async move { to.custom::<Value, Value>(custom(name), args).await })
+                raw(to, name, std::iter::once(key).chain(args).map(Value::Bytes).collect()).await
             }
-            Self::Script { script, keys, args } | Self::ScriptText { script, keys, args } => {
-                let args = eval_args(script.text(), &keys, &args);
-                Box::pin(async move { to.custom(custom("EVAL"), args).await })
-            }
-            plain => plain.pass(to),
+            other => other.by_text().send(to).await,
         }
     }
 
     /// Says it in fred's words. Its own methods are not flushed one by one, other than what goes through `custom`.
-    fn pass(self, to: WithOptions<Client>) -> Boxed {
+    async fn pass(self, to: &WithOptions<Client>) -> Result<Value, FredError> {
         match self {
-            Self::Known(answer) => Box::pin(ready(Ok(Value::Integer(answer)))),
-            Self::Ping => Box::pin(async move { to.ping(None).await }),
-            Self::Get(key) => Box::pin(async move { to.get(key).await }),
-            Self::GetMany(keys) => Box::pin(async move { to.mget(keys).await }),
-            Self::Set { key, value, millis, condition } => Box::pin(async move {
+            Self::Ping => to.ping(None).await,
+            Self::Get(key) => to.get(key).await,
+            Self::GetMany(keys) => to.mget(keys).await,
+            Self::Set { key, value, millis, condition } => {
                 to.set(key, value, millis.map(Expiration::PX), condition, false).await
-            }),
-            Self::Delete(keys) => Box::pin(async move { to.unlink(keys).await }),
-            Self::Exists(key) => Box::pin(async move { to.exists(key).await }),
-            Self::Expire(key, millis) => {
-                Box::pin(async move { to.pexpire(key, millis, None).await })
             }
-            Self::Persist(key) => Box::pin(async move { to.persist(key).await }),
-            Self::Ttl(key) => Box::pin(async move { to.pttl(key).await }),
-            Self::Increment(key, by) => Box::pin(async move { to.incr_by(key, by).await }),
-            Self::Decrement(key, by) => Box::pin(async move { to.decr_by(key, by).await }),
-            Self::HashGet(key, field) => Box::pin(async move { to.hget(key, field).await }),
-            Self::HashSet(key, fields) => Box::pin(async move { to.hset(key, fields).await }),
-            Self::HashDelete(key, fields) => Box::pin(async move { to.hdel(key, fields).await }),
-            Self::HashIncrement(key, field, by) => {
-                Box::pin(async move { to.hincrby(key, field, by).await })
-            }
-            Self::HashContains(key, field) => Box::pin(async move { to.hexists(key, field).await }),
-            Self::HashLen(key) => Box::pin(async move { to.hlen(key).await }),
-            Self::ListPushFront(key, items) => Box::pin(async move { to.lpush(key, items).await }),
-            Self::ListPushBack(key, items) => Box::pin(async move { to.rpush(key, items).await }),
-            Self::ListPopFront(key) => Box::pin(async move { to.lpop(key, None).await }),
-            Self::ListPopBack(key) => Box::pin(async move { to.rpop(key, None).await }),
-            Self::ListTrim(key, first, last) => {
-                Box::pin(async move { to.ltrim(key, first, last).await })
-            }
-            Self::ListLen(key) => Box::pin(async move { to.llen(key).await }),
-            Self::SetAdd(key, members) => Box::pin(async move { to.sadd(key, members).await }),
-            Self::SetRemove(key, members) => Box::pin(async move { to.srem(key, members).await }),
-            Self::SetContains(key, member) => {
-                Box::pin(async move { to.sismember(key, member).await })
-            }
-            Self::SetLen(key) => Box::pin(async move { to.scard(key).await }),
-            Self::SortedAdd(key, members) => {
-                Box::pin(async move { to.zadd(key, None, None, false, false, members).await })
-            }
-            Self::SortedIncrement(key, by, member) => {
-                Box::pin(async move { to.zincrby(key, by, member).await })
-            }
-            Self::SortedRemove(key, members) => {
-                Box::pin(async move { to.zrem(key, members).await })
-            }
-            Self::SortedRemoveByScore(key, min, max) => Box::pin(async move {
+            Self::Delete(keys) => to.unlink(keys).await,
+            Self::Exists(key) => to.exists(key).await,
+            Self::Expire(key, millis) => to.pexpire(key, millis, None).await,
+            Self::Persist(key) => to.persist(key).await,
+            Self::Ttl(key) => to.pttl(key).await,
+            Self::Increment(key, by) => to.incr_by(key, by).await,
+            Self::Decrement(key, by) => to.decr_by(key, by).await,
+            Self::HashGet(key, field) => to.hget(key, field).await,
+            Self::HashSet(key, fields) => to.hset(key, fields).await,
+            Self::HashDelete(key, fields) => to.hdel(key, fields).await,
+            Self::HashIncrement(key, field, by) => to.hincrby(key, field, by).await,
+            Self::HashContains(key, field) => to.hexists(key, field).await,
+            Self::HashLen(key) => to.hlen(key).await,
+            Self::ListPushFront(key, items) => to.lpush(key, items).await,
+            Self::ListPushBack(key, items) => to.rpush(key, items).await,
+            Self::ListPopFront(key) => to.lpop(key, None).await,
+            Self::ListPopBack(key) => to.rpop(key, None).await,
+            Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await,
+            Self::ListLen(key) => to.llen(key).await,
+            Self::SetAdd(key, members) => to.sadd(key, members).await,
+            Self::SetRemove(key, members) => to.srem(key, members).await,
+            Self::SetContains(key, member) => to.sismember(key, member).await,
+            Self::SetLen(key) => to.scard(key).await,
+            Self::SortedAdd(key, members) => to.zadd(key, None, None, false, false, members).await,
+            Self::SortedIncrement(key, by, member) => to.zincrby(key, by, member).await,
+            Self::SortedRemove(key, members) => to.zrem(key, members).await,
+            Self::SortedRemoveByScore(key, min, max) => {
                 to.zremrangebyscore(key, score(min, true), score(max, false)).await
-            }),
-            Self::SortedScore(key, member) => Box::pin(async move { to.zscore(key, member).await }),
-            Self::SortedLen(key) => Box::pin(async move { to.zcard(key).await }),
-            Self::Flush => {
-                Box::pin(async move { to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await })
             }
-            Self::Raw { name, args } => {
-                Box::pin(async move { to.custom(custom(name), args).await })
-            }
-            Self::Nested { .. }
+            Self::SortedScore(key, member) => to.zscore(key, member).await,
+            Self::SortedLen(key) => to.zcard(key).await,
+            Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await,
+            Self::Raw { name, args } => to.custom(custom(name), args).await,
+            Self::Known(_)
+            | Self::Nested { .. }
             | Self::Script { .. }
             | Self::ScriptText { .. }
             | Self::Scan { .. } => {
                 let what = "it has a way of its own";
-                Box::pin(ready(Err(FredError::new(FredKind::InvalidCommand, what))))
+                Err(FredError::new(FredKind::InvalidCommand, what))
             }
         }
     }
@@ -438,7 +415,7 @@ async fn evaluate(
     script: &Script,
     keys: &[Bytes],
     args: &[Bytes],
-) -> Result<Value, FredError> {
+) -> Outcome {
     let known = raw(to, "EVALSHA", eval_args(script.digest(), keys, args)).await;
     match known {
         Err(err) if is_no_script(&err) => {
@@ -449,12 +426,8 @@ async fn evaluate(
 }
 
 /// Sends a command whose answer can hold lists of what users stored.
-async fn raw(
-    to: &WithOptions<Client>,
-    name: &'static str,
-    args: Vec<Value>,
-) -> Result<Value, FredError> {
-    as_sent(to.custom_raw(custom(name), args).await?)
+async fn raw(to: &WithOptions<Client>, name: &'static str, args: Vec<Value>) -> Outcome {
+    Reply::from_frame(to.custom_raw(custom(name), args).await?)
 }
 
 fn eval_args(script: Bytes, keys: &[Bytes], args: &[Bytes]) -> Vec<Value> {

@@ -10,6 +10,17 @@ use crate::{Conn, Error, Replay};
 pub(crate) static READ: Script =
     Script::new("core_conn.read", include_str!("../lua/read.lua")).replay(Replay::Idempotent);
 
+/// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
+/// and an error behind a 1, so that it is taken neither for a message nor for an error of the server's own.
+const REST: &str = "\
+local done, reply = pcall(main)
+if type(reply) ~= 'table' then
+  if done then return reply end
+  reply = {err = tostring(reply)}
+end
+if done and not reply.err then return {0, reply} end
+return {1, reply.err or ''}";
+
 /// A Lua script with a name.
 ///
 /// It runs on the server, atomically, in one round trip (`EVALSHA`; where the server does not know it yet one more,
@@ -31,8 +42,10 @@ pub(crate) static READ: Script =
 ///
 /// # What it returns
 ///
-/// Anything, and no `#!` line: core-conn puts a function around the script, and a number before what it returns, so that no reply,
-/// whatever users have stored, is taken for a message. See [`FromReply`] for the types.
+/// Anything, and no `#!` line: core-conn puts a function around the script, and a number before the lists that it returns,
+/// so that none, whatever users have stored, is taken for a message. See [`FromReply`] for the types. Lists more than 128
+/// deep are an [`ErrorKind::Protocol`](crate::ErrorKind::Protocol); the client library reads them level by level on its
+/// stack, so a script must not return thousands of levels.
 ///
 /// # What it costs
 ///
@@ -96,13 +109,7 @@ impl Script {
     fn ready(&self) -> &Ready {
         self.ready.get_or_init(|| {
             // The script begins on the first line, so that the lines of errors are its own.
-            let text = format!(
-                "local function main() {}\nend\nlocal done, reply = pcall(main)\n\
-                 if not done and type(reply) ~= 'table' then reply = {{err = tostring(reply)}} end\n\
-                 if type(reply) == 'table' and reply.err then return {{1, reply.err}} end\n\
-                 return {{0, reply}}",
-                self.source
-            );
+            let text = format!("local function main() {}\nend\n{REST}", self.source);
             let digest = sha1_smol::Sha1::from(&text).digest().to_string();
             Ready { digest: digest.into(), text: text.into() }
         })
@@ -249,7 +256,7 @@ impl<'a> ScriptCall<'a> {
     pub fn run<T: FromReply + Default>(self) -> Call<'a, T> {
         let Self { conn, script, keys, args, wrong } = self;
         let request = wrong.map_or(Ok(Request::Script { script, keys, args }), Err);
-        Call::new(conn, request, |_, reply| T::from_reply(reply))
+        Call::reading(conn, request)
     }
 }
 

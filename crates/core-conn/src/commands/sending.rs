@@ -15,14 +15,12 @@ use std::{
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
-    interfaces::KeysInterface,
-    types::{Expiration, Value},
 };
 
-use super::request::Request;
+use super::{reply::Reply, request::Request};
 
-/// What a command is answered, in fred's words.
-pub(crate) type Outcome = Result<Value, FredError>;
+/// What comes of a command, before it is known what an error means.
+pub(crate) type Outcome = Result<Reply, FredError>;
 
 /// How many places are kept for commands to come.
 const MOST_SPARES: usize = 256;
@@ -97,15 +95,7 @@ async fn work(desk: Arc<Mutex<Desk>>) -> Infallible {
         // Whoever puts an order there polls, so there is nobody to wake.
         let order = poll_fn(|_| lock(&desk).order.take().map_or(Poll::Pending, Poll::Ready));
         let (to, request) = order.await;
-        // The commands that are sent most do without a box of their own.
-        let outcome = match request {
-            Request::Get(key) => to.get(key).await,
-            Request::Set { key, value, millis, condition } => {
-                to.set(key, value, millis.map(Expiration::PX), condition, false).await
-            }
-            Request::Increment(key, by) => to.incr_by(key, by).await,
-            other => other.send(to).await,
-        };
+        let outcome = request.send(&to).await;
         lock(&desk).outcome = Some(outcome);
     }
 }

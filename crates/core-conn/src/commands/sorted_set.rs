@@ -47,7 +47,7 @@ impl<'a> SortedSet<'a> {
         let member = self.encode(member, score);
         let request =
             member.map(|member| Request::SortedAdd(self.key.clone(), vec![(score, member)]));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Adds `by` to the score of `member`, from 0 when it is new, and returns the new score (`ZINCRBY`). It is never
@@ -64,7 +64,7 @@ impl<'a> SortedSet<'a> {
     pub fn remove<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
         let member = self.encode(member, 0.0);
         let request = member.map(|member| Request::SortedRemove(self.key.clone(), vec![member]));
-        Call::new(self.conn, request, |_, reply| bool::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Returns the score of `member` (`ZSCORE`).
@@ -91,7 +91,7 @@ impl<'a> SortedSet<'a> {
                 key: self.key.clone(),
                 args: vec![first.to_string().into(), last.to_string().into(), WITHSCORES],
             },
-            None => Request::Known(0),
+            None => Request::Known(Reply::Int(0)),
         };
         Call::new(self.conn, Ok(request), with_scores)
     }
@@ -116,16 +116,16 @@ impl<'a> SortedSet<'a> {
         let (min, max) = (range.start_bound().cloned(), range.end_bound().cloned());
         let request = bounds(&range).map(|_| match (lowest(min), highest(max)) {
             (Some(min), Some(max)) => Request::SortedRemoveByScore(self.key.clone(), min, max),
-            _ => Request::Known(0),
+            _ => Request::Known(Reply::Int(0)),
         });
-        Call::new(self.conn, request, |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, request)
     }
 
     /// Returns how many members there are (`ZCARD`).
     #[doc(alias = "zcard")]
     pub fn count(&self) -> Call<'a, u64> {
         let request = Request::SortedLen(self.key.clone());
-        Call::new(self.conn, Ok(request), |_, reply| u64::from_reply(reply))
+        Call::reading(self.conn, Ok(request))
     }
 
     fn encode<T: Serialize + ?Sized>(&self, member: &T, score: f64) -> Result<Bytes> {

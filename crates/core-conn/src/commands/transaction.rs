@@ -3,10 +3,9 @@ use std::{fmt, time::Duration};
 use super::{
     Call, Results, Ticket,
     pipeline::{Answer, Batch},
-    reply::Reply,
     request::Request,
 };
-use crate::{Conn, ReadFrom, Replay, Result, conn::Manner, error::fred::from_call};
+use crate::{Conn, Replay, Result, conn::Manner};
 
 /// Several calls that the server runs as one, with nothing of others in between (`MULTI` … `EXEC`).
 ///
@@ -82,8 +81,7 @@ impl<'a> Transaction<'a> {
         let route = route.or(sent.first()).map(Request::route);
         let mut outcomes = Vec::new();
         if let Some(route) = route {
-            let manner =
-                Manner { route, replay: Replay::IfUnsent, read_from: ReadFrom::Master, timeout };
+            let manner = Manner { route, timeout, ..conn.manner(Replay::IfUnsent) };
             if conn.does_without(&manner, false).await {
                 return Ok(Results::new(id, requests.iter().map(|_| Ok(None)).collect()));
             }
@@ -91,12 +89,10 @@ impl<'a> Transaction<'a> {
         }
         let mut outcomes = outcomes.into_iter();
         let answers = requests.iter().map(|request| -> Answer {
-            if let Request::Known(answer) = request {
-                return Ok(Some(Reply::Int(*answer)));
+            if let Request::Known(reply) = request {
+                return Ok(Some(reply.clone()));
             }
-            let Some(outcome) = outcomes.next() else { return Ok(None) };
-            let reply = Reply::from_fred(outcome.map_err(from_call)?)?;
-            request.unwrap_queued(reply).map(Some)
+            outcomes.next().map(|answer| conn.queued_reply_of(request, answer)).transpose()
         });
         Ok(Results::new(id, answers.collect()))
     }

@@ -61,10 +61,7 @@ impl Conn {
                 let first = never_set(prefix, slot, &keys[indexes[0]]);
                 let keys = indexes.iter().map(|index| keys[*index].clone());
                 let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
-                (
-                    indexes,
-                    Call::<Vec<Reply>>::new(self, Ok(request), |_, reply| Vec::from_reply(reply)),
-                )
+                (indexes, Call::<Vec<Reply>>::reading(self, Ok(request)))
             })
             .unzip();
         let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();

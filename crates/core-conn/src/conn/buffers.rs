@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::interfaces::ClientLike;
 
 use super::{
-    link::{Link, custom, options},
+    link::{Link, custom},
     pulse::LOOK,
     time::pause,
 };
@@ -59,7 +59,7 @@ struct Buffers {
 
 /// Asks for the buffers of connection `id`; none when the server no longer knows it.
 async fn look_at(other: &Link, id: i64) -> Result<Option<Buffers>> {
-    let client = other.client.with_options(&options(LOOK));
+    let client = other.within(LOOK);
     let question = vec!["LIST".to_owned(), "ID".to_owned(), id.to_string()];
     let list: String = client.custom(custom("CLIENT"), question).await.map_err(from_call)?;
     let Some(mut buffers) = read_buffers(&list) else { return Ok(None) };

@@ -1,15 +1,17 @@
 //! When calls run out of time in their first attempt, as nearly all are made. One task watches over all their deadlines,
-//! which costs a call less than a timer of its own.
+//! which costs a call less than a timer of its own. A call from another runtime has one nevertheless.
 
 use std::{
+    pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
 
 use slab::Slab;
 use tokio::{
+    runtime::Handle,
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::time::{FAR, after};
@@ -34,9 +36,17 @@ enum Place {
     Over,
 }
 
-/// The place of one call; it is free again when this is dropped.
+/// The deadline of one call.
 #[derive(Debug)]
-pub(crate) struct Watch<'a> {
+pub(crate) enum Watch<'a> {
+    Shared(Held<'a>),
+    /// Of a task on another runtime, which may be driven while that of the connection is not.
+    Own(Pin<Box<Sleep>>),
+}
+
+/// A place among those that are watched; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
     deadlines: &'a Deadlines,
     place: usize,
 }
@@ -47,8 +57,26 @@ impl Deadlines {
         Self { watched: Mutex::new(watched), earlier: Notify::new() }
     }
 
+    /// Has the task of `cx` woken at `deadline`, where it is one of the runtime `home`.
+    pub(super) fn watch_from<'a>(
+        &'a self,
+        home: Option<&Handle>,
+        deadline: Instant,
+        cx: &mut Context<'_>,
+    ) -> Watch<'a> {
+        let abroad =
+            Handle::try_current().is_ok_and(|here| Some(here.id()) != home.map(Handle::id));
+        if !abroad {
+            return Watch::Shared(self.watch(deadline, cx));
+        }
+        let mut watch = Watch::Own(Box::pin(sleep_until(deadline)));
+        // It runs from the first look on.
+        watch.is_over(cx);
+        watch
+    }
+
     /// Has the task of `cx` woken at `deadline`.
-    pub(crate) fn watch(&self, deadline: Instant, cx: &Context<'_>) -> Watch<'_> {
+    fn watch(&self, deadline: Instant, cx: &Context<'_>) -> Held<'_> {
         let mut watched = self.watched();
         let place = watched.places.insert(Place::Waiting(deadline, cx.waker().clone()));
         let earlier = watched.look.is_none_or(|look| deadline < look);
@@ -59,7 +87,7 @@ impl Deadlines {
         if earlier {
             self.earlier.notify_one();
         }
-        Watch { deadlines: self, place }
+        Held { deadlines: self, place }
     }
 
     /// Wakes whoever runs out of time, for ever.
@@ -104,7 +132,16 @@ impl Deadlines {
 
 impl Watch<'_> {
     /// Whether time is over; if not, the task of `cx` is woken when it is.
-    pub(crate) fn is_over(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Shared(held) => held.is_over(cx),
+            Self::Own(sleep) => sleep.as_mut().poll(cx).is_ready(),
+        }
+    }
+}
+
+impl Held<'_> {
+    fn is_over(&self, cx: &Context<'_>) -> bool {
         let mut watched = self.deadlines.watched();
         let Place::Waiting(_, waker) = &mut watched.places[self.place] else { return true };
         if !waker.will_wake(cx.waker()) {
@@ -117,7 +154,7 @@ impl Watch<'_> {
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         let place = self.deadlines.watched().places.remove(self.place);
         // The lock is free by now: what ends with a waker is not ours.

@@ -32,7 +32,7 @@ const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Keeper {
     core: Arc<Core>,
     lane: Arc<Lane>,
-    slot: usize,
+    seat: usize,
     newest: watch::Receiver<Option<Credentials>>,
     /// What the link logged in with, or tried to.
     used: Credentials,
@@ -65,11 +65,11 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(core: Arc<Core>, lane: Arc<Lane>, slot: usize) -> Self {
+    pub(super) fn new(core: Arc<Core>, lane: Arc<Lane>, seat: usize) -> Self {
         let newest = core.login.newest();
         let used = newest.borrow().clone().unwrap_or_else(Credentials::none);
         let refusals = Backoff::new(core.config.reconnect_delay);
-        Self { core, lane, slot, newest, used, refusals, retiring: JoinSet::new() }
+        Self { core, lane, seat, newest, used, refusals, retiring: JoinSet::new() }
     }
 
     /// Runs until the task is aborted.
@@ -79,7 +79,7 @@ impl Keeper {
                 Ok(end) => self.watch(end).await,
                 Err(refused) => Over::Refused(refused),
             };
-            self.lane.empty(self.slot);
+            self.lane.empty(self.seat);
             self.core.layout_wanted.notify_one();
             if let Over::Refused(err) = over {
                 self.refused(err).await;
@@ -111,7 +111,7 @@ impl Keeper {
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
                 Err(err) => {
-                    tracing::debug!(error = %err, slot = self.slot, "dialing failed");
+                    tracing::debug!(error = %err, seat = self.seat, "dialing failed");
                     self.lost(LinkState::Down, err);
                 }
             }
@@ -131,12 +131,12 @@ impl Keeper {
 
     fn install(&mut self, link: Link) -> Option<Arc<Link>> {
         self.refusals.reset();
-        self.core.note_login(self.lane.id(self.slot), None);
-        self.lane.install(&self.core, self.slot, link)
+        self.core.note_login(self.lane.id(self.seat), None);
+        self.lane.install(&self.core, self.seat, link)
     }
 
     fn lost(&self, state: LinkState, err: Error) {
-        self.core.status.link_lost(self.lane.id(self.slot), state, err);
+        self.core.status.link_lost(self.lane.id(self.seat), state, err);
     }
 
     /// After refused credentials: returns when another attempt makes sense.
@@ -153,7 +153,7 @@ impl Keeper {
         if self.core.config.retry_auth_errors || self.has_others() {
             return;
         }
-        tracing::warn!(error = %err, slot = self.slot, "giving up: the server refuses the credentials");
+        tracing::warn!(error = %err, seat = self.seat, "giving up: the server refuses the credentials");
         self.lost(LinkState::Refused, err);
         let mut status = self.core.status.watch();
         let ups = status.borrow_and_update().ups;
@@ -177,14 +177,14 @@ impl Keeper {
         let mut dialing: Option<Dialing> = None;
         let mut doubt_from = Instant::now();
         loop {
-            let Some(link) = self.lane.link(self.slot) else { return Over::Lost };
+            let Some(link) = self.lane.link(self.seat) else { return Over::Lost };
             let timeout = self.core.config.command_timeout;
             let dial = self.dialer();
             let stuck = pulse::stuck(&link, timeout, dial);
             let (fresh, used, how) = tokio::select! {
                 biased;
                 err = end.wait() => {
-                    tracing::debug!(error = %err, slot = self.slot, "link lost");
+                    tracing::debug!(error = %err, seat = self.seat, "link lost");
                     link.broke();
                     self.lost(LinkState::Down, err);
                     return Over::Lost;
@@ -193,7 +193,7 @@ impl Keeper {
                     let newest = self.newest.borrow_and_update().clone();
                     dialing = newest.filter(|newest| !newest.logs_in_as(&self.used)).map(|newest| self.replace(newest));
                     if dialing.is_none() {
-                        self.core.note_login(self.lane.id(self.slot), None);
+                        self.core.note_login(self.lane.id(self.seat), None);
                     }
                     continue;
                 }
@@ -227,13 +227,13 @@ impl Keeper {
                 }
             }
             while self.retiring.try_join_next().is_some() {}
-            tracing::debug!(slot = self.slot, how, "link replaced");
+            tracing::debug!(seat = self.seat, how, "link replaced");
         }
     }
 
     /// Dials with `credentials` until it works, while the link in use goes on.
     fn replace(&self, credentials: Credentials) -> Dialing {
-        let (core, id) = (Arc::clone(&self.core), self.lane.id(self.slot));
+        let (core, id) = (Arc::clone(&self.core), self.lane.id(self.seat));
         let (lane, news) = (Arc::clone(&self.lane), !credentials.logs_in_as(&self.used));
         Box::pin(async move {
             let mut backoff = Backoff::new(core.config.reconnect_delay);

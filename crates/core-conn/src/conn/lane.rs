@@ -21,7 +21,7 @@ pub(super) struct Lane {
     /// A single server or one behind sentinels; never a whole cluster.
     pub(super) endpoint: Endpoint,
     pub(super) purpose: Purpose,
-    slots: Box<[Slot]>,
+    seats: Box<[Seat]>,
     next: AtomicUsize,
     /// Somebody met a server that takes no writes: is it still the one to talk to?
     doubts: Notify,
@@ -41,7 +41,7 @@ pub(crate) enum Purpose {
     Transactions,
 }
 
-struct Slot {
+struct Seat {
     id: LinkId,
     link: ArcSwapOption<Link>,
 }
@@ -55,11 +55,11 @@ impl Lane {
         links: usize,
         weight: Weight,
     ) -> Arc<Self> {
-        let slot = |_| Slot { id: core.status.join(weight), link: ArcSwapOption::empty() };
+        let seat = |_| Seat { id: core.status.join(weight), link: ArcSwapOption::empty() };
         Arc::new(Self {
             endpoint,
             purpose,
-            slots: (0..links).map(slot).collect(),
+            seats: (0..links).map(seat).collect(),
             next: AtomicUsize::new(0),
             doubts: Notify::new(),
             turn: Mutex::new(()),
@@ -71,8 +71,8 @@ impl Lane {
     /// Starts the tasks that keep the links.
     pub(super) fn start(self: &Arc<Self>, core: &Arc<Core>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        for slot in 0..self.slots.len() {
-            let keeper = Keeper::new(Arc::clone(core), Arc::clone(self), slot);
+        for seat in 0..self.seats.len() {
+            let keeper = Keeper::new(Arc::clone(core), Arc::clone(self), seat);
             // A lane may be opened by a call from another runtime, which does not end the connection with its own end.
             let runtime = core.runtime.get_or_init(Handle::current);
             tasks.push(runtime.spawn(keeper.run()).abort_handle());
@@ -86,42 +86,42 @@ impl Lane {
 
     /// The next link that is up.
     pub(super) fn pick(&self) -> Option<Arc<Link>> {
-        let count = self.slots.len();
+        let count = self.seats.len();
         let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
         (0..count).find_map(|offset| {
-            let link = self.slots[first.wrapping_add(offset) % count].link.load_full()?;
+            let link = self.seats[first.wrapping_add(offset) % count].link.load_full()?;
             link.is_up().then_some(link)
         })
     }
 
-    pub(super) fn id(&self, slot: usize) -> LinkId {
-        self.slots[slot].id
+    pub(super) fn id(&self, seat: usize) -> LinkId {
+        self.seats[seat].id
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> {
-        self.slots.iter().map(|slot| slot.id)
+        self.seats.iter().map(|seat| seat.id)
     }
 
-    pub(super) fn link(&self, slot: usize) -> Option<Arc<Link>> {
-        self.slots[slot].link.load_full()
+    pub(super) fn link(&self, seat: usize) -> Option<Arc<Link>> {
+        self.seats[seat].link.load_full()
     }
 
-    /// Puts a link that answers into its slot; returns the one it replaces.
-    pub(super) fn install(&self, core: &Core, slot: usize, link: Link) -> Option<Arc<Link>> {
-        let replaced = self.slots[slot].link.swap(Some(Arc::new(link)));
+    /// Puts a link that answers into its seat; returns the one it replaces.
+    pub(super) fn install(&self, core: &Core, seat: usize, link: Link) -> Option<Arc<Link>> {
+        let replaced = self.seats[seat].link.swap(Some(Arc::new(link)));
         // Another server may be answering from now on.
         core.capabilities.forget();
-        core.status.link_up(self.id(slot));
-        // Closing may have emptied the slots a moment before.
+        core.status.link_up(self.id(seat));
+        // Closing may have emptied the seats a moment before.
         if core.has_ended() || self.is_gone() {
-            self.empty(slot);
+            self.empty(seat);
         }
         replaced
     }
 
-    /// Takes the link out of its slot and closes it.
-    pub(super) fn empty(&self, slot: usize) {
-        if let Some(link) = self.slots[slot].link.swap(None) {
+    /// Takes the link out of its seat and closes it.
+    pub(super) fn empty(&self, seat: usize) {
+        if let Some(link) = self.seats[seat].link.swap(None) {
             link.abort();
         }
     }
@@ -142,16 +142,16 @@ impl Lane {
     /// Lets go of a server that is no longer wanted: calls in flight on its links still end by themselves.
     pub(super) fn release(&self) {
         self.stop();
-        for slot in &self.slots {
-            slot.link.store(None);
+        for seat in &self.seats {
+            seat.link.store(None);
         }
     }
 
     /// Ends the tasks and closes the links.
     pub(super) fn end(&self) {
         self.stop();
-        for slot in 0..self.slots.len() {
-            self.empty(slot);
+        for seat in 0..self.seats.len() {
+            self.empty(seat);
         }
     }
 

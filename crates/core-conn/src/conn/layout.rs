@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
@@ -30,7 +30,7 @@ pub(crate) enum Route {
 /// A server: its lanes, each with links for a purpose of its own.
 pub(super) struct Server {
     pub(super) commands: Arc<Lane>,
-    transactions: OnceLock<Arc<Lane>>,
+    transactions: Mutex<Option<Arc<Lane>>>,
 }
 
 /// The servers and what each has. Replaced as a whole when that changes.
@@ -70,24 +70,30 @@ impl Server {
         let weight = if purpose == Purpose::Reads { Weight::Extra } else { Weight::Counts };
         let links = core.config.command_links.get();
         let commands = Lane::new(core, endpoint, purpose, links, weight);
-        Arc::new(Self { commands, transactions: OnceLock::new() })
+        Arc::new(Self { commands, transactions: Mutex::new(None) })
     }
 
-    /// The lane for transactions, opened when it is first asked for.
-    pub(super) fn transactions(&self, core: &Arc<Core>) -> &Arc<Lane> {
-        self.transactions.get_or_init(|| {
+    /// The lane for transactions, opened when it is first asked for; none once the server is no longer wanted.
+    pub(super) fn transactions(&self, core: &Arc<Core>) -> Option<Arc<Lane>> {
+        let mut lane = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock, which whoever lets go of the server takes afterwards.
+        if self.commands.is_gone() {
+            return None;
+        }
+        let lane = lane.get_or_insert_with(|| {
             let endpoint = self.commands.endpoint.clone();
             let lane = Lane::new(core, endpoint, Purpose::Transactions, 1, Weight::Extra);
             lane.start(core);
-            if self.commands.is_gone() {
-                lane.end();
-            }
             lane
-        })
+        });
+        Some(Arc::clone(lane))
     }
 
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        std::iter::once(&self.commands).chain(self.transactions.get())
+    pub(super) fn each_lane(&self, mut act: impl FnMut(&Lane)) {
+        act(&self.commands);
+        if let Some(lane) = &*self.transactions.lock().unwrap_or_else(PoisonError::into_inner) {
+            act(lane);
+        }
     }
 
     /// Where the server is, when that is a host and a port.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use fred::{
-    clients::Client,
+    clients::{Client, WithOptions},
     error::Error as FredError,
     interfaces::{ClientInterface, ClientLike, EventInterface},
     types::{
@@ -154,16 +154,20 @@ impl Link {
         }
     }
 
+    /// fred's client, for commands of which each may take `timeout`; zero is no limit.
+    pub(crate) fn within(&self, timeout: Duration) -> WithOptions<Client> {
+        self.client.with_options(&Options { timeout: Some(timeout), ..Options::default() })
+    }
+
     /// Asks for a PONG; without a timeout it waits as long as the link lives.
     pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {
-        let options = options(timeout.unwrap_or(Duration::ZERO));
-        self.client.with_options(&options).ping(None).await.map_err(from_call)
+        self.within(timeout.unwrap_or(Duration::ZERO)).ping(None).await.map_err(from_call)
     }
 
     /// Says who is calling and what for. None of it is needed for a call to succeed, so refusals are logged and
     /// forgotten.
     async fn introduce(&mut self, config: &Config, target: &Target) {
-        let client = self.client.with_options(&options(config.command_timeout));
+        let client = self.within(config.command_timeout);
         let refused = |what, err| {
             tracing::debug!(error = %from_call(err), what, "refused while connecting");
         };
@@ -182,7 +186,7 @@ impl Link {
 
     /// Finds out whether the user may use `MULTI`: where it is refused, the commands behind it would run one by one.
     async fn ask_for_transactions(&mut self, config: &Config) -> Result<()> {
-        let client = self.client.with_options(&options(config.command_timeout));
+        let client = self.within(config.command_timeout);
         let plain = async |name| {
             client.custom::<(), String>(custom(name), Vec::new()).await.map_err(from_call)
         };
@@ -264,11 +268,6 @@ impl LinkEnd {
 pub(crate) fn custom(name: &'static str) -> CustomCommand {
     // The hash policy matters to fred's own cluster routing only, and a link leads to one server.
     CustomCommand::new_static(name, ClusterHash::FirstKey, false)
-}
-
-/// Options with a timeout for one command; zero is none.
-pub(crate) fn options(timeout: Duration) -> Options {
-    Options { timeout: Some(timeout), ..Options::default() }
 }
 
 fn silence(config: &Config, address: &Address) -> Error {

@@ -1,5 +1,6 @@
+mod attempts;
 mod buffers;
-mod call;
+mod calls;
 mod close;
 mod deadlines;
 mod dial;
@@ -8,9 +9,13 @@ mod lane;
 mod layout;
 mod link;
 mod login;
+mod outcome;
 mod owner;
+mod pick;
 mod pulse;
 mod raw;
+mod replay;
+mod sentinel;
 mod slots;
 mod state;
 mod time;
@@ -27,22 +32,22 @@ use std::{
 
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
-pub use call::Replay;
-pub(crate) use call::{Attempts, Manner, left};
+pub(crate) use attempts::{Attempts, Manner};
 pub use close::CloseReport;
 pub(crate) use deadlines::Watch;
 pub(crate) use layout::Route;
 pub(crate) use link::{Link, custom};
 pub use raw::RawClient;
+pub use replay::Replay;
 pub(crate) use slots::never_set;
 pub use state::{State, StateChange, StateChanges};
-pub(crate) use time::{FAR, after};
+pub(crate) use time::{FAR, after, left};
 pub(crate) use together::together;
 pub use without::WARNING_INTERVAL;
 
-use call::Refusal;
 use link::Address;
 use owner::Owner;
+use pick::Refusal;
 
 /// A connection to one server, one Cluster or one Sentinel-watched master, shared by all its clones.
 ///

@@ -11,9 +11,9 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
-    call::Calls,
+    calls::Calls,
     deadlines::Deadlines,
-    lane::Purpose,
+    lane::{Lane, Purpose},
     layout::{Layout, Server, Shard},
     login::Login,
     state::{LinkId, Status},
@@ -102,9 +102,7 @@ impl Core {
     /// Has the links to masters made anew, because one of them takes no writes.
     pub(super) fn doubt_writers(&self) {
         for shard in &self.layout.load().shards {
-            for lane in shard.master.lanes() {
-                lane.doubt();
-            }
+            shard.master.each_lane(Lane::doubt);
         }
     }
 
@@ -121,9 +119,7 @@ impl Core {
         self.calls.refuse();
         self.status.end();
         for server in self.layout.load().servers() {
-            for lane in server.lanes() {
-                lane.end();
-            }
+            server.each_lane(Lane::end);
         }
     }
 }

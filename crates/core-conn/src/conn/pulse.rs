@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     buffers::{self, Movement},
-    link::{Link, LinkEnd, custom, options},
+    link::{Link, LinkEnd, custom},
     time::pause,
 };
 use crate::{Error, ErrorKind, Result, error::fred::from_call};
@@ -114,7 +114,7 @@ async fn answered(link: &Link) {
 /// them are about to be sent again. Without the right to `CLIENT KILL` they may.
 pub(super) async fn kill(other: &Link, stuck: &Link) {
     let Some(id) = stuck.id.filter(|_| other.address == stuck.address) else { return };
-    let client = other.client.with_options(&options(LOOK));
+    let client = other.within(LOOK);
     let order = vec!["KILL".to_owned(), "ID".to_owned(), id.to_string()];
     if let Err(err) = client.custom::<i64, _>(custom("CLIENT"), order).await {
         tracing::debug!(error = %from_call(err), "the server did not close the stuck link");

@@ -8,19 +8,23 @@ use std::{
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use super::layout::SLOTS;
-use crate::{Error, ErrorKind, Result};
+use super::{Conn, layout::SLOTS};
+use crate::{Error, Result};
+
+impl Conn {
+    /// Refuses keys that one command cannot reach together.
+    pub(crate) fn check_slots(&self, keys: &[Bytes]) -> Result<()> {
+        if self.config().endpoint.is_cluster() { slots_differ(keys) } else { Ok(()) }
+    }
+}
 
 /// Refuses keys that lie in several slots.
-pub(crate) fn slots_differ(keys: &[Bytes]) -> Result<()> {
+fn slots_differ(keys: &[Bytes]) -> Result<()> {
     let Some((first, others)) = keys.split_first() else { return Ok(()) };
     if others.is_empty() || others.iter().all(|key| redis_keyslot(key) == redis_keyslot(first)) {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::InvalidArgument,
-        "the keys lie in several slots of the cluster; give them a common hash tag, as in `{user:1}:a`",
-    ))
+    Err(Error::cross_slot())
 }
 
 /// A key that is never set, because nobody outside this process can know it; in `slot`, where that matters.
@@ -63,6 +67,7 @@ fn tags() -> &'static [u32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn there_is_a_key_that_nobody_knows_in_every_slot() {

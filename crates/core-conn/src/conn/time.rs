@@ -13,9 +13,17 @@ pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How far the pauses of different clients are spread, at most.
 const SPREAD: Duration = Duration::from_millis(50);
 
+/// The shortest time that a call is given. Zero is no limit at all to fred.
+pub(super) const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The moment `duration` from now.
 pub(crate) fn after(duration: Duration) -> Instant {
     Instant::now() + duration.min(FAR)
+}
+
+/// The time until `deadline`; never zero, which means no timeout to fred.
+pub(crate) fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(SHORTEST)
 }
 
 /// Waits between two attempts at something outside this process.

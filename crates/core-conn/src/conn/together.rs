@@ -1,7 +1,9 @@
+//! Several futures at the same time, of which the order matters.
+
 use std::{
     future::{IntoFuture, poll_fn},
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 /// Runs `futures` at the same time and returns what they give, in their order.
@@ -14,14 +16,27 @@ where
     F::IntoFuture: Unpin,
 {
     let mut futures: Vec<_> = futures.into_iter().map(IntoFuture::into_future).collect();
-    let begun = poll_fn(|cx| {
-        let looks = futures.iter_mut().map(|future| match Pin::new(future).poll(cx) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        });
-        Poll::Ready(looks.collect::<Vec<_>>())
-    })
-    .await;
+    let begun = poll_fn(|cx| Poll::Ready(begin(&mut futures, cx))).await;
+    finish(futures, begun).await
+}
+
+/// Looks at each future once, and returns what is done already.
+pub(super) fn begin<F: Future + Unpin>(
+    futures: &mut [F],
+    cx: &mut Context<'_>,
+) -> Vec<Option<F::Output>> {
+    let looks = futures.iter_mut().map(|future| match Pin::new(future).poll(cx) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    });
+    looks.collect()
+}
+
+/// Waits for what is not done yet.
+pub(super) async fn finish<F: Future>(
+    futures: Vec<F>,
+    begun: Vec<Option<F::Output>>,
+) -> Vec<F::Output> {
     let mut outputs = Vec::with_capacity(begun.len());
     for (future, done) in futures.into_iter().zip(begun) {
         outputs.push(match done {

@@ -7,7 +7,7 @@ use fred::types::Value;
 use super::{
     lane::Purpose,
     layout::{Layout, Plan, PlannedShard, SLOTS, Server, Shard},
-    link::{Address, Link, custom, options},
+    link::{Address, Link, custom},
     owner::Core,
     state::State,
     time::pause,
@@ -108,10 +108,10 @@ impl Core {
         }
         let mut gone = Vec::new();
         for server in old.servers().filter(|server| !holds(&new, server)) {
-            for lane in server.lanes() {
+            server.each_lane(|lane| {
                 lane.release();
                 gone.extend(lane.ids());
-            }
+            });
         }
         self.forget_logins(&gone);
         self.status.rearranged(&gone, !new.shards.is_empty());
@@ -142,7 +142,7 @@ fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
 
 /// Asks a node of a cluster who has which slots.
 async fn slots(link: &Link) -> Result<Plan> {
-    let client = link.client.with_options(&options(PATIENCE));
+    let client = link.within(PATIENCE);
     let answer = client.custom::<Value, _>(custom("CLUSTER"), vec!["SLOTS"]).await;
     let answer = answer.map_err(|err| from_dial(err, &link.address.to_string()))?;
     link.heard();
@@ -195,7 +195,7 @@ fn read_node(node: Value, asked: &Address) -> Option<Node> {
 
 /// Asks a master for its replicas: `["master", offset, [[host, port, offset] …]]`.
 async fn replicas(link: &Link) -> Result<Vec<Node>> {
-    let client = link.client.with_options(&options(PATIENCE));
+    let client = link.within(PATIENCE);
     let answer =
         client.custom::<Value, String>(custom("ROLE"), Vec::new()).await.map_err(from_call)?;
     link.heard();

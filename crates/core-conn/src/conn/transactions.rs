@@ -5,45 +5,45 @@ use std::{
     pin::Pin,
     sync::{Arc, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
 use fred::{
+    clients::{Client, WithOptions},
     error::Error as FredError,
     interfaces::{ClientLike, Resp3Frame},
-    types::Value,
 };
 use tokio::time::Instant;
 
 use super::{
     Conn, Manner, Route,
-    call::{Attempts, Refusal, left},
+    attempts::Attempts,
     lane::Lane,
     layout::Server,
-    link::{Link, custom, options},
+    left,
+    link::{Link, custom},
+    pick::Refusal,
+    together::{begin, finish},
 };
 use crate::{
-    Error, ErrorKind, Result,
-    commands::{Request, as_sent},
+    Error, ErrorKind, Reply, Result,
+    commands::{Outcome, Request},
     error::fred::{from_call, from_exec, is_not_in_transaction},
 };
 
-/// What came of the commands of a transaction that ran, one by one.
-pub(crate) type Outcomes = Vec<Result<Value, FredError>>;
-
-/// What one step of a transaction was answered.
-enum Step {
-    Queued(Result<Value, FredError>),
-    Executed(Result<Resp3Frame, FredError>),
-}
-
-type Sending<'a> = Pin<Box<dyn Future<Output = Step> + Send + 'a>>;
+/// A command on its way, on the heap.
+type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 impl Conn {
     /// Runs `requests` as one, between `MULTI` and `EXEC`.
     ///
     /// The link is one that only transactions use, so that nothing of others comes in between. Behind `MULTI` comes
     /// a `PING`: its answer leads the list that `EXEC` answers with, which so cannot begin with what a user chose.
-    pub(crate) async fn transact(&self, manner: Manner, requests: &[Request]) -> Result<Outcomes> {
+    pub(crate) async fn transact(
+        &self,
+        manner: Manner,
+        requests: &[Request],
+    ) -> Result<Vec<Reply>> {
         let route = manner.route.clone();
         let mut attempts = self.attempts(manner)?;
         loop {
@@ -77,7 +77,7 @@ impl Conn {
         self.link_to(&route, attempts.deadline()).await?;
         let lane = || {
             let server: Arc<Server> = Arc::clone(self.owner.core.layout.load().master(&route, 0)?);
-            Some(Arc::clone(server.transactions(&self.owner.core)))
+            server.transactions(&self.owner.core)
         };
         let pick = || lane()?.pick();
         let link = self.link_by(pick, attempts.deadline(), Refusal::Fails).await?;
@@ -86,21 +86,19 @@ impl Conn {
     }
 }
 
-/// Sends the whole at once and reads what came of it.
+/// Sends the whole at once and reads what came of it: the answers to `requests`.
 async fn exchange(
     lane: &Lane,
     link: &Link,
     requests: &[Request],
     asks: bool,
     deadline: Instant,
-) -> Result<Outcomes> {
+) -> Result<Vec<Reply>> {
     // fred forgets what has timed out before it was written. Here that would tear the whole apart, so one deadline
     // for all is kept outside.
-    let client = &link.client.with_options(&options(std::time::Duration::ZERO));
+    let client = &link.within(Duration::ZERO);
     let plain = |name: &'static str| -> Sending<'_> {
-        Box::pin(async move {
-            Step::Queued(client.custom::<Value, String>(custom(name), Vec::new()).await)
-        })
+        Box::pin(async move { ask(client, name).await.and_then(Reply::from_frame) })
     };
     let mut sending: Vec<Sending<'_>> = Vec::with_capacity(requests.len() + 4);
     if asks {
@@ -109,35 +107,26 @@ async fn exchange(
     sending.push(plain("MULTI"));
     sending.push(plain("PING"));
     for request in requests {
-        let queued = request.clone().queue(client.clone());
-        sending.push(Box::pin(async move { Step::Queued(queued.await) }));
+        let request = request.clone();
+        sending.push(Box::pin(async move { request.queue(client).await }));
     }
-    sending.push(Box::pin(async move {
-        Step::Executed(client.custom_raw::<String>(custom("EXEC"), Vec::new()).await)
-    }));
+    sending.push(Box::pin(
+        async move { Reply::from_frame(without_pongs(ask(client, "EXEC").await?)) },
+    ));
     let answers = tokio::time::timeout(left(deadline), in_one_piece(lane, link, sending)).await;
     let mut answers = answers.map_err(|elapsed| {
         let what = "no answer within the command timeout; the transaction may or may not have run";
         Error::new(ErrorKind::Timeout, what).with_source(elapsed)
     })??;
-    let Some(Step::Executed(executed)) = answers.pop() else { return Err(Error::closed()) };
-    let mut queued = answers.into_iter().skip(usize::from(asks)).filter_map(|step| match step {
-        Step::Queued(answer) => Some(answer),
-        Step::Executed(_) => None,
-    });
+    let Some(executed) = answers.pop() else { return Err(Error::closed()) };
+    let mut queued = answers.into_iter().skip(usize::from(asks));
     let multi = queued.next();
-    let refused = queued.find_map(|answer: Result<Value, FredError>| answer.err());
-    // As fred hands it over, a refusal looks like an answer.
-    let executed = executed.and_then(|frame| match frame {
-        frame @ Resp3Frame::Array { .. } => Ok(frame),
-        other => as_sent(other).map(|_| Resp3Frame::Null),
-    });
-    let executed = executed.map(|frame| answers_of(frame, requests.len()));
+    let refused = queued.find_map(Result::err);
     match (executed, multi, refused) {
-        (Ok(Some(answers)), ..) => Ok(answers.into_iter().map(as_sent).collect()),
+        (Ok(Reply::List(answers)), ..) if answers.len() == requests.len() => Ok(answers),
         (Ok(_), ..) => Err(Error::new(
             ErrorKind::Protocol,
-            "EXEC was answered with something else than a list",
+            "EXEC was answered with something else than a list of as many answers",
         )),
         // Without MULTI the commands ran one by one.
         (Err(err), Some(Err(multi)), _) if is_not_in_transaction(&err) => {
@@ -155,13 +144,19 @@ async fn exchange(
     }
 }
 
-/// The answers to `count` commands out of what `EXEC` answered: behind the one to our own `PING`, and between those to
-/// the ones that the link's heartbeat may have put among them. No other command answers so.
-fn answers_of(executed: Resp3Frame, count: usize) -> Option<Vec<Resp3Frame>> {
-    let Resp3Frame::Array { mut data, .. } = executed else { return None };
-    let is_pong = |frame: &Resp3Frame| matches!(frame, Resp3Frame::SimpleString { data, .. } if data == "PONG");
-    data.retain(|frame| !is_pong(frame));
-    (data.len() == count).then_some(data)
+async fn ask(client: &WithOptions<Client>, name: &'static str) -> Result<Resp3Frame, FredError> {
+    client.custom_raw::<String>(custom(name), Vec::new()).await
+}
+
+/// What `EXEC` was answered, without the answers to our own `PING` and to those that the link's heartbeat may have put
+/// among the commands. No other command answers so.
+fn without_pongs(mut executed: Resp3Frame) -> Resp3Frame {
+    if let Resp3Frame::Array { data, .. } = &mut executed {
+        data.retain(
+            |frame| !matches!(frame, Resp3Frame::SimpleString { data, .. } if data == "PONG"),
+        );
+    }
+    executed
 }
 
 /// Hands all of `sending` to fred before anybody else can send on the lane, then waits for the answers.
@@ -172,30 +167,20 @@ async fn in_one_piece(
     lane: &Lane,
     link: &Link,
     mut sending: Vec<Sending<'_>>,
-) -> Result<Vec<Step>> {
-    let begun: Result<Vec<Option<Step>>> = poll_fn(|cx| {
+) -> Result<Vec<Outcome>> {
+    let begun = poll_fn(|cx| {
         let _turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let looks = sending.iter_mut().map(|step| match step.as_mut().poll(cx) {
-            Poll::Ready(Step::Queued(Err(err)) | Step::Executed(Err(err))) => Err(from_call(err)),
-            Poll::Ready(answer) => Ok(Some(answer)),
-            Poll::Pending => Ok(None),
-        });
-        let looks: Result<_> = looks.collect();
-        if looks.is_err() {
+        let begun = begin(&mut sending, cx);
+        if begun.iter().flatten().any(Result::is_err) {
             link.abort();
         }
-        Poll::Ready(looks)
+        Poll::Ready(begun)
     })
     .await;
-    let begun = begun?;
-    let mut answers = Vec::with_capacity(begun.len());
-    for (step, done) in sending.into_iter().zip(begun) {
-        answers.push(match done {
-            Some(answer) => answer,
-            None => step.await,
-        });
+    if let Some(err) = begun.iter().flatten().find_map(|answer| answer.as_ref().err()) {
+        return Err(from_call(err.clone()));
     }
-    Ok(answers)
+    Ok(finish(sending, begun).await)
 }
 
 #[cfg(test)]
@@ -210,11 +195,12 @@ mod tests {
             |text: &'static str| Resp3Frame::BlobString { data: text.into(), attributes: None };
         let list = |data| Resp3Frame::Array { data, attributes: None };
         let pong = || simple("PONG");
-        let answers = || vec![simple("OK"), blob("PONG"), list(vec![pong()])];
-        let mixed = vec![pong(), simple("OK"), pong(), blob("PONG"), list(vec![pong()]), pong()];
-        assert_eq!(answers_of(list(mixed), 3), Some(answers()));
-        assert_eq!(answers_of(list([vec![pong()], answers()].concat()), 3), Some(answers()));
-        assert_eq!(answers_of(list([vec![pong()], answers()].concat()), 2), None);
-        assert_eq!(answers_of(Resp3Frame::Null, 0), None);
+        let answers = vec![simple("OK"), blob("PONG"), list(vec![pong()])];
+        let mut mixed = vec![pong(), pong()];
+        for answer in answers.clone() {
+            mixed.extend([answer, pong()]);
+        }
+        assert_eq!(without_pongs(list(mixed)), list(answers));
+        assert_eq!(without_pongs(Resp3Frame::Null), Resp3Frame::Null);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Conn, State, call::Manner, owner::Core, time::after};
+use super::{Conn, State, attempts::Manner, owner::Core, time::after};
 use crate::Error;
 
 /// How often, at most, a connection warns that calls are answered without the server: every 30 s.

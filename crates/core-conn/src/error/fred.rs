@@ -1,7 +1,5 @@
 //! Reads error texts: those of servers, and those of fred. Nothing else in redbrick looks at a text.
 
-use std::borrow::Cow;
-
 use fred::error::{Error as FredError, ErrorKind as FredKind};
 
 use super::{Error, ErrorKind, Redirect};
@@ -12,6 +10,9 @@ const UNSENT: [&str; 3] =
     ["Failed to send command to router.", "Client is not initialized.", "Failed to route command."];
 /// fred's words for a command that it dropped with its queue, written or not.
 const DROPPED: &str = "channel closed";
+
+/// Longer words are no codes, and have no place in a message.
+const LONGEST_CODE: usize = 32;
 
 /// What a dial can run into, by a word in fred's text: the first row that fits decides.
 const DIAL_FAILURES: &[(&str, ErrorKind, &str)] = &[
@@ -87,39 +88,30 @@ const FIXED_TEXTS: &[(&str, &str)] = &[
 /// decides. Whatever is not surely the server's answer to this very command has an unknown outcome.
 pub(crate) fn from_call(err: FredError) -> Error {
     let details = err.details();
-    let interrupted = "the connection broke; the command may or may not have run";
-    let (kind, message): (_, Cow<'static, str>) = match (err.kind(), code(details)) {
+    let error = match (err.kind(), code(details)) {
         // fred closes the connection when it reads this, and hands the same text to every command in
         // flight on it, whether that ran or not.
-        (_, Some(code)) if code.starts_with("CLUSTERDOWN") => (
-            ErrorKind::Interrupted,
-            "the cluster is down, and the connection with it; the command may or may not have run"
-                .into(),
-        ),
+        (_, Some(code)) if code.starts_with("CLUSTERDOWN") => {
+            let what = "the cluster is down, and the connection with it; the command may or may not have run";
+            Error::new(ErrorKind::Interrupted, what)
+        }
         (_, Some(code)) => {
             let code = code_in_script(code, details);
-            let (kind, message) = answered(code, details);
-            let redirect = redirect(details);
-            return Error::new(kind, message).answered(code, redirect).with_source(err);
+            answered(code, details).answered(code, redirect(details))
         }
-        (FredKind::Timeout, _) => (
-            ErrorKind::Timeout,
-            "no answer within the command timeout; the command may or may not have run".into(),
-        ),
-        (FredKind::Backpressure, _) => (
-            ErrorKind::Busy,
-            "too many calls wait for an answer; retry later or raise `max_waiting`".into(),
-        ),
-        _ if UNSENT.contains(&details) => {
-            (ErrorKind::Connect, "the link has ended; the command was not sent".into())
-        }
+        (FredKind::Timeout, _) => Error::timeout(),
+        (FredKind::Backpressure, _) => Error::busy(),
+        _ if UNSENT.contains(&details) => Error::unsent(),
         (FredKind::Parse | FredKind::NotFound, _) => {
-            (ErrorKind::Protocol, "the server answered with an unexpected type".into())
+            Error::new(ErrorKind::Protocol, "the server answered with an unexpected type")
         }
         // What else ends a call is what broke the connection under it.
-        _ => (ErrorKind::Interrupted, interrupted.into()),
+        _ => {
+            let what = "the connection broke; the command may or may not have run";
+            Error::new(ErrorKind::Interrupted, what)
+        }
     };
-    Error::new(kind, message).with_source(err)
+    error.with_source(err)
 }
 
 /// Reads what became of a transaction that did not run. When it is `EXEC` itself that the server refuses, the reason
@@ -139,13 +131,13 @@ pub(crate) fn from_script(text: &str) -> Error {
         let what = "the script ended with an error without a code";
         return Error::new(ErrorKind::Server, what).with_source(source);
     };
-    let (kind, message) = match code {
+    let error = match code {
         // What a command inside met. All other codes are the script's own, whatever they mean when a server says them:
         // that nothing has run, for instance, or that a link is of no use.
         "NOPERM" | "OOM" | "READONLY" | "WRONGTYPE" => answered(code, text),
-        _ => (ErrorKind::Server, format!("the script ended with an error: {code}").into()),
+        _ => Error::new(ErrorKind::Server, format!("the script ended with an error: {code}")),
     };
-    Error::new(kind, message).answered(code, None).with_source(source)
+    error.answered(code, None).with_source(source)
 }
 
 /// The code of an error that a script raised. Before 7.0, and where the script raised a text of its own, Lua puts the place
@@ -175,16 +167,16 @@ pub(crate) fn is_not_in_transaction(err: &FredError) -> bool {
 
 /// The error of a command that surely was not sent.
 pub(crate) fn unsent(err: FredError) -> Error {
-    Error::new(ErrorKind::Connect, "the link has ended; the command was not sent").with_source(err)
+    Error::unsent().with_source(err)
 }
 
 /// Reads what fred reports while it dials `server`.
 pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
     let details = err.details();
     let known = DIAL_FAILURES.iter().find(|(word, ..)| details.contains(word));
-    let (kind, message): (_, Cow<'static, str>) = match (known, code(details)) {
-        (Some((_, kind, message)), _) => (*kind, (*message).into()),
-        (None, Some("CLUSTERDOWN")) => (ErrorKind::Topology, "the cluster is down".into()),
+    let error = match (known, code(details)) {
+        (Some((_, kind, message)), _) => Error::new(*kind, *message),
+        (None, Some("CLUSTERDOWN")) => Error::new(ErrorKind::Topology, "the cluster is down"),
         (None, Some(code)) => answered(code, details),
         (None, None) => {
             let (kind, message) = match err.kind() {
@@ -192,13 +184,6 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
                     (ErrorKind::Timeout, "nothing answered in time; is this a Redis server?")
                 }
                 FredKind::Auth => (ErrorKind::Auth, WRONG_CREDENTIALS),
-                FredKind::Sentinel => (
-                    ErrorKind::Topology,
-                    "no sentinel could name a reachable master; check the service name and the sentinels",
-                ),
-                FredKind::Cluster | FredKind::Routing => {
-                    (ErrorKind::Topology, "the cluster's layout could not be read")
-                }
                 FredKind::Protocol | FredKind::Parse => (
                     ErrorKind::Protocol,
                     "what answered does not speak the Redis protocol; is this the right port?",
@@ -209,10 +194,10 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
                 ),
                 _ => (ErrorKind::Server, "the server refused the connection"),
             };
-            (kind, message.into())
+            Error::new(kind, message)
         }
     };
-    Error::new(kind, format!("{server}: {message}")).with_source(err)
+    error.context(server).with_source(err)
 }
 
 const WRONG_CREDENTIALS: &str = "the server refused the user name or password";
@@ -220,7 +205,8 @@ const WRONG_CREDENTIALS: &str = "the server refused the user name or password";
 /// The code that a server's error begins with; fred's own texts have none.
 fn code(details: &str) -> Option<&str> {
     let code = details.split([' ', '\r', '\n']).next()?;
-    (code.len() > 1 && code.chars().all(|c| c.is_ascii_uppercase())).then_some(code)
+    let is_code = (2..=LONGEST_CODE).contains(&code.len());
+    (is_code && code.chars().all(|c| c.is_ascii_uppercase())).then_some(code)
 }
 
 /// Where a node of a cluster sends the command: `MOVED 3999 127.0.0.1:6381`.
@@ -246,13 +232,13 @@ fn code_in_script<'a>(outer: &'a str, details: &'a str) -> &'a str {
 }
 
 /// What a server's answer means. Its text is shown only where it can hold no key and no value.
-fn answered(code: &str, details: &str) -> (ErrorKind, Cow<'static, str>) {
+fn answered(code: &str, details: &str) -> Error {
     let (kind, message) = match code {
         "NOAUTH" => (ErrorKind::Auth, "the server wants a password and none was given"),
         "WRONGPASS" => (ErrorKind::Auth, WRONG_CREDENTIALS),
         "NOPERM" => {
             let right = details.strip_prefix("NOPERM").unwrap_or(details).trim_start();
-            return (ErrorKind::Denied, format!("the user lacks a right: {right}").into());
+            return Error::new(ErrorKind::Denied, format!("the user lacks a right: {right}"));
         }
         "LOADING" => (ErrorKind::Loading, "the server is still reading its data set"),
         "READONLY" => (ErrorKind::ReadOnly, "the server is a read-only replica"),
@@ -270,10 +256,7 @@ fn answered(code: &str, details: &str) -> (ErrorKind, Cow<'static, str>) {
         ),
         "OOM" => (ErrorKind::OutOfMemory, "the server is out of memory"),
         "WRONGTYPE" => (ErrorKind::WrongType, "the key holds another type of value"),
-        "CROSSSLOT" => (
-            ErrorKind::InvalidArgument,
-            "the keys lie in several slots of the cluster; give them a common hash tag, as in `{user:1}:a`",
-        ),
+        "CROSSSLOT" => return Error::cross_slot(),
         "MOVED" | "ASK" => (
             ErrorKind::Topology,
             "another node of the cluster holds this key; it was not reached in time",
@@ -289,14 +272,12 @@ fn answered(code: &str, details: &str) -> (ErrorKind, Cow<'static, str>) {
         _ => match FIXED_TEXTS.iter().find(|(text, _)| details.contains(text)) {
             Some((_, message)) => (ErrorKind::Server, *message),
             None => {
-                return (
-                    ErrorKind::Server,
-                    format!("the server refused the command: {code}").into(),
-                );
+                let what = format!("the server refused the command: {code}");
+                return Error::new(ErrorKind::Server, what);
             }
         },
     };
-    (kind, message.into())
+    Error::new(kind, message)
 }
 
 #[cfg(test)]

@@ -156,6 +156,20 @@ impl Error {
         Self::new(ErrorKind::Timeout, what)
     }
 
+    pub(crate) fn busy() -> Self {
+        let what = "too many calls wait for an answer; retry later or raise `max_waiting`";
+        Self::new(ErrorKind::Busy, what)
+    }
+
+    pub(crate) fn unsent() -> Self {
+        Self::new(ErrorKind::Connect, "the link has ended; the command was not sent")
+    }
+
+    pub(crate) fn cross_slot() -> Self {
+        let what = "the keys lie in several slots of the cluster; give them a common hash tag, as in `{user:1}:a`";
+        Self::new(ErrorKind::InvalidArgument, what)
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(
             ErrorKind::Closed,

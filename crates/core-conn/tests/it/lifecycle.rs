@@ -259,6 +259,25 @@ fn a_transaction_from_another_runtime_does_not_end_the_connection_with_it() {
     assert_eq!(home.block_on(transact(&conn)).unwrap(), 2);
 }
 
+#[test]
+fn a_call_from_another_runtime_runs_out_of_time_while_that_of_the_connection_stands_still() {
+    let server = server();
+    let build = || Builder::new_current_thread().enable_all().build().unwrap();
+    let (home, guest) = (build(), build());
+    let conn = home.block_on(Conn::connect(server.url())).unwrap();
+    let timeout = Duration::from_millis(100);
+    let hasty = conn.with_command_timeout(timeout);
+    let started = Instant::now();
+    let err = guest.block_on(hasty.get::<i32>("k")).unwrap_err();
+    assert!(err.is_timeout(), "{err:?}");
+    let mut pipeline = hasty.pipeline();
+    let ticket = pipeline.add(hasty.get::<i32>("k"));
+    let err = guest.block_on(pipeline.send()).take(ticket).unwrap_err();
+    assert!(err.is_timeout(), "{err:?}");
+    assert!(started.elapsed() < 2 * timeout + Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(home.block_on(conn.get::<i32>("k")).unwrap(), None, "and goes on with it");
+}
+
 #[tokio::test]
 async fn closing_lets_a_call_go_on_whose_link_breaks_meanwhile() {
     let server = server();

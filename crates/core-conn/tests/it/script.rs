@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Codec, Conn, ErrorKind, Replay, Reply, Script, State};
+use redbrick_core_conn::{Codec, Conn, Error, ErrorKind, Replay, Reply, Script, State};
 use redbrick_testkit::{Fault, Topology, shared};
 
 use crate::{PATIENCE, connect, connect_named, cost, eventually, server};
@@ -213,6 +213,48 @@ async fn an_error_that_a_script_returns_is_its_own_and_never_the_links() {
     conn.close(PATIENCE).await;
     let change = changes.next().await.expect("the end");
     assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+#[tokio::test]
+async fn an_error_inside_a_list_is_that_items_own() {
+    type Items = Vec<Result<i64, Error>>;
+    static BOTH: Script = Script::new(
+        "test.both_items",
+        "return {redis.call('INCR', KEYS[1]), redis.pcall('LPUSH', KEYS[1], 'x'), redis.call('INCR', KEYS[1])}",
+    );
+    let conn = connect("script-items").await;
+    let items = conn.script(&BOTH).key("n").run::<Items>().await.unwrap();
+    assert!(matches!(&*items, [Ok(1), Err(_), Ok(2)]), "{items:?}");
+    let err = items.into_iter().find_map(Result::err).unwrap();
+    assert_eq!((err.kind(), err.code()), (ErrorKind::WrongType, Some("WRONGTYPE")), "{err:?}");
+    let err = conn.script(&BOTH).key("n").run::<Vec<i64>>().await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::WrongType, "{err:?}");
+
+    for result in [
+        run!(conn, "return {1, {err = '-MOVED 1 127.0.0.1:1'}}"),
+        run!(conn, "return {1, {err = '-CLUSTERDOWN x'}}"),
+        run!(conn, "return {1, {err = '-NOSCRIPT x'}}"),
+        run!(conn, "return {{1, {err = '-LOADING x'}}}"),
+    ] {
+        assert!(matches!(result, Ok(Some(Reply::List(_)))), "{result:?}");
+    }
+    assert_eq!(conn.count("n").await.unwrap(), Some(4), "each ran once");
+}
+
+#[tokio::test]
+async fn lists_deep_within_each_other_are_refused_and_harm_nobody() {
+    static DEEP: Script = Script::new(
+        "test.deep",
+        "local list = {1} for n = 2, tonumber(ARGV[1]) do list = {list} end return list",
+    );
+    let conn = connect("script-deep").await;
+    let deep = |levels: i32| conn.script(&DEEP).arg(levels).run::<Reply>();
+    assert!(matches!(deep(128).await, Ok(Reply::List(_))));
+    for levels in [131, 300] {
+        let err = deep(levels).await.unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Protocol, "{err:?}");
+    }
+    conn.ping().await.unwrap();
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind, SentinelConfig, ServerMode, State};
-use redbrick_testkit::{Cluster, Sentinel};
-use tokio::time::Instant;
+use redbrick_testkit::{Cluster, Fault, Proxy, Sentinel};
+use tokio::{net::TcpListener, time::Instant};
 
 use crate::{PATIENCE, reach, server};
 
@@ -124,4 +124,48 @@ async fn an_unknown_service_or_absent_sentinels_are_reported() {
         assert_eq!(err.kind(), ErrorKind::Topology, "{err:?}");
         assert!(err.to_string().contains("sentinel"), "{err}");
     }
+}
+
+/// A sentinel that is behind answers first, and what it names is refused, silent, or a replica.
+#[tokio::test]
+async fn a_sentinel_that_is_behind_keeps_nobody_from_the_others_word() {
+    let sentinel = sentinel().await;
+    let [behind, others @ ..] = sentinel.sentinels() else { panic!("no sentinels") };
+    let slow: Vec<_> = others.iter().map(|other| Proxy::to(other.address()).unwrap()).collect();
+    for proxy in &slow {
+        let pause = Duration::from_millis(50);
+        proxy.set(Fault::Latency { up: pause, down: pause });
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = server();
+    dead.kill().unwrap();
+    let nodes = || {
+        let slow = slow.iter().map(Proxy::address);
+        std::iter::once(behind.address()).chain(slow).map(|address| address.to_string())
+    };
+    let replica = sentinel.replica().unwrap().port();
+    for port in [dead.port(), silent.local_addr().unwrap().port(), replica] {
+        behind.command(["SENTINEL", "REMOVE", sentinel.service()]).unwrap();
+        let port = port.to_string();
+        behind
+            .command(["SENTINEL", "MONITOR", sentinel.service(), "127.0.0.1", &port, "9"])
+            .unwrap();
+        let config = Config::builder().sentinel(SentinelConfig::new(sentinel.service(), nodes()));
+        let conn = Conn::connect(config).await.unwrap();
+        conn.set("k", &1).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_silent_sentinel_keeps_nobody_from_the_others_word() {
+    let sentinel = sentinel().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nodes = sentinel.sentinel_addresses().into_iter().skip(1);
+    let nodes = std::iter::once(silent.local_addr().unwrap()).chain(nodes);
+    let nodes = nodes.map(|node| node.to_string());
+    let config = Config::builder().sentinel(SentinelConfig::new(sentinel.service(), nodes));
+    let started = Instant::now();
+    let conn = Conn::connect(config).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    conn.set("k", &1).await.unwrap();
 }

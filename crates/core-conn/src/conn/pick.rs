@@ -1,0 +1,124 @@
+//! Which link a command takes, and the wait for it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Conn, Replay, Route, State, link::Link, time::after};
+use crate::{Error, ErrorKind, ReadFrom, Result};
+
+/// What refused credentials mean to somebody who waits for a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    Fails,
+    /// There may be others soon.
+    Waits,
+}
+
+impl Conn {
+    /// Waits for a link to the server that takes writes for `route`.
+    pub(crate) async fn link_to(&self, route: &Route, deadline: Instant) -> Result<Arc<Link>> {
+        self.link(route, ReadFrom::Master, deadline, Refusal::Fails).await
+    }
+
+    /// A route to each server that takes writes.
+    pub(crate) async fn masters(&self) -> Result<Vec<Route>> {
+        if !self.config().endpoint.is_cluster()
+            || self.does_without(&self.manner(Replay::Idempotent), false).await
+        {
+            return Ok(vec![Route::Any]);
+        }
+        // A node of the cluster may be up before it has said who else there is.
+        let pick = || {
+            let known = !self.owner.core.layout.load().shards.is_empty();
+            known.then(|| self.pick(&Route::Any, ReadFrom::Master)).flatten()
+        };
+        self.link_by(pick, after(self.command_timeout()), Refusal::Fails).await?;
+        let layout = self.owner.core.layout.load();
+        let nodes = layout.shards.iter().filter_map(|shard| shard.master.node());
+        Ok(nodes.cloned().map(Route::Node).collect())
+    }
+
+    /// Waits until it is known which server has what, as it always is but on a cluster.
+    pub(crate) async fn layout_known(&self, deadline: Instant) {
+        let core = &self.owner.core;
+        if core.layout.load().shards.is_empty() && self.owner.start().is_ok() {
+            let mut status = core.status.watch();
+            let known = status.wait_for(|now| {
+                let over = now.is_settled() || now.state() == State::End;
+                over || !core.layout.load().shards.is_empty()
+            });
+            // Who is asked next finds out the same.
+            let _ = timeout_at(deadline, known).await;
+        }
+    }
+
+    /// Tells servers apart: the same number for two routes that lead to one of them.
+    pub(crate) fn server_of(&self, route: &Route) -> usize {
+        let layout = self.owner.core.layout.load();
+        layout.master(route, 0).map_or(0, |server| Arc::as_ptr(server).addr())
+    }
+
+    /// Picks a link that is up, and waits for one until `deadline`.
+    pub(super) async fn link(
+        &self,
+        route: &Route,
+        read_from: ReadFrom,
+        deadline: Instant,
+        refusal: Refusal,
+    ) -> Result<Arc<Link>> {
+        self.link_by(|| self.pick(route, read_from), deadline, refusal).await
+    }
+
+    pub(super) async fn link_by(
+        &self,
+        pick: impl Fn() -> Option<Arc<Link>>,
+        deadline: Instant,
+        refusal: Refusal,
+    ) -> Result<Arc<Link>> {
+        if let Some(link) = pick() {
+            return Ok(link);
+        }
+        self.owner.start()?;
+        let mut status = self.owner.core.status.watch();
+        loop {
+            // Cloned, so that no lock is held over the await.
+            let now = status.borrow_and_update().clone();
+            if let Some(link) = pick() {
+                return Ok(link);
+            }
+            if let Some(ended) = self.owner.ended() {
+                return Err(ended);
+            }
+            if now.state() == State::Error && refusal == Refusal::Fails {
+                return Err(now.error.unwrap_or_else(Error::closed));
+            }
+            // The sender lives in `self`, so only the deadline can end the wait early.
+            if timeout_at(deadline, status.changed()).await.is_err() {
+                let late = |reason: &str| {
+                    let what = format!("not connected in time, nothing was sent: {reason}");
+                    Error::new(ErrorKind::Connect, what)
+                };
+                return Err(match now.error {
+                    Some(err) => late(&err.to_string()).with_source(err),
+                    None => late("still connecting"),
+                });
+            }
+        }
+    }
+
+    /// The next link that is up.
+    pub(super) fn pick(&self, route: &Route, read_from: ReadFrom) -> Option<Arc<Link>> {
+        let core = &self.owner.core;
+        let layout = core.layout.load();
+        let turn = || core.next.fetch_add(1, Ordering::Relaxed);
+        if read_from.may_be_replica() {
+            let slot = if let Route::Slot(slot) = route { *slot } else { 0 };
+            if let Some(link) = layout.replica(slot, turn()) {
+                return Some(link);
+            }
+        }
+        let anywhere = layout.is_cluster() && *route == Route::Any;
+        layout.master(route, if anywhere { turn() } else { 0 })?.commands.pick()
+    }
+}
