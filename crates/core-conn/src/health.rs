@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 use tokio::{task::AbortHandle, time::MissedTickBehavior};
 
 use crate::{
-    Conn, Error, ErrorKind, FromReply, Replay, Result, ServerInfo, State, commands::Request,
-    conn::FAR, server::field_of,
+    Config, Conn, Error, ErrorKind, FromReply, Replay, Result, ServerInfo, ServerMode, State,
+    commands::Request, conn::FAR, server::field_of,
 };
 
 /// How a connection and the server behind it are doing.
@@ -84,7 +84,7 @@ impl Conn {
         health.state = self.state();
         (health.host, health.port) = self.address().unzip();
         match self.info().await {
-            Ok(info) => health.read(&info, self.config().memory_threshold),
+            Ok(info) => health.read(&info, self.config()),
             Err(err) => health.error = Some(err),
         }
         if let Some(err) = self.stale_login() {
@@ -153,16 +153,22 @@ impl Health {
         }
     }
 
-    fn read(&mut self, info: &str, threshold: Option<u64>) {
+    fn read(&mut self, info: &str, config: &Config) {
         let text = |field| field_of(info, field).map(str::to_owned);
         let number = |field| field_of(info, field).and_then(|number| number.parse::<u64>().ok());
         self.server = ServerInfo::read(info);
+        if !config.endpoint.is_cluster()
+            && self.server.as_ref().is_some_and(|server| server.mode == ServerMode::Cluster)
+        {
+            let what = "the server is a node of a cluster and holds only some of the keys; use a `redis-cluster://` URL";
+            self.warnings.push(what.to_owned());
+        }
         self.connected_clients = number("connected_clients");
         self.used_memory = number("used_memory");
         self.used_memory_human = text("used_memory_human");
         self.max_memory = number("maxmemory").filter(|limit| *limit > 0);
         self.eviction_policy = text("maxmemory_policy");
-        if let (Some(used), Some(threshold)) = (self.used_memory, threshold)
+        if let (Some(used), Some(threshold)) = (self.used_memory, config.memory_threshold)
             && used > threshold
         {
             self.warnings

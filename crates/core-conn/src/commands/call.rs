@@ -21,7 +21,7 @@ use crate::{
 /// A command that has not been sent yet; awaiting it sends it.
 ///
 /// Await it as it is, say more first, or give it to a [`Pipeline`](crate::Pipeline) or a
-/// [`Transaction`](crate::Transaction):
+/// [`Transaction`](crate::Transaction). Polled again after it has ended, it panics, as futures do.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -108,8 +108,8 @@ impl<'a, T> Call<'a, T> {
 
     /// Says when this call may be sent again after a failure.
     ///
-    /// Default: [`Replay::Idempotent`] for what only reads and for what does the same when done twice, otherwise
-    /// [`Replay::IfUnsent`]; each call's documentation says which.
+    /// Default: [`Replay::Idempotent`] for what only reads and for what does the same when done twice; otherwise
+    /// [`Replay::IfUnsent`], as for counters, conditional `set`, pushes, pops, `trim` and scripts.
     pub fn replay(self, replay: Replay) -> Self {
         self.tell(|told| told.replay = Some(replay))
     }

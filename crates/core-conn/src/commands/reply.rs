@@ -93,10 +93,39 @@ impl FromReply for i64 {
 
 impl FromReply for u64 {
     fn from_reply(reply: Reply) -> Result<Self> {
-        match reply {
-            Reply::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
-            other => Err(unexpected("a number from zero on", &other)),
+        unsigned(reply, "a number from zero on")
+    }
+}
+
+impl FromReply for u32 {
+    fn from_reply(reply: Reply) -> Result<Self> {
+        unsigned(reply, "a number from zero to 4,294,967,295")
+    }
+}
+
+impl FromReply for usize {
+    fn from_reply(reply: Reply) -> Result<Self> {
+        unsigned(reply, "a number from zero on")
+    }
+}
+
+fn unsigned<T: TryFrom<i64>>(reply: Reply, expected: &str) -> Result<T> {
+    match reply {
+        Reply::Int(number) => {
+            T::try_from(number).map_err(|_out| unexpected(expected, &Reply::Int(number)))
         }
+        other => Err(unexpected(expected, &other)),
+    }
+}
+
+/// Lua cuts off fractions: `return tostring(number)`.
+impl FromReply for f64 {
+    fn from_reply(reply: Reply) -> Result<Self> {
+        let number = match &reply {
+            Reply::Bytes(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        number.ok_or_else(|| unexpected("a number as a text", &reply))
     }
 }
 

@@ -2,13 +2,14 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 
-use super::{Call, FromReply, request::Request};
+use super::{Call, request::Request};
 use crate::{Conn, Pattern, Result, conn::Route};
 
 /// How many keys a step looks at, unless told otherwise.
 const DEFAULT_STEP: u32 = 1000;
 
 /// A walk through the keys that match a pattern; see [`Conn::scan`].
+#[must_use = "nothing is asked until `next` is awaited"]
 pub struct Scan<'a> {
     conn: &'a Conn,
     pattern: Pattern,
@@ -62,7 +63,6 @@ impl Scan<'_> {
     /// the server longer. Zero counts as one.
     ///
     /// Default: 1000.
-    #[must_use]
     pub fn step(mut self, keys: u32) -> Self {
         self.step = keys.max(1);
         self
@@ -78,6 +78,7 @@ impl Scan<'_> {
     ///
     /// Those of [every call](Conn#errors-of-every-call). Call it again to go on; when a master was replaced meanwhile,
     /// begin anew.
+    #[tracing::instrument(level = "debug", name = "core_conn.scan", skip_all)]
     pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>> {
         if self.masters.is_none() {
             self.masters = Some(self.conn.masters().await?.into());
@@ -89,9 +90,7 @@ impl Scan<'_> {
                 pattern: self.pattern.glob(&self.conn.config().key_prefix),
                 count: self.step,
             };
-            let call = Call::<(Bytes, Vec<Bytes>)>::new(self.conn, Ok(request), |_, reply| {
-                <(Bytes, Vec<Bytes>)>::from_reply(reply)
-            });
+            let call = Call::<(Bytes, Vec<Bytes>)>::reading(self.conn, Ok(request));
             let (cursor, keys) = call.route(master).await?;
             self.cursor = cursor;
             // Nothing at all is the answer where there is no server to ask.

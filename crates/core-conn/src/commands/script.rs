@@ -200,6 +200,12 @@ impl From<usize> for Arg {
     }
 }
 
+impl From<f64> for Arg {
+    fn from(number: f64) -> Self {
+        number.to_string().into()
+    }
+}
+
 impl From<bool> for Arg {
     fn from(yes: bool) -> Self {
         i32::from(yes).into()

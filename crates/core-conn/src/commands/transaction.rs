@@ -53,6 +53,18 @@ impl<'a> Transaction<'a> {
         self
     }
 
+    /// Returns how many calls were added.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.requests.len()
+    }
+
+    /// Returns whether no call was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.requests.is_empty()
+    }
+
     /// Runs the calls as one, and returns their results.
     ///
     /// It is repeated only when it surely did not run. When the future is dropped, it runs as a whole or not at all.
@@ -64,7 +76,7 @@ impl<'a> Transaction<'a> {
     /// cluster or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
     /// one of the commands, to `MULTI`, `PING` or `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
     /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
-    #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all)]
+    #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all, fields(calls = self.len()))]
     pub async fn send(self) -> Result<Results> {
         let Self { conn, batch, timeout } = self;
         let Batch { id, requests } = batch;
@@ -100,8 +112,6 @@ impl<'a> Transaction<'a> {
 
 impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction")
-            .field("len", &self.batch.requests.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Transaction").field("len", &self.len()).finish_non_exhaustive()
     }
 }

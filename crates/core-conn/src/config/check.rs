@@ -38,7 +38,7 @@ impl ConfigBuilder {
         let username = self.agree("username", url.username.clone(), self.username.clone())?;
         let password = self.agree("password", url.password.clone(), self.password.clone())?;
         if username.is_some() && password.is_none() {
-            return Err(self.wrong("username", "a user name needs a password"));
+            return Err(self.wrong("username", "a user name needs a password; for a password alone, write `redis://:password@host`"));
         }
         if self.credential_provider.is_some() && password.is_some() {
             return Err(

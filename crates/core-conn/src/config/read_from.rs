@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
-/// Which servers answer reads.
+/// Which servers answer reads: calls on one key that change nothing, and [`Conn::get_many`](crate::Conn::get_many).
+/// Pipelines, transactions and scripts go to masters, and so do walks.
 ///
 /// A replica lags behind its master, by milliseconds as a rule and without a bound when the two have lost each
 /// other: what was just written may not be there yet, and what was just deleted may still be.

@@ -111,7 +111,7 @@ impl Keeper {
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
                 Err(err) => {
-                    tracing::debug!(error = %err, seat = self.seat, "dialing failed");
+                    tracing::debug!(error = %err, link = self.seat, "dialing failed");
                     self.lost(LinkState::Down, err);
                 }
             }
@@ -153,7 +153,7 @@ impl Keeper {
         if self.core.config.retry_auth_errors || self.has_others() {
             return;
         }
-        tracing::warn!(error = %err, seat = self.seat, "giving up: the server refuses the credentials");
+        tracing::warn!(error = %err, link = self.seat, "giving up: the server refuses the credentials");
         self.lost(LinkState::Refused, err);
         let mut status = self.core.status.watch();
         let ups = status.borrow_and_update().ups;
@@ -184,7 +184,7 @@ impl Keeper {
             let (fresh, used, how) = tokio::select! {
                 biased;
                 err = end.wait() => {
-                    tracing::debug!(error = %err, seat = self.seat, "link lost");
+                    tracing::debug!(error = %err, link = self.seat, "link lost");
                     link.broke();
                     self.lost(LinkState::Down, err);
                     return Over::Lost;
@@ -227,7 +227,7 @@ impl Keeper {
                 }
             }
             while self.retiring.try_join_next().is_some() {}
-            tracing::debug!(seat = self.seat, how, "link replaced");
+            tracing::debug!(link = self.seat, how, "link replaced");
         }
     }
 

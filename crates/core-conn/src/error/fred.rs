@@ -77,7 +77,10 @@ const DIAL_FAILURES: &[(&str, ErrorKind, &str)] = &[
 
 /// Servers' texts that are always the same, and so hold no key and no value.
 const FIXED_TEXTS: &[(&str, &str)] = &[
-    ("value is not an integer", "the stored value is no whole number within the range of `i64`"),
+    (
+        "value is not an integer",
+        "the stored value is no whole number within the range of `i64`; counters are kept by `increment`, not by `set`",
+    ),
     ("would overflow", "the count would leave the range of `i64`"),
     ("DB index", "the server has no database of this number"),
 ];

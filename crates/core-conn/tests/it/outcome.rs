@@ -269,6 +269,11 @@ async fn nodes_that_do_not_know_their_own_host_are_found_where_they_were_asked()
 async fn a_plain_url_to_a_node_of_a_cluster_says_which_url_to_use() {
     let cluster = cluster(&[]).await;
     let conn = Conn::connect(cluster.nodes()[0].url()).await.unwrap();
+    let health = conn.health().await;
+    let warned = health.warnings.iter().any(|warning| warning.contains("redis-cluster://"));
+    assert!(health.healthy && warned, "{health}");
+    let whole = Conn::connect(cluster_config(&cluster)).await.unwrap();
+    assert_eq!(whole.health().await.warnings, [""; 0]);
     let elsewhere = (0..).map(|n| format!("k{n}")).find(|key| {
         cluster.slot_of(key).and_then(|slot| cluster.slot_owner(slot)).is_ok_and(|node| node != 0)
     });

@@ -103,12 +103,13 @@ async fn keys_and_arguments_arrive_as_they_are_meant() {
         .arg(false)
         .arg(Duration::from_micros(1_999_999))
         .arg("")
+        .arg(0.25)
         .value("value")
         .value(&7);
     assert!(!format!("{call:?}").contains("text"), "{call:?}");
     let found: Vec<Bytes> = call.run().await.unwrap();
     let key = format!("{prefix}:k");
-    let expected: [&[u8]; 16] = [
+    let expected: [&[u8]; 17] = [
         key.as_bytes(),
         b"text",
         b"owned",
@@ -125,8 +126,9 @@ async fn keys_and_arguments_arrive_as_they_are_meant() {
         b"0",
         b"1999",
         b"",
+        b"0.25",
     ];
-    assert_eq!(found[..16], expected);
+    assert_eq!(found[..17], expected);
     // A value is what `set` would have stored.
     static STORE: Script = Script::new("test.store", "return redis.call('SET', KEYS[1], ARGV[1])");
     for codec in [Codec::MessagePack, Codec::Json, Codec::Plain] {
@@ -147,6 +149,13 @@ async fn an_answer_of_another_type_is_an_error_that_says_so() {
     let conn = connect("script-types").await;
     static SEVEN: Script = Script::new("test.seven", "return 7");
     assert_eq!(conn.script(&SEVEN).run::<u64>().await.unwrap(), 7);
+    assert_eq!(conn.script(&SEVEN).run::<u32>().await.unwrap(), 7);
+    assert_eq!(conn.script(&SEVEN).run::<usize>().await.unwrap(), 7);
+    static HALF: Script = Script::new("test.fraction", "return tostring(ARGV[1] / 2)");
+    assert_eq!(conn.script(&HALF).arg(7).run::<f64>().await.unwrap().to_string(), "3.5");
+    static FAR: Script = Script::new("test.far", "return 4294967296");
+    conn.script(&FAR).run::<u32>().await.unwrap_err();
+    conn.script(&SEVEN).run::<f64>().await.unwrap_err();
     for err in [
         conn.script(&SEVEN).run::<bool>().await.unwrap_err(),
         conn.script(&SEVEN).run::<String>().await.unwrap_err(),

@@ -21,7 +21,9 @@ async fn every_kind_of_call_has_its_result() {
     let conn = connect("transaction").await;
     conn.list("{t}l").extend([1, 2, 3]).await.unwrap();
     let mut transaction = conn.transaction();
+    assert!(transaction.is_empty());
     let missing = transaction.add(conn.get::<String>("{t}missing"));
+    assert_eq!(transaction.len(), 1);
     let set = transaction.add(conn.set("{t}k", "v").time_to_live(PATIENCE));
     let absent = transaction.add(conn.set("{t}k", "w").if_absent());
     let present = transaction.add(conn.set("{t}k", "x").if_present());
