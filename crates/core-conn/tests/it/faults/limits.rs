@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_core_conn::{Config, Conn, ErrorKind, Script, State};
+use redbrick_core_conn::{Config, Conn, Error, ErrorKind, Script, State};
 use redbrick_testkit::Server;
 use tokio::{net::TcpListener, time::Instant};
 
@@ -169,21 +169,36 @@ async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address()
 
 static COUNT: Script = Script::new("test.count", "return redis.call('INCR', KEYS[1])");
 
-#[tokio::test]
-async fn scripts_alone_find_the_master_behind_the_same_address_too() {
+/// Fails unless `call`, which counts to one, finds the master that took the place of a server which became its replica.
+async fn finds_the_master(call: impl AsyncFn(&Conn) -> Result<i64, Error>) {
     let (server, master) = (server(), server());
     let target = Arc::new(AtomicU16::new(server.port()));
     let port = forward(Arc::clone(&target)).await;
-    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
-    conn.script(&COUNT).key("n").run::<i64>().await.unwrap();
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.expect("a server");
+    call(&conn).await.expect("a count");
     target.store(master.port(), Ordering::Relaxed);
-    server.command(["REPLICAOF", "127.0.0.1", &master.port().to_string()]).unwrap();
+    server.command(["REPLICAOF", "127.0.0.1", &master.port().to_string()]).expect("a replica");
     let swapped = Instant::now();
-    while let Err(err) = conn.script(&COUNT).key("n").run::<i64>().await {
+    while let Err(err) = call(&conn).await {
         assert_eq!(err.kind(), ErrorKind::ReadOnly, "{err:?}");
         assert!(swapped.elapsed() < REPLACED + SLACK, "the link stays");
     }
     assert_eq!(count(&master, "n"), 1);
+}
+
+#[tokio::test]
+async fn scripts_alone_find_the_master_behind_the_same_address_too() {
+    finds_the_master(async |conn| conn.script(&COUNT).key("n").run().await).await;
+}
+
+#[tokio::test]
+async fn scripts_in_transactions_find_the_master_behind_the_same_address_too() {
+    finds_the_master(async |conn| {
+        let mut transaction = conn.transaction();
+        let count = transaction.add(conn.script(&COUNT).key("n").run());
+        transaction.send().await?.take(count)
+    })
+    .await;
 }
 
 /// About 200 MB, in values of 1,000 bytes.
