@@ -16,14 +16,19 @@ use tokio::runtime::Runtime;
 const BARE: &str = "fred";
 const TIMED: &str = "fred with a timeout";
 
+/// fred writes each script call by itself. As it comes, it lets the kernel hold small writes back while others are on
+/// their way, which spares system calls on both sides and costs a call up to a round trip; redbrick does not.
+const PROMPT: &str = "fred with TCP_NODELAY";
+const DELAYED: &str = "fred as it comes";
+
 const TASKS: [u64; 3] = [1, 64, 512];
 
 fn typed_values(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let url = redbrick_testkit::shared().url();
     let conn = runtime.block_on(Conn::connect(url)).expect("the server answers");
-    let bare = runtime.block_on(connect(url, Duration::ZERO));
-    let timed = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT));
+    let bare = runtime.block_on(connect(url, Duration::ZERO, true));
+    let timed = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT, true));
     let key = redbrick_testkit::unique("bench");
     let (typed, plain) = (format!("{key}:typed"), format!("{key}:plain"));
     let text = "x".repeat(100);
@@ -84,12 +89,13 @@ fn scripts(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let url = redbrick_testkit::shared().url();
     let conn = runtime.block_on(Conn::connect(url)).expect("the server answers");
-    let fred = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT));
+    let delayed = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT, false));
+    let prompt = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT, true));
     let redis = redis::Client::open(url).expect("a URL that redis-rs knows");
     let redis = runtime.block_on(redis.get_multiplexed_async_connection());
     let redis = redis.expect("the server answers");
     let digest: String =
-        runtime.block_on(fred.script_load(COUNT)).expect("the server takes the script");
+        runtime.block_on(prompt.script_load(COUNT)).expect("the server takes the script");
     let key = redbrick_testkit::unique("bench");
 
     for tasks in TASKS {
@@ -102,7 +108,7 @@ fn scripts(criterion: &mut Criterion) {
                 }
             }
         };
-        let theirs = {
+        let theirs = |fred: &Client| {
             let (fred, key, digest) = (fred.clone(), key.clone(), digest.clone());
             move || {
                 let (fred, key, digest) = (fred.clone(), key.clone(), digest.clone());
@@ -123,16 +129,19 @@ fn scripts(criterion: &mut Criterion) {
             }
         };
         let ours = Side::new("redbrick", ours);
-        compare(criterion, &runtime, "script", tasks, &ours, &Side::new("fred", theirs));
+        for (name, fred) in [(PROMPT, &prompt), (DELAYED, &delayed)] {
+            compare(criterion, &runtime, "script", tasks, &ours, &Side::new(name, theirs(fred)));
+        }
         compare(criterion, &runtime, "script", tasks, &ours, &Side::new("redis-rs", others));
     }
 }
 
 /// Connects fred with a timeout for each command; zero is none.
-async fn connect(url: &str, timeout: Duration) -> Client {
+async fn connect(url: &str, timeout: Duration, nodelay: bool) -> Client {
     let config = FredConfig::from_url(url).expect("a URL that fred knows");
     let mut builder = Builder::from_config(config);
     builder.with_performance_config(|performance| performance.default_command_timeout = timeout);
+    builder.with_connection_config(|connection| connection.tcp.nodelay = Some(nodelay));
     let client = builder.build().expect("a client");
     client.init().await.expect("the server answers");
     client
