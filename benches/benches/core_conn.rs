@@ -27,8 +27,8 @@ fn typed_values(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let url = redbrick_testkit::shared().url();
     let conn = runtime.block_on(Conn::connect(url)).expect("the server answers");
-    let bare = runtime.block_on(connect(url, Duration::ZERO, true));
-    let timed = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT, true));
+    let bare = runtime.block_on(connect(url, Duration::ZERO, false));
+    let timed = runtime.block_on(connect(url, DEFAULT_COMMAND_TIMEOUT, false));
     let key = redbrick_testkit::unique("bench");
     let (typed, plain) = (format!("{key}:typed"), format!("{key}:plain"));
     let text = "x".repeat(100);
