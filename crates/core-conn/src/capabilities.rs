@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Conn, FromReply, Replay, Reply, Result, commands::Request};
+use crate::{Conn, FromReply, Reply, Result, commands::Request};
 
 /// Something that not every server can do.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -96,7 +96,7 @@ impl Conn {
         };
         let args = ["INFO"].into_iter().chain(PROBED.map(|(_, name)| name)).collect();
         let request = Request::Raw { name: "COMMAND", args };
-        let answer = self.ask(&request, self.manner(Replay::Idempotent)).await?;
+        let answer = self.ask(&request).await?;
         // One entry per command asked for, in order; nothing where the server does not know it.
         let entries = Vec::<Reply>::from_reply(answer)?;
         let present = PROBED.iter().zip(&entries).filter(|(_, entry)| !is_absent(entry));

@@ -1,9 +1,12 @@
 use std::{fmt, time::Duration};
 
-use tokio::{task::AbortHandle, time::MissedTickBehavior};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::{
-    Config, Conn, Error, ErrorKind, FromReply, Replay, Result, ServerInfo, ServerMode, State,
+    Config, Conn, Error, ErrorKind, FromReply, Result, ServerInfo, ServerMode, State,
     commands::Request, conn::FAR, server::field_of,
 };
 
@@ -87,6 +90,10 @@ impl Conn {
             Ok(info) => health.read(&info, self.config()),
             Err(err) => health.error = Some(err),
         }
+        if self.reads_fall_back() {
+            let what = "no replica is up for some of the data: its reads go to the master";
+            health.warnings.push(what.to_owned());
+        }
         if let Some(err) = self.stale_login() {
             let what = "the newest credentials do not work, the link still uses those before";
             health.warnings.push(format!("{what}: {err}"));
@@ -127,9 +134,24 @@ impl Conn {
         HealthChecks(tokio::spawn(checks).abort_handle())
     }
 
+    /// Asks the server for a sign of life, and returns how long it took.
+    ///
+    /// One round trip (`PING`); on Cluster to any one node. Without a server it fails, also on an
+    /// [optional](crate::ConfigBuilder::optional) connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [every call](Conn#errors-of-every-call); see [`ErrorKind`].
+    #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
+    pub async fn ping(&self) -> Result<Duration> {
+        let started = Instant::now();
+        self.ask(&Request::Ping).await?;
+        Ok(started.elapsed())
+    }
+
     async fn info(&self) -> Result<String> {
         let info = Request::Raw { name: "INFO", args: Vec::new() };
-        String::from_reply(self.ask(&info, self.manner(Replay::Idempotent)).await?)
+        String::from_reply(self.ask(&info).await?)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Conn, Error, ErrorKind, FromReply, Replay, Result, commands::Request};
+use crate::{Conn, Error, ErrorKind, FromReply, Result, commands::Request};
 
 /// Which server answers, by its own words.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -62,7 +62,7 @@ impl Conn {
     #[tracing::instrument(level = "debug", name = "core_conn.server_info", skip_all)]
     pub async fn server_info(&self) -> Result<ServerInfo> {
         let info = Request::Raw { name: "INFO", args: vec!["server"] };
-        let info = self.ask(&info, self.manner(Replay::Idempotent)).await?;
+        let info = self.ask(&info).await?;
         ServerInfo::read(&String::from_reply(info)?)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))
     }

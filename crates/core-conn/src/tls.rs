@@ -7,11 +7,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 
-use crate::{BoxError, Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// How to speak TLS: rustls with ring, TLS 1.2 and 1.3.
 ///
-/// Certificates and keys are read and checked when they are set, before any connection.
+/// Certificates and keys are read and checked when they are set, and whether they fit together when the
+/// [`Config`](crate::Config) is built; so are the system's authorities, once.
 ///
 /// ```no_run
 /// use redbrick_core_conn::{Config, Tls};
@@ -26,6 +27,13 @@ pub struct Tls {
     authorities: Vec<CertificateDer<'static>>,
     client: Option<Arc<ClientCertificate>>,
     server_name: Option<String>,
+}
+
+/// What a [`Tls`] comes to, as the client library takes it.
+#[derive(Clone)]
+pub(crate) struct ReadyTls {
+    pub(crate) config: TlsConfig,
+    pub(crate) server_name: Option<String>,
 }
 
 struct ClientCertificate {
@@ -47,7 +55,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when `pem` holds no certificate.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `pem` holds no certificate.
     pub fn ca_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         self.authorities.extend(certificates(pem.as_ref(), "the certificate authority")?);
         Ok(self)
@@ -57,7 +65,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when the file cannot be read or holds no certificate.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the file cannot be read or holds no certificate.
     pub fn ca_file(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let pem = std::fs::read(path).map_err(|err| {
@@ -76,7 +84,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when either PEM text holds nothing usable.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when either PEM text holds nothing usable.
     pub fn client_pem(
         mut self,
         certificate: impl AsRef<[u8]>,
@@ -97,7 +105,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when `name` is neither a DNS name nor an IP address.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `name` is neither a DNS name nor an IP address.
     pub fn server_name(mut self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         ServerName::try_from(name.as_str()).map_err(|err| {
@@ -108,45 +116,46 @@ impl Tls {
         Ok(self)
     }
 
-    pub(crate) fn expected_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
-    }
-
-    /// Builds what the client library takes. Reads the system's authorities when none were given.
-    pub(crate) fn to_fred(&self) -> Result<TlsConfig> {
-        let broken =
-            |err: BoxError| Error::new(ErrorKind::Tls, "TLS cannot be set up").with_source(err);
-
+    /// Puts everything together, and reads the system's authorities when none were given.
+    pub(crate) fn ready(&self) -> Result<ReadyTls> {
         let mut roots = RootCertStore::empty();
         if self.authorities.is_empty() {
             let system = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(system.certs);
             if roots.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Tls,
-                    "the system trusts no certificate authority; name one with `Tls::ca_pem`",
-                ));
+                let what =
+                    "the system trusts no certificate authority; name one with `Tls::ca_pem`";
+                let err = Error::config(what);
+                return Err(match system.errors.into_iter().next() {
+                    Some(reason) => err.with_source(reason),
+                    None => err,
+                });
             }
         }
         for authority in &self.authorities {
-            roots.add(authority.clone()).map_err(|err| broken(err.into()))?;
+            roots.add(authority.clone()).map_err(|err| {
+                Error::config("a certificate authority cannot be used").with_source(err)
+            })?;
         }
 
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|err| broken(err.into()))?
+            .map_err(|err| Error::config("TLS cannot be set up").with_source(err))?
             .with_root_certificates(roots);
         let config = match &self.client {
             None => config.with_no_client_auth(),
             Some(client) => config
                 .with_client_auth_cert(client.chain.clone(), client.key.clone_key())
-                .map_err(|err| broken(err.into()))?,
+                .map_err(|err| {
+                    Error::config("the client certificate and its key do not fit together")
+                        .with_source(err)
+                })?,
         };
         let mut config = TlsConfig::from(config);
         if let Some(name) = &self.server_name {
             config.hostnames = TlsHostMapping::Custom(Arc::new(OneName(name.clone())));
         }
-        Ok(config)
+        Ok(ReadyTls { config, server_name: self.server_name.clone() })
     }
 }
 
@@ -157,6 +166,12 @@ impl fmt::Debug for Tls {
             .field("client_certificate", &self.client.is_some())
             .field("server_name", &self.server_name)
             .finish()
+    }
+}
+
+impl fmt::Debug for ReadyTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }
 

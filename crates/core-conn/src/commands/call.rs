@@ -209,7 +209,7 @@ impl<'a> Told<'a> {
             }
             None => Stage::Rest(Box::pin(
                 async move {
-                    if conn.does_without(attempts.manner(), or_empty).await {
+                    if conn.does_without(attempts.manner(), attempts.deadline(), or_empty).await {
                         return Ok(empty());
                     }
                     ending.rest(attempts, request, None, read, empty).await
@@ -241,17 +241,13 @@ impl Ending<'_> {
         read: Read<T>,
         empty: fn() -> T,
     ) -> Result<T> {
-        let located = |err| self.conn.located(request.name(), !request.keys().is_empty(), err);
-        match outcome {
-            Ok(value) => {
-                let reply = self.conn.reply_of(request, value);
-                reply.and_then(|reply| read(self.conn.codec(), reply)).map_err(located)
-            }
-            Err(err) if self.or_empty && err.is_retryable() => {
-                self.conn.warn("a call failed and was answered with nothing", &err);
-                Ok(empty())
-            }
-            Err(err) => Err(located(err)),
+        let conn = self.conn;
+        let located = |err| Label::of(request).on(&conn.config().key_prefix, err);
+        let reply = outcome.and_then(|answer| conn.reply_of(request, answer));
+        match reply.map_err(located) {
+            Ok(reply) => read(conn.codec(), reply).map_err(located),
+            Err(err) if conn.makes_do(self.or_empty, &err) => Ok(empty()),
+            Err(err) => Err(err),
         }
     }
 }
@@ -304,43 +300,56 @@ impl Sent<'_> {
         if let Poll::Ready(outcome) = Pin::new(sending).poll(cx) {
             return Poll::Ready(self.attempts.read(&self.link, self.sending.take(), outcome));
         }
-        let over = match &mut self.watch {
-            Some(watch) => watch.is_over(cx),
-            None => {
-                self.watch = Some(self.attempts.watch(cx));
-                false
-            }
-        };
-        if over { Poll::Ready(Err(Error::timeout())) } else { Poll::Pending }
+        let over = self.watch.as_mut().and_then(|watch| watch.is_over(cx));
+        if over.is_none() {
+            self.watch = Some(self.attempts.watch(cx));
+        }
+        if over == Some(true) {
+            Poll::Ready(Err(Error::timeout(Some(self.attempts.manner().timeout))))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
 impl Conn {
     /// Sends a request until it is answered, and unwraps the answer.
-    pub(crate) async fn ask(&self, request: &Request, manner: Manner) -> Result<Reply> {
-        let value = self.attempts(manner)?.run(request, None).await?;
-        self.reply_of(request, value)
-    }
-
-    /// Says what failed: the command, or the script, and below which prefix. A key itself may be a secret.
-    pub(super) fn located(&self, name: &str, has_keys: bool, err: Error) -> Error {
-        let prefix = &self.config().key_prefix;
-        if prefix.is_empty() || !has_keys {
-            err.context(name)
-        } else {
-            err.context(&format!("{name} of `{prefix}*`"))
+    ///
+    /// Not as a call, which an optional connection answers with nothing: what asks about the server fails at once there.
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Reply> {
+        if self.config().optional
+            && let Some(outage) = self.outage()
+        {
+            return Err(outage);
         }
+        let value = self.attempts(self.manner_of(request))?.run(request, None).await?;
+        self.reply_of(request, value)
+    }
+}
+
+/// What an error says of the call that failed: the command, or the script, and below which prefix. A key itself may be
+/// a secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label {
+    name: &'static str,
+    has_keys: bool,
+}
+
+impl Label {
+    pub(super) fn new(name: &'static str, has_keys: bool) -> Self {
+        Self { name, has_keys }
     }
 
-    /// Goes on with a request of which an attempt has failed already.
-    pub(super) async fn ask_again(
-        &self,
-        request: &Request,
-        manner: Manner,
-        failed: Error,
-    ) -> Result<Reply> {
-        let value = self.attempts(manner)?.run(request, Some(failed)).await?;
-        self.reply_of(request, value)
+    pub(super) fn of(request: &Request) -> Self {
+        Self::new(request.name(), !request.keys().is_empty())
+    }
+
+    pub(super) fn on(self, prefix: &str, err: Error) -> Error {
+        if prefix.is_empty() || !self.has_keys {
+            err.context(self.name)
+        } else {
+            err.context(&format!("{} of `{prefix}*`", self.name))
+        }
     }
 }
 

@@ -22,10 +22,11 @@ impl Conn {
     #[tracing::instrument(level = "debug", name = "core_conn.flush", skip_all)]
     pub async fn flush(&self, confirm: Confirm) -> Result<()> {
         let Confirm::DeleteEveryKey = confirm;
-        let calls =
-            self.masters().await?.into_iter().map(|master| {
-                Call::<()>::new(self, Ok(Request::Flush), |_, _| Ok(())).route(master)
-            });
+        let calls = self
+            .masters()
+            .await?
+            .into_iter()
+            .map(|master| Call::<()>::reading(self, Ok(Request::Flush)).route(master));
         together(calls.collect::<Vec<_>>()).await.into_iter().collect()
     }
 }

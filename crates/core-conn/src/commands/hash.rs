@@ -104,7 +104,7 @@ impl<'a> Hash<'a> {
 
     /// Returns how many fields there are (`HLEN`).
     #[doc(alias = "hlen")]
-    pub fn count_fields(&self) -> Call<'a, u64> {
+    pub fn len(&self) -> Call<'a, u64> {
         Call::reading(self.conn, Ok(Request::HashLen(self.key.clone())))
     }
 

@@ -1,10 +1,7 @@
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::Instant;
-
 use super::{Call, FromReply, request::Request};
-use crate::{Conn, Error, ErrorKind, Replay, Result};
+use crate::{Conn, Error, ErrorKind, Result};
 
 /// How long a key has to live.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -20,22 +17,6 @@ pub enum Ttl {
 }
 
 impl Conn {
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// One round trip (`PING`); on Cluster to any one node. Without a server it fails, also on an
-    /// [optional](crate::ConfigBuilder::optional) connection.
-    ///
-    /// # Errors
-    ///
-    /// Those of [every call](Conn#errors-of-every-call); see [`ErrorKind`].
-    #[tracing::instrument(level = "debug", name = "core_conn.ping", skip_all)]
-    pub async fn ping(&self) -> Result<Duration> {
-        let started = Instant::now();
-        // Not as a call, which an optional connection answers with nothing.
-        self.ask(&Request::Ping, self.manner(Replay::Idempotent)).await?;
-        Ok(started.elapsed())
-    }
-
     /// Deletes `key`, and returns whether it was there.
     ///
     /// One round trip (`UNLINK`: the memory is freed in the background). When the connection breaks the
@@ -47,31 +28,6 @@ impl Conn {
     #[doc(alias("del", "unlink"))]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
         Call::reading(self, Ok(Request::Delete(vec![self.wire_key(key)])))
-    }
-
-    /// Deletes `keys`, and returns how many were there.
-    ///
-    /// One round trip (`UNLINK`); on Cluster one for each slot that the keys lie in, up to 1,024 at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`delete`](Self::delete); some keys may be gone already.
-    #[tracing::instrument(level = "debug", name = "core_conn.delete_many", skip_all)]
-    pub async fn delete_many<K: AsRef<[u8]>>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<u64> {
-        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
-        self.delete_wire_keys(&keys).await
-    }
-
-    /// Deletes keys that carry the prefix already.
-    pub(super) async fn delete_wire_keys(&self, keys: &[Bytes]) -> Result<u64> {
-        let calls = self.by_slot(keys).into_values().map(|indexes| {
-            let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
-            Call::<u64>::reading(self, Ok(Request::Delete(keys)))
-        });
-        Ok(self.at_once(calls.collect()).await?.into_iter().sum())
     }
 
     /// Returns whether `key` exists.

@@ -89,7 +89,7 @@ impl<'a> List<'a> {
                 key: self.key.clone(),
                 args: vec![first.to_string().into(), last.to_string().into()],
             },
-            None => Request::Known(Reply::Int(0)),
+            None => Request::Known(Reply::List(Vec::new())),
         };
         Call::new(self.conn, Ok(request), decode_all)
     }
@@ -100,12 +100,12 @@ impl<'a> List<'a> {
         // From the second item to the first one there is nothing.
         let (first, last) = ends(&range).unwrap_or((1, 0));
         let request = Request::ListTrim(self.key.clone(), first, last);
-        Call::new(self.conn, Ok(request), |_, _| Ok(()))
+        Call::reading(self.conn, Ok(request))
     }
 
     /// Returns how many items there are (`LLEN`).
     #[doc(alias = "llen")]
-    pub fn count(&self) -> Call<'a, u64> {
+    pub fn len(&self) -> Call<'a, u64> {
         self.counting(Ok(Request::ListLen(self.key.clone())))
     }
 
@@ -121,15 +121,10 @@ impl fmt::Debug for List<'_> {
     }
 }
 
-/// Reads a list of values; nothing at all is an empty one.
+/// Reads a list of values.
 pub(super) fn decode_all<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Vec<T>> {
-    match reply {
-        Reply::Int(0) => Ok(Vec::new()),
-        reply => {
-            let items = Vec::<Bytes>::from_reply(reply)?;
-            items.iter().map(|item| codec.decode(item)).collect()
-        }
-    }
+    let items = Vec::<Bytes>::from_reply(reply)?;
+    items.iter().map(|item| codec.decode(item)).collect()
 }
 
 /// A range as Redis takes it, both ends included; none when it holds nothing wherever the list ends.

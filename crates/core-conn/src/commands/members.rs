@@ -65,6 +65,18 @@ impl<'a> Members<'a> {
         Call::reading(self.conn, request)
     }
 
+    /// Removes `members`, and returns how many were there (`SREM`). Without any it asks nothing.
+    pub fn remove_many<T: Serialize>(&self, members: impl IntoIterator<Item = T>) -> Call<'a, u64> {
+        let codec = self.conn.codec();
+        let members: Result<Vec<_>> =
+            members.into_iter().map(|member| codec.encode(&member)).collect();
+        let request = members.map(|members| match members.is_empty() {
+            true => Request::Known(Reply::Int(0)),
+            false => Request::SetRemove(self.key.clone(), members),
+        });
+        Call::reading(self.conn, request)
+    }
+
     /// Returns whether `member` is there (`SISMEMBER`).
     #[doc(alias = "sismember")]
     pub fn contains<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
@@ -82,7 +94,7 @@ impl<'a> Members<'a> {
 
     /// Returns how many members there are (`SCARD`).
     #[doc(alias = "scard")]
-    pub fn count(&self) -> Call<'a, u64> {
+    pub fn len(&self) -> Call<'a, u64> {
         Call::reading(self.conn, Ok(Request::SetLen(self.key.clone())))
     }
 }

@@ -3,12 +3,14 @@
 //! A key is given without the configured prefix. Its bytes are sent as they are; the prefix goes before
 //! them.
 
+mod batch;
 mod call;
 mod counters;
 mod flush;
 mod hash;
 mod keys;
 mod list;
+mod many;
 mod members;
 mod pipeline;
 mod reply;
@@ -17,6 +19,7 @@ mod scan;
 mod script;
 mod sending;
 mod sorted_set;
+mod tell;
 mod transaction;
 mod values;
 
@@ -27,15 +30,16 @@ use crate::{
     conn::{Manner, Route},
 };
 
+pub use batch::{Results, Ticket};
 pub use call::Call;
 pub use flush::Confirm;
 pub use hash::Hash;
 pub use keys::Ttl;
 pub use list::List;
 pub use members::Members;
-pub use pipeline::{Pipeline, Results, Ticket};
+pub use pipeline::Pipeline;
 pub use reply::{FromReply, Reply};
-pub(crate) use request::Request;
+pub(crate) use request::{COMMANDS, Request};
 pub use scan::Scan;
 pub use script::{Arg, Script, ScriptCall};
 pub(crate) use sending::{Outcome, Sending, Spares};
@@ -61,7 +65,7 @@ impl Conn {
     }
 
     /// The manner of a command that any server can answer.
-    pub(crate) fn manner(&self, replay: Replay) -> Manner {
+    pub(crate) fn anywhere(&self, replay: Replay) -> Manner {
         Manner {
             route: Route::Any,
             replay,

@@ -1,4 +1,4 @@
-//! What a script answered, in Rust's types.
+//! What the server answered, and what can be made of it.
 
 use bytes::Bytes;
 use fred::{
@@ -8,11 +8,10 @@ use fred::{
 };
 
 use super::sending::Outcome;
-use crate::{Error, ErrorKind, Result, error::fred::from_script};
-
-/// How deep lists may lie within each other: 128 of a script's own, in the one that core-conn puts around them and that
-/// of a transaction. What walks through them calls itself, and stacks have an end.
-const MAX_DEPTH: usize = 130;
+use crate::{
+    Error, ErrorKind, Result,
+    error::fred::{from_item, from_script},
+};
 
 /// What the server answered, as a script returns it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -25,7 +24,7 @@ pub enum Reply {
     Int(i64),
     /// A text or other bytes.
     Bytes(Bytes),
-    /// A list. In Lua it ends before the first `nil`. More than 128 within each other are refused.
+    /// A list. In Lua it ends before the first `nil`.
     List(Vec<Self>),
     /// An error inside a list, in the server's words: what `redis.pcall` returned, for instance. An error that is the
     /// whole answer is that of the call instead.
@@ -59,7 +58,7 @@ impl Reply {
             Self::Int(_) => "a number",
             Self::Bytes(_) => "bytes",
             Self::List(_) => "a list",
-            Self::Error(text) => return from_script(text),
+            Self::Error(text) => return from_item(text),
         };
         let what = format!("the server answered with {found} where {expected} was expected");
         Error::new(ErrorKind::Protocol, what)
@@ -91,25 +90,25 @@ impl FromReply for i64 {
     }
 }
 
-impl FromReply for u64 {
-    fn from_reply(reply: Reply) -> Result<Self> {
-        unsigned(reply, "a number from zero on")
-    }
+/// Whole numbers of other sizes.
+macro_rules! whole {
+    ($($number:ty: $expected:literal),+ $(,)?) => {$(
+        impl FromReply for $number {
+            fn from_reply(reply: Reply) -> Result<Self> {
+                whole(reply, $expected)
+            }
+        }
+    )+};
 }
 
-impl FromReply for u32 {
-    fn from_reply(reply: Reply) -> Result<Self> {
-        unsigned(reply, "a number from zero to 4,294,967,295")
-    }
+whole! {
+    i32: "a number from -2,147,483,648 to 2,147,483,647",
+    u32: "a number from 0 to 4,294,967,295",
+    u64: "a number from zero on",
+    usize: "a number from zero on",
 }
 
-impl FromReply for usize {
-    fn from_reply(reply: Reply) -> Result<Self> {
-        unsigned(reply, "a number from zero on")
-    }
-}
-
-fn unsigned<T: TryFrom<i64>>(reply: Reply, expected: &str) -> Result<T> {
+fn whole<T: TryFrom<i64>>(reply: Reply, expected: &str) -> Result<T> {
     match reply {
         Reply::Int(number) => {
             T::try_from(number).map_err(|_out| unexpected(expected, &Reply::Int(number)))
@@ -173,7 +172,7 @@ impl<T: FromReply> FromReply for Option<T> {
 impl<T: FromReply> FromReply for Result<T> {
     fn from_reply(reply: Reply) -> Result<Self> {
         match reply {
-            Reply::Error(text) => Ok(Err(from_script(&text))),
+            Reply::Error(text) => Ok(Err(from_item(&text))),
             other => T::from_reply(other).map(Ok),
         }
     }
@@ -242,14 +241,13 @@ impl Reply {
     /// Reads the server's answer as it was before fred's parser made `frame` of it. Lists of what users stored are
     /// read by this and never by fred.
     pub(crate) fn from_frame(frame: Resp3Frame) -> Outcome {
-        match Self::within(frame, 0)? {
+        match Self::within(frame)? {
             Self::Error(text) => Err(FredError::new(FredKind::Unknown, text)),
             reply => Ok(reply),
         }
     }
 
-    /// Reads an answer that lies in `depth` lists.
-    fn within(frame: Resp3Frame, depth: usize) -> Outcome {
+    fn within(frame: Resp3Frame) -> Outcome {
         let items = match frame {
             Resp3Frame::Array { data, .. } => data,
             // Links speak RESP2, where nothing is pushed: this was a list that begins with `message` or the like, and
@@ -261,11 +259,7 @@ impl Reply {
             Resp3Frame::SimpleError { data, .. } => return Ok(Self::Error(data.to_string())),
             other => return Self::from_fred(other.try_into()?),
         };
-        if depth == MAX_DEPTH {
-            return Err(FredError::new(FredKind::Parse, "lists lie too deep within each other"));
-        }
-        let list = items.into_iter().map(|item| Self::within(item, depth + 1));
-        list.collect::<Result<_, _>>().map(Self::List)
+        items.into_iter().map(Self::within).collect::<Result<_, _>>().map(Self::List)
     }
 
     /// What a script really returned: its lists and its errors come behind a number that core-conn puts before them.

@@ -1,31 +1,20 @@
-//! Commands as data: what is asked, where it goes, whether it may be sent twice, and how fred is told.
-
-use std::ops::Bound;
+//! Commands as data: what is asked, where it goes, and whether it may be sent twice.
 
 use bytes::Bytes;
 use fred::{
-    clients::{Client, WithOptions},
     error::{Error as FredError, ErrorKind as FredKind},
-    interfaces::{
-        ClientLike, HashesInterface, KeysInterface, ListInterface, SetsInterface,
-        SortedSetsInterface,
-    },
-    types::{
-        Expiration, SetOptions, Value,
-        sorted_sets::{ZRange, ZRangeBound, ZRangeKind},
-    },
+    types::SetOptions,
     util::redis_keyslot,
 };
 
 use super::{
     reply::Reply,
     script::{self, Script},
-    sending::Outcome,
 };
 use crate::{
     Result,
-    conn::{Replay, Route, custom},
-    error::fred::{from_call, is_no_script},
+    conn::{Replay, Route},
+    error::fred::from_call,
 };
 
 /// One command, ready to be sent any number of times.
@@ -33,7 +22,7 @@ use crate::{
 /// None asks for a flat list whose first element a user can choose: fred would take some of them for pub/sub
 /// messages, and give every later reply to the wrong caller. What would be answered so is either led by
 /// something nobody can choose ([`GetMany`](Self::GetMany)) or comes nested ([`Nested`](Self::Nested)).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Request {
     /// Answered without the server: there is nothing to ask.
     Known(Reply),
@@ -74,7 +63,7 @@ pub(crate) enum Request {
     SortedAdd(Bytes, Vec<(f64, Bytes)>),
     SortedIncrement(Bytes, f64, Bytes),
     SortedRemove(Bytes, Vec<Bytes>),
-    SortedRemoveByScore(Bytes, Bound<f64>, Bound<f64>),
+    SortedRemoveByScore(Bytes, [Bytes; 2]),
     SortedScore(Bytes, Bytes),
     SortedLen(Bytes),
     /// A command that only reads and answers with a list of what users stored.
@@ -108,6 +97,51 @@ pub(crate) enum Request {
         args: Vec<Bytes>,
     },
 }
+
+/// The commands of which an argument is a key or a value.
+pub(crate) const COMMANDS: [&str; 41] = [
+    "GET",
+    "MGET",
+    "SET",
+    "UNLINK",
+    "EXISTS",
+    "PEXPIRE",
+    "PERSIST",
+    "PTTL",
+    "INCRBY",
+    "DECRBY",
+    "HGET",
+    "HSET",
+    "HDEL",
+    "HINCRBY",
+    "HEXISTS",
+    "HLEN",
+    "LPUSH",
+    "RPUSH",
+    "LPOP",
+    "RPOP",
+    "LTRIM",
+    "LLEN",
+    "SADD",
+    "SREM",
+    "SISMEMBER",
+    "SCARD",
+    "ZADD",
+    "ZINCRBY",
+    "ZREM",
+    "ZREMRANGEBYSCORE",
+    "ZSCORE",
+    "ZCARD",
+    "SCAN",
+    "EVAL",
+    "EVALSHA",
+    "HGETALL",
+    "LRANGE",
+    "SMEMBERS",
+    "ZRANGE",
+    "ZREVRANGE",
+    "ZRANGEBYSCORE",
+];
 
 impl Request {
     /// The command's name at the server.
@@ -152,6 +186,16 @@ impl Request {
             Self::Flush => "FLUSHDB",
             Self::Raw { name, .. } => name,
             Self::Script { script, .. } | Self::ScriptText { script, .. } => script.name(),
+        }
+    }
+
+    /// The server's commands that this takes by itself, each one of [`COMMANDS`].
+    pub(crate) fn commands(&self) -> [&'static str; 2] {
+        match self {
+            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => {
+                ["EVALSHA", "EVAL"]
+            }
+            plain => [plain.name(); 2],
         }
     }
 
@@ -308,147 +352,4 @@ impl Request {
             _ => None,
         }
     }
-
-    /// The same command, with the text of its script where it goes through one: for when a second question to the
-    /// server, should it not know the digest, would come too late.
-    pub(crate) fn by_text(self) -> Self {
-        match self {
-            Self::Nested { name, key, mut args } => {
-                args.insert(0, Bytes::from_static(name.as_bytes()));
-                Self::ScriptText { script: &script::READ, keys: vec![key], args }
-            }
-            Self::Script { script, keys, args } => Self::ScriptText { script, keys, args },
-            other => other,
-        }
-    }
-
-    /// Sends the command by itself.
-    pub(super) async fn send(self, to: &WithOptions<Client>) -> Outcome {
-        match self {
-            Self::Nested { name, key, mut args } => {
-                args.insert(0, Bytes::from_static(name.as_bytes()));
-                evaluate(to, &script::READ, &[key], &args).await
-            }
-            Self::Script { script, keys, args } => evaluate(to, script, &keys, &args).await,
-            Self::ScriptText { script, keys, args } => {
-                raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await
-            }
-            Self::Scan { cursor, pattern, count } => {
-                let (matching, counting) =
-                    (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
-                let args = [cursor, matching, pattern, counting, count.to_string().into()];
-                raw(to, "SCAN", args.map(Value::Bytes).into()).await
-            }
-            Self::Known(reply) => Ok(reply),
-            plain => Reply::from_fred(plain.pass(to).await?),
-        }
-    }
-
-    /// Sends the command as one of a transaction, where replies come nested by themselves and a script that the
-    /// server does not know could not be made up for.
-    pub(crate) async fn queue(self, to: &WithOptions<Client>) -> Outcome {
-        match self {
-            Self::Nested { name, key, args } => {
-                raw(to, name, std::iter::once(key).chain(args).map(Value::Bytes).collect()).await
-            }
-            other => other.by_text().send(to).await,
-        }
-    }
-
-    /// Says it in fred's words. Its own methods are not flushed one by one, other than what goes through `custom`.
-    async fn pass(self, to: &WithOptions<Client>) -> Result<Value, FredError> {
-        match self {
-            Self::Ping => to.ping(None).await,
-            Self::Get(key) => to.get(key).await,
-            Self::GetMany(keys) => to.mget(keys).await,
-            Self::Set { key, value, millis, condition } => {
-                to.set(key, value, millis.map(Expiration::PX), condition, false).await
-            }
-            Self::Delete(keys) => to.unlink(keys).await,
-            Self::Exists(key) => to.exists(key).await,
-            Self::Expire(key, millis) => to.pexpire(key, millis, None).await,
-            Self::Persist(key) => to.persist(key).await,
-            Self::Ttl(key) => to.pttl(key).await,
-            Self::Increment(key, by) => to.incr_by(key, by).await,
-            Self::Decrement(key, by) => to.decr_by(key, by).await,
-            Self::HashGet(key, field) => to.hget(key, field).await,
-            Self::HashSet(key, fields) => to.hset(key, fields).await,
-            Self::HashDelete(key, fields) => to.hdel(key, fields).await,
-            Self::HashIncrement(key, field, by) => to.hincrby(key, field, by).await,
-            Self::HashContains(key, field) => to.hexists(key, field).await,
-            Self::HashLen(key) => to.hlen(key).await,
-            Self::ListPushFront(key, items) => to.lpush(key, items).await,
-            Self::ListPushBack(key, items) => to.rpush(key, items).await,
-            Self::ListPopFront(key) => to.lpop(key, None).await,
-            Self::ListPopBack(key) => to.rpop(key, None).await,
-            Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await,
-            Self::ListLen(key) => to.llen(key).await,
-            Self::SetAdd(key, members) => to.sadd(key, members).await,
-            Self::SetRemove(key, members) => to.srem(key, members).await,
-            Self::SetContains(key, member) => to.sismember(key, member).await,
-            Self::SetLen(key) => to.scard(key).await,
-            Self::SortedAdd(key, members) => to.zadd(key, None, None, false, false, members).await,
-            Self::SortedIncrement(key, by, member) => to.zincrby(key, by, member).await,
-            Self::SortedRemove(key, members) => to.zrem(key, members).await,
-            Self::SortedRemoveByScore(key, min, max) => {
-                to.zremrangebyscore(key, score(min, true), score(max, false)).await
-            }
-            Self::SortedScore(key, member) => to.zscore(key, member).await,
-            Self::SortedLen(key) => to.zcard(key).await,
-            Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await,
-            Self::Raw { name, args } => to.custom(custom(name), args).await,
-            Self::Known(_)
-            | Self::Nested { .. }
-            | Self::Script { .. }
-            | Self::ScriptText { .. }
-            | Self::Scan { .. } => {
-                let what = "it has a way of its own";
-                Err(FredError::new(FredKind::InvalidCommand, what))
-            }
-        }
-    }
-}
-
-/// Runs a script by its digest and, where the server does not know it, by its text.
-async fn evaluate(
-    to: &WithOptions<Client>,
-    script: &Script,
-    keys: &[Bytes],
-    args: &[Bytes],
-) -> Outcome {
-    let known = raw(to, "EVALSHA", eval_args(script.digest(), keys, args)).await;
-    match known {
-        Err(err) if is_no_script(&err) => {
-            raw(to, "EVAL", eval_args(script.text(), keys, args)).await
-        }
-        answer => answer,
-    }
-}
-
-/// Sends a command whose answer can hold lists of what users stored.
-async fn raw(to: &WithOptions<Client>, name: &'static str, args: Vec<Value>) -> Outcome {
-    Reply::from_frame(to.custom_raw(custom(name), args).await?)
-}
-
-fn eval_args(script: Bytes, keys: &[Bytes], args: &[Bytes]) -> Vec<Value> {
-    let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-    let mut all = vec![Value::Bytes(script), Value::Integer(count)];
-    all.extend(keys.iter().chain(args).cloned().map(Value::Bytes));
-    all
-}
-
-/// One end of a range of scores in fred's words.
-fn score(bound: Bound<f64>, lower: bool) -> ZRange {
-    let (kind, score) = match bound {
-        Bound::Included(score) => (ZRangeKind::Inclusive, score),
-        Bound::Excluded(score) => (ZRangeKind::Exclusive, score),
-        Bound::Unbounded if lower => (ZRangeKind::Inclusive, f64::NEG_INFINITY),
-        Bound::Unbounded => (ZRangeKind::Inclusive, f64::INFINITY),
-    };
-    let range = match score {
-        f64::INFINITY => ZRangeBound::InfiniteScore,
-        f64::NEG_INFINITY => ZRangeBound::NegInfiniteScore,
-        score => ZRangeBound::Score(score),
-    };
-    ZRange { kind, range }
 }

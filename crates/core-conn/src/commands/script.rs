@@ -7,19 +7,44 @@ use super::{Call, FromReply, request::Request};
 use crate::{Conn, Error, Replay};
 
 /// What every [`Request::Nested`] goes through.
-pub(crate) static READ: Script =
-    Script::new("core_conn.read", include_str!("../lua/read.lua")).replay(Replay::Idempotent);
+pub(crate) static READ: Script = Script::new("core_conn.read", include_str!("../lua/read.lua"))
+    .native()
+    .replay(Replay::Idempotent);
 
 /// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
-/// and an error behind a 1, so that it is taken neither for a message nor for an error of the server's own.
-const REST: &str = "\
+/// and an error behind a 1, so that it is taken neither for a message nor for an error of the server's own. Nothing of
+/// the script runs any more, so metatables are left aside.
+const WRAPPER: &str = "\
 local done, reply = pcall(main)
 if type(reply) ~= 'table' then
   if done then return reply end
-  reply = {err = tostring(reply)}
+  return {1, tostring(reply)}
 end
-if done and not reply.err then return {0, reply} end
-return {1, reply.err or ''}";
+local err = rawget(reply, 'err')
+if type(err) == 'string' then return {1, err} end
+if not done then return {1, ''} end
+";
+
+/// Goes on for scripts whose lists may hold errors, or lists within each other without end. An error reply with bytes
+/// that are not UTF-8 gets lost in the client library's parser, and every later reply goes to the wrong caller.
+const TAMED: &str = "\
+local function tame(list, depth)
+  for n = 1, #list do
+    local item = rawget(list, n)
+    if type(item) == 'table' then
+      local err = rawget(item, 'err')
+      if type(err) == 'string' then
+        rawset(list, n, {err = (string.gsub(err, '[^\\32-\\126]', '?'))})
+      elseif depth == 128 then
+        rawset(list, n, {err = 'TOODEEP lists lie too deep within each other'})
+      else
+        tame(item, depth + 1)
+      end
+    end
+  end
+end
+tame(reply, 1)
+";
 
 /// A Lua script with a name.
 ///
@@ -43,9 +68,8 @@ return {1, reply.err or ''}";
 /// # What it returns
 ///
 /// Anything, and no `#!` line: core-conn puts a function around the script, and a number before the lists that it returns,
-/// so that none, whatever users have stored, is taken for a message. See [`FromReply`] for the types. Lists more than 128
-/// deep are an [`ErrorKind::Protocol`](crate::ErrorKind::Protocol); the client library reads them level by level on its
-/// stack, so a script must not return thousands of levels.
+/// so that none, whatever users have stored, is taken for a message. See [`FromReply`] for the types. What lies deeper
+/// than 128 lists is an error in its place. In the text of an error inside a list, what is not ASCII comes as `?`.
 ///
 /// # What it costs
 ///
@@ -63,6 +87,8 @@ pub struct Script {
     name: &'static str,
     source: &'static str,
     replay: Replay,
+    /// Whether it returns what a command of the server's answered.
+    native: bool,
     ready: OnceLock<Ready>,
 }
 
@@ -73,9 +99,16 @@ struct Ready {
 
 impl Script {
     /// A script that is shown as `name` in traces: `crate.verb`.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in a `static` while compiling, when `source` is not ASCII, as the errors of servers must be (write other
+    /// bytes as `\ddd`), or begins with a `#!` line.
     #[must_use]
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        Self { name, source, replay: Replay::IfUnsent, ready: OnceLock::new() }
+        assert!(source.is_ascii(), "a script is ASCII; write other bytes as `\\ddd`");
+        assert!(!matches!(source.as_bytes(), [b'#', ..]), "a script has no `#!` line");
+        Self { name, source, replay: Replay::IfUnsent, native: false, ready: OnceLock::new() }
     }
 
     /// Says when a call may be sent again.
@@ -84,6 +117,11 @@ impl Script {
     #[must_use]
     pub const fn replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
+        self
+    }
+
+    const fn native(mut self) -> Self {
+        self.native = true;
         self
     }
 
@@ -109,7 +147,11 @@ impl Script {
     fn ready(&self) -> &Ready {
         self.ready.get_or_init(|| {
             // The script begins on the first line, so that the lines of errors are its own.
-            let text = format!("local function main() {}\nend\n{REST}", self.source);
+            let tamed = if self.native { "" } else { TAMED };
+            let text = format!(
+                "local function main() {}\nend\n{WRAPPER}{tamed}return {{0, reply}}",
+                self.source
+            );
             let digest = sha1_smol::Sha1::from(&text).digest().to_string();
             Ready { digest: digest.into(), text: text.into() }
         })
@@ -122,8 +164,8 @@ impl fmt::Debug for Script {
     }
 }
 
-/// An argument of a script: a number in decimal, a text or bytes as they are, a [`Duration`] in whole milliseconds,
-/// `true` as 1 and `false` as 0.
+/// An argument of a script: a number in decimal, a text or bytes as they are, a [`Duration`] in whole milliseconds (what is
+/// less is cut off), `true` as 1 and `false` as 0.
 #[derive(Clone)]
 pub struct Arg(Bytes);
 
@@ -257,8 +299,11 @@ impl<'a> ScriptCall<'a> {
     /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when a value could not be encoded and
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
     /// cluster, both before anything is sent; [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) when the reply is
-    /// of another type, and [`ErrorKind::Server`](crate::ErrorKind::Server) when the script raises an error: it has
-    /// run, up to there; those of [every call](Conn#errors-of-every-call).
+    /// of another type. When the script ends with an error it has run, up to there:
+    /// [`Denied`](crate::ErrorKind::Denied), [`OutOfMemory`](crate::ErrorKind::OutOfMemory),
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) or [`WrongType`](crate::ErrorKind::WrongType) where a command inside met
+    /// that, otherwise [`Server`](crate::ErrorKind::Server), whose `source` has the text. Those of [every
+    /// call](Conn#errors-of-every-call).
     pub fn run<T: FromReply + Default>(self) -> Call<'a, T> {
         let Self { conn, script, keys, args, wrong } = self;
         let request = wrong.map_or(Ok(Request::Script { script, keys, args }), Err);

@@ -44,9 +44,24 @@ impl<'a> SortedSet<'a> {
     /// Adds `member` with `score`, or gives it that score, and returns whether it is new (`ZADD`).
     #[doc(alias = "zadd")]
     pub fn add<T: Serialize + ?Sized>(&self, member: &T, score: f64) -> Call<'a, bool> {
-        let member = self.encode(member, score);
-        let request =
-            member.map(|member| Request::SortedAdd(self.key.clone(), vec![(score, member)]));
+        let request = checked(score).and_then(|score| {
+            Ok(Request::SortedAdd(self.key.clone(), vec![(score, self.encode(member)?)]))
+        });
+        Call::reading(self.conn, request)
+    }
+
+    /// Adds `members` with their scores, or gives them those scores, and returns how many are new (`ZADD`). Without any it
+    /// asks nothing.
+    pub fn extend<T: Serialize>(
+        &self,
+        members: impl IntoIterator<Item = (T, f64)>,
+    ) -> Call<'a, u64> {
+        let members =
+            members.into_iter().map(|(member, score)| Ok((checked(score)?, self.encode(&member)?)));
+        let request = members.collect::<Result<Vec<_>>>().map(|members| match members.is_empty() {
+            true => Request::Known(Reply::Int(0)),
+            false => Request::SortedAdd(self.key.clone(), members),
+        });
         Call::reading(self.conn, request)
     }
 
@@ -54,23 +69,34 @@ impl<'a> SortedSet<'a> {
     /// sent twice after it may have run.
     #[doc(alias = "zincrby")]
     pub fn increment<T: Serialize + ?Sized>(&self, member: &T, by: f64) -> Call<'a, f64> {
-        let member = self.encode(member, by);
-        let request = member.map(|member| Request::SortedIncrement(self.key.clone(), by, member));
+        let request = checked(by).and_then(|by| {
+            Ok(Request::SortedIncrement(self.key.clone(), by, self.encode(member)?))
+        });
         Call::new(self.conn, request, |_, reply| score(reply))
     }
 
     /// Removes `member`, and returns whether it was there (`ZREM`).
     #[doc(alias = "zrem")]
     pub fn remove<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, bool> {
-        let member = self.encode(member, 0.0);
+        let member = self.encode(member);
         let request = member.map(|member| Request::SortedRemove(self.key.clone(), vec![member]));
+        Call::reading(self.conn, request)
+    }
+
+    /// Removes `members`, and returns how many were there (`ZREM`). Without any it asks nothing.
+    pub fn remove_many<T: Serialize>(&self, members: impl IntoIterator<Item = T>) -> Call<'a, u64> {
+        let members = members.into_iter().map(|member| self.encode(&member));
+        let request = members.collect::<Result<Vec<_>>>().map(|members| match members.is_empty() {
+            true => Request::Known(Reply::Int(0)),
+            false => Request::SortedRemove(self.key.clone(), members),
+        });
         Call::reading(self.conn, request)
     }
 
     /// Returns the score of `member` (`ZSCORE`).
     #[doc(alias = "zscore")]
     pub fn score<T: Serialize + ?Sized>(&self, member: &T) -> Call<'a, Option<f64>> {
-        let member = self.encode(member, 0.0);
+        let member = self.encode(member);
         let request = member.map(|member| Request::SortedScore(self.key.clone(), member));
         Call::new(self.conn, request, |_, reply| match reply {
             Reply::Nil => Ok(None),
@@ -91,7 +117,21 @@ impl<'a> SortedSet<'a> {
                 key: self.key.clone(),
                 args: vec![first.to_string().into(), last.to_string().into(), WITHSCORES],
             },
-            None => Request::Known(Reply::Int(0)),
+            None => Request::Known(Reply::List(Vec::new())),
+        };
+        Call::new(self.conn, Ok(request), with_scores)
+    }
+
+    /// Returns the `count` members with the highest scores, with their scores, highest first (`ZREVRANGE`).
+    #[doc(alias = "zrevrange")]
+    pub fn highest<T: DeserializeOwned>(&self, count: u32) -> Call<'a, Vec<(T, f64)>> {
+        let request = match count.checked_sub(1) {
+            Some(last) => Request::Nested {
+                name: "ZREVRANGE",
+                key: self.key.clone(),
+                args: vec![Bytes::from_static(b"0"), last.to_string().into(), WITHSCORES],
+            },
+            None => Request::Known(Reply::List(Vec::new())),
         };
         Call::new(self.conn, Ok(request), with_scores)
     }
@@ -113,25 +153,19 @@ impl<'a> SortedSet<'a> {
     /// Removes the members whose scores lie in `range`, and returns how many (`ZREMRANGEBYSCORE`).
     #[doc(alias = "zremrangebyscore")]
     pub fn remove_by_score(&self, range: impl RangeBounds<f64>) -> Call<'a, u64> {
-        let (min, max) = (range.start_bound().cloned(), range.end_bound().cloned());
-        let request = bounds(&range).map(|_| match (lowest(min), highest(max)) {
-            (Some(min), Some(max)) => Request::SortedRemoveByScore(self.key.clone(), min, max),
-            _ => Request::Known(Reply::Int(0)),
-        });
+        let request =
+            bounds(&range).map(|ends| Request::SortedRemoveByScore(self.key.clone(), ends));
         Call::reading(self.conn, request)
     }
 
     /// Returns how many members there are (`ZCARD`).
     #[doc(alias = "zcard")]
-    pub fn count(&self) -> Call<'a, u64> {
+    pub fn len(&self) -> Call<'a, u64> {
         let request = Request::SortedLen(self.key.clone());
         Call::reading(self.conn, Ok(request))
     }
 
-    fn encode<T: Serialize + ?Sized>(&self, member: &T, score: f64) -> Result<Bytes> {
-        if score.is_nan() {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a score is a number"));
-        }
+    fn encode<T: Serialize + ?Sized>(&self, member: &T) -> Result<Bytes> {
         self.conn.codec().encode(member)
     }
 }
@@ -145,6 +179,13 @@ impl fmt::Debug for SortedSet<'_> {
 
 const WITHSCORES: Bytes = Bytes::from_static(b"WITHSCORES");
 
+fn checked(score: f64) -> Result<f64> {
+    if score.is_nan() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "a score is a number"));
+    }
+    Ok(score)
+}
+
 /// A score comes as a text.
 fn score(reply: Reply) -> Result<f64> {
     let text = String::from_reply(reply)?;
@@ -154,11 +195,8 @@ fn score(reply: Reply) -> Result<f64> {
     })
 }
 
-/// Reads members and scores in turn; nothing at all is an empty list.
+/// Reads members and scores in turn.
 fn with_scores<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Vec<(T, f64)>> {
-    if reply == Reply::Int(0) {
-        return Ok(Vec::new());
-    }
     let mut replies = Vec::<Reply>::from_reply(reply)?.into_iter();
     let mut all = Vec::with_capacity(replies.len() / 2);
     while let (Some(member), Some(of)) = (replies.next(), replies.next()) {
@@ -169,36 +207,15 @@ fn with_scores<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Vec<(T
 
 /// The ends of a range of scores as Redis takes them: `(` before one that is not included.
 fn bounds(range: &impl RangeBounds<f64>) -> Result<[Bytes; 2]> {
-    let bound = |bound: Bound<&f64>, open: &str| {
+    let bound = |bound: Bound<&f64>, open: &str| -> Result<Bytes> {
         let (mark, score) = match bound {
             Bound::Included(score) => ("", score),
             Bound::Excluded(score) => ("(", score),
             Bound::Unbounded => return Ok(open.to_owned().into()),
         };
-        if score.is_nan() {
-            return Err(Error::new(ErrorKind::InvalidArgument, "a score is a number"));
-        }
-        Ok(format!("{mark}{score}").into())
+        Ok(format!("{mark}{}", checked(*score)?).into())
     };
     Ok([bound(range.start_bound(), "-inf")?, bound(range.end_bound(), "+inf")?])
-}
-
-/// The lower end, without an excluded infinity, which fred would include; none when nothing lies above it.
-fn lowest(bound: Bound<f64>) -> Option<Bound<f64>> {
-    match bound {
-        Bound::Excluded(f64::INFINITY) => None,
-        Bound::Excluded(f64::NEG_INFINITY) => Some(Bound::Included(f64::MIN)),
-        other => Some(other),
-    }
-}
-
-/// The upper end likewise.
-fn highest(bound: Bound<f64>) -> Option<Bound<f64>> {
-    match bound {
-        Bound::Excluded(f64::NEG_INFINITY) => None,
-        Bound::Excluded(f64::INFINITY) => Some(Bound::Included(f64::MAX)),
-        other => Some(other),
-    }
 }
 
 #[cfg(test)]

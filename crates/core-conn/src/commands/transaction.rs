@@ -2,10 +2,13 @@ use std::{fmt, time::Duration};
 
 use super::{
     Call, Results, Ticket,
-    pipeline::{Answer, Batch},
+    batch::{Answer, Batch},
     request::Request,
 };
-use crate::{Conn, Replay, Result, conn::Manner};
+use crate::{
+    Conn, Replay, Result,
+    conn::{Manner, after, left},
+};
 
 /// Several calls that the server runs as one, with nothing of others in between (`MULTI` … `EXEC`).
 ///
@@ -56,13 +59,13 @@ impl<'a> Transaction<'a> {
     /// Returns how many calls were added.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.batch.requests.len()
+        self.batch.added.len()
     }
 
     /// Returns whether no call was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.batch.requests.is_empty()
+        self.batch.added.is_empty()
     }
 
     /// Runs the calls as one, and returns their results.
@@ -79,8 +82,10 @@ impl<'a> Transaction<'a> {
     #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all, fields(calls = self.len()))]
     pub async fn send(self) -> Result<Results> {
         let Self { conn, batch, timeout } = self;
-        let Batch { id, requests } = batch;
-        let requests = requests.into_iter().collect::<Result<Vec<Request>>>()?;
+        let deadline = after(timeout);
+        let expected = batch.expected(conn);
+        let requests = batch.added.into_iter().map(|added| added.request);
+        let requests = requests.collect::<Result<Vec<Request>>>()?;
         let keys: Vec<_> = requests.iter().flat_map(Request::keys).cloned().collect();
         conn.check_slots(&keys)?;
         // What is known already takes no place in the transaction.
@@ -93,10 +98,11 @@ impl<'a> Transaction<'a> {
         let route = route.or(sent.first()).map(Request::route);
         let mut outcomes = Vec::new();
         if let Some(route) = route {
-            let manner = Manner { route, timeout, ..conn.manner(Replay::IfUnsent) };
-            if conn.does_without(&manner, false).await {
-                return Ok(Results::new(id, requests.iter().map(|_| Ok(None)).collect()));
+            let manner = Manner { route, timeout, ..conn.anywhere(Replay::IfUnsent) };
+            if conn.does_without(&manner, deadline, false).await {
+                return Ok(expected.with(requests.iter().map(|_| Ok(None)).collect()));
             }
+            let manner = Manner { timeout: left(deadline), ..manner };
             outcomes = conn.transact(manner, &sent).await?;
         }
         let mut outcomes = outcomes.into_iter();
@@ -106,7 +112,7 @@ impl<'a> Transaction<'a> {
             }
             outcomes.next().map(|answer| conn.queued_reply_of(request, answer)).transpose()
         });
-        Ok(Results::new(id, answers.collect()))
+        Ok(expected.with(answers.collect()))
     }
 }
 

@@ -1,23 +1,15 @@
 use std::{
-    collections::BTreeMap,
     fmt,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use fred::{types::SetOptions, util::redis_keyslot};
+use fred::types::SetOptions;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, keys::millis, reply::Reply, request::Request};
-use crate::{
-    Codec, Conn, FromReply, Replay, Result,
-    conn::{never_set, together},
-};
-
-/// How many slots of a cluster one call asks at a time.
-const MOST_AT_ONCE: usize = 1024;
+use crate::{Codec, Conn, FromReply, Replay, Result};
 
 impl Conn {
     /// Returns the value at `key`, or `None` when there is none.
@@ -34,44 +26,6 @@ impl Conn {
     /// call](Conn#errors-of-every-call). Nothing is changed.
     pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<T>> {
         Call::new(self, Ok(Request::Get(self.wire_key(key))), decode)
-    }
-
-    /// Returns the values at `keys`, in their order.
-    ///
-    /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, up to 1,024 at once. A key that
-    /// holds a list, a hash and so on counts as missing here; [`get`](Self::get) tells the two apart.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`get`](Self::get) but [`ErrorKind::WrongType`](crate::ErrorKind::WrongType): one value that cannot be read, or one key that the
-    /// user may not read, fails them all.
-    #[doc(alias = "mget")]
-    #[tracing::instrument(level = "debug", name = "core_conn.get_many", skip_all)]
-    pub async fn get_many<T, K>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<T>>>
-    where
-        T: DeserializeOwned + Send,
-        K: AsRef<[u8]>,
-    {
-        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
-        let (indexes, calls): (Vec<_>, Vec<_>) = self
-            .by_slot(&keys)
-            .into_iter()
-            .map(|(slot, indexes)| {
-                let prefix = &self.config().key_prefix;
-                let first = never_set(prefix, slot, &keys[indexes[0]]);
-                let keys = indexes.iter().map(|index| keys[*index].clone());
-                let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
-                (indexes, Call::<Vec<Reply>>::reading(self, Ok(request)))
-            })
-            .unzip();
-        let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
-        for (indexes, replies) in indexes.iter().zip(self.at_once(calls).await?) {
-            for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
-                let value = decode(self.codec(), reply);
-                values[*index] = value.map_err(|err| self.located("MGET", true, err))?;
-            }
-        }
-        Ok(values)
     }
 
     /// Stores `value` at `key`, replacing what is there.
@@ -94,33 +48,7 @@ impl Conn {
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
         let (key, value) = (self.wire_key(key), self.codec().encode(value));
         let request = value.map(|value| Request::Set { key, value, millis: None, condition: None });
-        Set(Call::new(self, request, |_, _| Ok(())))
-    }
-
-    /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure.
-    pub(super) async fn at_once<T>(&self, calls: Vec<Call<'_, T>>) -> Result<Vec<T>> {
-        let most = self.config().max_waiting.get().min(MOST_AT_ONCE);
-        let mut outcomes = Vec::with_capacity(calls.len());
-        let mut calls = calls.into_iter();
-        loop {
-            let some: Vec<_> = calls.by_ref().take(most).collect();
-            if some.is_empty() {
-                return Ok(outcomes);
-            }
-            for outcome in together(some).await {
-                outcomes.push(outcome?);
-            }
-        }
-    }
-
-    /// The places of `keys` that may go out together: all of them, but those of one slot on Cluster.
-    pub(super) fn by_slot(&self, keys: &[Bytes]) -> BTreeMap<Option<u16>, Vec<usize>> {
-        let mut slots = BTreeMap::<_, Vec<usize>>::new();
-        let is_cluster = self.config().endpoint.is_cluster();
-        for (index, key) in keys.iter().enumerate() {
-            slots.entry(is_cluster.then(|| redis_keyslot(key))).or_default().push(index);
-        }
-        slots
+        Set(Call::reading(self, request))
     }
 }
 
@@ -129,7 +57,7 @@ pub(super) fn decode<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<
     match reply {
         Reply::Nil => Ok(None),
         Reply::Bytes(stored) => codec.decode(&stored).map(Some),
-        other => Bytes::from_reply(other).map(|_| None),
+        other => Err(other.unexpected("bytes")),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use super::{ReadFrom, SentinelConfig, env};
 #[cfg(feature = "tls")]
 use crate::Tls;
-use crate::{Codec, CredentialProvider, Secret};
+use crate::{Codec, CredentialProvider, Error, Result, Secret};
 
 /// Collects what makes a [`Config`](crate::Config); [`build`](Self::build) checks it.
 ///
@@ -57,6 +57,26 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
+    /// Begins with what the process's environment says; see [`Config::from_env`]. What is set afterwards replaces it, but a
+    /// URL and its parts must agree as ever.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the variable and what it should look like.
+    pub fn from_env() -> Result<Self> {
+        let mut vars = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("REDIS_")) else {
+                continue;
+            };
+            let Ok(value) = value.into_string() else {
+                return Err(Error::config(format!("{name}: expected UTF-8")));
+            };
+            vars.push((name.to_owned(), value));
+        }
+        env::read(vars.into_iter())
+    }
+
     /// Sets the URL; see [`Config`](crate::Config) for its forms.
     ///
     /// Default: none.
@@ -255,8 +275,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets whether a new link must answer a PING before it counts as connected. The check waits for a
-    /// server that is loading its data set. It needs the right to PING.
+    /// Sets whether only a PONG makes a new link count: the check waits for a server that is loading its data set, and fails
+    /// without the right to PING. Off, any answer will do but one about credentials.
     ///
     /// Default: true.
     #[must_use]

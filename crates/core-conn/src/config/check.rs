@@ -7,7 +7,7 @@ use super::{
     url::{self, UrlParts},
 };
 #[cfg(feature = "tls")]
-use crate::Tls;
+use crate::tls::ReadyTls;
 use crate::{Error, Result};
 
 /// Longer than anybody waits for a connection or an answer.
@@ -175,7 +175,7 @@ impl ConfigBuilder {
     }
 
     #[cfg(feature = "tls")]
-    fn tls_settings(&self, url: &UrlParts, endpoint: &Endpoint) -> Result<Option<Tls>> {
+    fn tls_settings(&self, url: &UrlParts, endpoint: &Endpoint) -> Result<Option<ReadyTls>> {
         let from_url = self.url.as_ref().map(|_| url.tls);
         let wanted = self.tls.or(self.tls_with.as_ref().map(|_| true));
         if self.tls == Some(false) && self.tls_with.is_some() {
@@ -185,7 +185,7 @@ impl ConfigBuilder {
         if on && matches!(endpoint, Endpoint::Unix(_)) {
             return Err(self.wrong("tls", "a Unix socket has no TLS"));
         }
-        Ok(on.then(|| self.tls_with.clone().unwrap_or_default()))
+        on.then(|| self.tls_with.clone().unwrap_or_default().ready()).transpose()
     }
 
     #[cfg(not(feature = "tls"))]

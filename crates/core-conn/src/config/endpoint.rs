@@ -11,12 +11,16 @@ pub(crate) enum Endpoint {
     Tcp(Node),
     Unix(PathBuf),
     Cluster(Vec<Node>),
-    Sentinel {
-        nodes: Vec<Node>,
-        service: String,
-        username: Option<String>,
-        password: Option<Secret>,
-    },
+    Sentinel(Sentinels),
+}
+
+/// The sentinels, what they call the master, and the credentials at them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Sentinels {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) service: String,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
 }
 
 impl Endpoint {
@@ -34,7 +38,7 @@ impl fmt::Display for Endpoint {
             Self::Tcp(node) => node.fmt(f),
             Self::Unix(path) => path.display().fmt(f),
             Self::Cluster(nodes) => write!(f, "cluster at {}", list(nodes)),
-            Self::Sentinel { nodes, service, .. } => {
+            Self::Sentinel(Sentinels { nodes, service, .. }) => {
                 write!(f, "`{service}` of the sentinels at {}", list(nodes))
             }
         }
@@ -96,6 +100,6 @@ impl SentinelConfig {
             return Err(Error::config(format!("{what}: {expected}")));
         }
         let Self { service, username, password, .. } = self.clone();
-        Ok(Endpoint::Sentinel { nodes, service, username, password })
+        Ok(Endpoint::Sentinel(Sentinels { nodes, service, username, password }))
     }
 }

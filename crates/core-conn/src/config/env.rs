@@ -14,6 +14,8 @@ pub(super) fn read<K: AsRef<str>>(
         builder = match name {
             "REDIS_URL" => builder.url(value),
             "REDIS_HOST" => builder.host(value),
+            // Kubernetes sets it so in every pod beside a service named `redis`; nobody means it.
+            "REDIS_PORT" if value.starts_with("tcp://") => builder,
             "REDIS_PORT" => builder.port(number(name, &value, "a port from 1 to 65535")?),
             "REDIS_USERNAME" => builder.username(value),
             "REDIS_PASSWORD" => builder.password(value),

@@ -10,12 +10,12 @@ mod url;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 #[cfg(feature = "tls")]
-use crate::Tls;
+use crate::tls::ReadyTls;
 use crate::{Codec, CredentialProvider, Error, Result, Secret};
 
 pub use builder::ConfigBuilder;
-pub(crate) use endpoint::Endpoint;
 pub use endpoint::SentinelConfig;
+pub(crate) use endpoint::{Endpoint, Sentinels};
 pub(crate) use node::Node;
 pub use read_from::ReadFrom;
 
@@ -70,7 +70,7 @@ pub struct Config {
     pub(crate) credential_provider: Option<Arc<dyn CredentialProvider>>,
     pub(crate) database: u8,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<ReadyTls>,
     pub(crate) key_prefix: String,
     pub(crate) client_name: Option<String>,
     pub(crate) codec: Codec,
@@ -117,23 +117,14 @@ impl Config {
     /// | `REDIS_OPTIONAL` | `true`: without a server, calls answer with nothing | `false` |
     /// | `REDIS_MAX_MEMORY` | health warns above it: bytes, or with `kb`, `mb`, `gb` | none |
     ///
-    /// A variable that is set to nothing counts as not set.
+    /// A variable that is set to nothing counts as not set; so does a `REDIS_PORT` that Kubernetes sets for a service of
+    /// that name (`tcp://…`). For what has no variable, see [`ConfigBuilder::from_env`].
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the variable and what it should look like.
     pub fn from_env() -> Result<Self> {
-        let mut vars = Vec::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("REDIS_")) else {
-                continue;
-            };
-            let Ok(value) = value.into_string() else {
-                return Err(Error::config(format!("{name}: expected UTF-8")));
-            };
-            vars.push((name.to_owned(), value));
-        }
-        Self::from_vars(vars)
+        ConfigBuilder::from_env()?.build()
     }
 
     /// Reads variables from anywhere, by the names of [`from_env`](Self::from_env); others are ignored.

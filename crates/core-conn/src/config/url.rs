@@ -46,7 +46,12 @@ pub(super) fn read(text: &str, name: &str) -> Result<UrlParts> {
     let wrong = |what: &str| Error::config(format!("{name}: {what}"));
     let url = Url::parse(text.trim()).map_err(|err| {
         if err == ParseError::InvalidPort {
-            return wrong("expected a port from 1 to 65535").with_source(err);
+            let hint = if text.contains(',') {
+                "; further nodes are written `?node=host:port`"
+            } else {
+                ""
+            };
+            return wrong(&format!("expected a port from 1 to 65535{hint}")).with_source(err);
         }
         wrong("not a URL; expected something like `redis://localhost:6379/0`").with_source(err)
     })?;

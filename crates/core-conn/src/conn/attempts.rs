@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use fred::{error::Error as FredError, interfaces::ClientLike};
+use fred::error::Error as FredError;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Conn, Replay, Route, Watch,
     calls::Entered,
-    link::{Link, custom},
+    link::Link,
     pick::Refusal,
     time::{Backoff, SHORTEST, after, left},
 };
@@ -39,9 +39,14 @@ pub(crate) struct Manner {
 impl Conn {
     /// Begins the attempts at one call.
     pub(crate) fn attempts(&self, manner: Manner) -> Result<Attempts<'_>> {
+        self.attempts_at(1, manner)
+    }
+
+    /// Begins the attempts at `count` calls that go out as one.
+    pub(super) fn attempts_at(&self, count: usize, manner: Manner) -> Result<Attempts<'_>> {
         let config = self.config();
         Ok(Attempts {
-            _call: self.enter(1)?,
+            _call: self.enter(count)?,
             conn: self,
             deadline: after(manner.timeout.max(SHORTEST)),
             manner,
@@ -89,6 +94,8 @@ impl<'a> Attempts<'a> {
     /// is short: no future around that of fred, and no timer of its own.
     pub(crate) fn first(&self, request: &Request) -> Option<(Arc<Link>, Sending)> {
         let link = self.conn.pick(&self.manner.route, self.manner.read_from)?;
+        // The other way finds it once more, and says so.
+        link.check(request).ok()?;
         let client = link.within(Duration::ZERO);
         let sending = self.conn.owner.core.spares.send(client, request.clone());
         Some((link, sending))
@@ -137,6 +144,7 @@ impl<'a> Attempts<'a> {
 
     async fn once(&self, request: &Request) -> Result<Reply> {
         let (link, asks) = self.link().await?;
+        link.check(request)?;
         let client = link.within(self.left());
         let mut request = request.clone();
         if asks {
@@ -165,7 +173,7 @@ impl<'a> Attempts<'a> {
         left(self.deadline)
     }
 
-    pub(super) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
@@ -245,8 +253,7 @@ async fn asking(
     timeout: Duration,
     sending: impl Future<Output = Result<Reply, FredError>>,
 ) -> Result<Reply, FredError> {
-    let client = link.within(timeout);
-    let mut asking = pin!(client.custom::<(), String>(custom("ASKING"), Vec::new()));
+    let mut asking = pin!(link.ask::<()>(timeout, "ASKING", &[]));
     // A first look hands it to fred; the answer to the command itself says whether it helped.
     let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
     sending.await

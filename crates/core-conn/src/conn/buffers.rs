@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use fred::interfaces::ClientLike;
-
 use super::{
-    link::{Link, custom},
+    link::{ClientId, Link},
     pulse::LOOK,
     time::pause,
 };
@@ -33,13 +31,13 @@ pub(super) enum Movement {
 }
 
 /// Looks over `other` at the connection that the server calls `id`, some times in a row.
-pub(super) async fn watch(other: &Link, id: i64) -> Result<Movement> {
-    let Some(first) = look_at(other, id).await? else { return Ok(Movement::None) };
+pub(super) async fn watch(other: &Link, client: &ClientId) -> Result<Movement> {
+    let Some(first) = look_at(other, client).await? else { return Ok(Movement::None) };
     let mut looks = vec![first];
     let most = if first.leaving >= BIG { LOOKS_AT_BIG } else { LOOKS };
     while looks.len() < most {
         pause(BETWEEN_LOOKS).await;
-        let Some(look) = look_at(other, id).await? else { return Ok(Movement::None) };
+        let Some(look) = look_at(other, client).await? else { return Ok(Movement::None) };
         looks.push(look);
     }
     Ok(movement(&looks))
@@ -57,14 +55,15 @@ struct Buffers {
     sent_to_all: Option<u64>,
 }
 
-/// Asks for the buffers of connection `id`; none when the server no longer knows it.
-async fn look_at(other: &Link, id: i64) -> Result<Option<Buffers>> {
-    let client = other.within(LOOK);
-    let question = vec!["LIST".to_owned(), "ID".to_owned(), id.to_string()];
-    let list: String = client.custom(custom("CLIENT"), question).await.map_err(from_call)?;
-    let Some(mut buffers) = read_buffers(&list) else { return Ok(None) };
+/// Asks for the buffers of a connection; none when the server no longer knows it.
+async fn look_at(other: &Link, client: &ClientId) -> Result<Option<Buffers>> {
+    let list = other.ask::<String>(LOOK, "CLIENT", &["LIST", "ID", &client.number]).await;
+    let list = list.map_err(from_call)?;
+    // Behind the same address there may be another server by now, with a client of the same number.
+    let own = ClientId::read(&list).filter(|found| found == client);
+    let Some(mut buffers) = own.and_then(|_| read_buffers(&list)) else { return Ok(None) };
     if buffers.leaving >= BIG && buffers.sent.is_none() {
-        let info: String = client.custom(custom("INFO"), vec!["stats"]).await.map_err(from_call)?;
+        let info = other.ask::<String>(LOOK, "INFO", &["stats"]).await.map_err(from_call)?;
         buffers.sent_to_all = field(info.lines(), "total_net_output_bytes:");
     }
     Ok(Some(buffers))

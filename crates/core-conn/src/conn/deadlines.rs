@@ -9,7 +9,7 @@ use std::{
 
 use slab::Slab;
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Id},
     sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
@@ -41,7 +41,7 @@ enum Place {
 pub(crate) enum Watch<'a> {
     Shared(Held<'a>),
     /// Of a task on another runtime, which may be driven while that of the connection is not.
-    Own(Pin<Box<Sleep>>),
+    Own(Id, Pin<Box<Sleep>>),
 }
 
 /// A place among those that are watched; it is free again when this is dropped.
@@ -69,9 +69,11 @@ impl Deadlines {
         if !abroad {
             return Watch::Shared(self.watch(deadline, cx));
         }
-        let mut watch = Watch::Own(Box::pin(sleep_until(deadline)));
+        let mut watch = Watch::Own(Handle::current().id(), Box::pin(sleep_until(deadline)));
         // It runs from the first look on.
-        watch.is_over(cx);
+        if watch.is_over(cx) == Some(true) {
+            cx.waker().wake_by_ref();
+        }
         watch
     }
 
@@ -131,26 +133,25 @@ impl Deadlines {
 }
 
 impl Watch<'_> {
-    /// Whether time is over; if not, the task of `cx` is woken when it is.
-    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether time is over; none when another task asks than the one that is woken, which has to watch anew: it may be
+    /// on another runtime.
+    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> Option<bool> {
         match self {
             Self::Shared(held) => held.is_over(cx),
-            Self::Own(sleep) => sleep.as_mut().poll(cx).is_ready(),
+            Self::Own(runtime, sleep) => {
+                let is_here = Handle::try_current().is_ok_and(|here| here.id() == *runtime);
+                is_here.then(|| sleep.as_mut().poll(cx).is_ready())
+            }
         }
     }
 }
 
 impl Held<'_> {
-    fn is_over(&self, cx: &Context<'_>) -> bool {
-        let mut watched = self.deadlines.watched();
-        let Place::Waiting(_, waker) = &mut watched.places[self.place] else { return true };
-        if !waker.will_wake(cx.waker()) {
-            let replaced = std::mem::replace(waker, cx.waker().clone());
-            // The lock is free by then: what ends with a waker is not ours.
-            drop(watched);
-            drop(replaced);
+    fn is_over(&self, cx: &Context<'_>) -> Option<bool> {
+        match &self.deadlines.watched().places[self.place] {
+            Place::Over => Some(true),
+            Place::Waiting(_, waker) => waker.will_wake(cx.waker()).then_some(false),
         }
-        false
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
                 watch = Some(deadlines.watch(deadline, cx));
                 Poll::Pending
             }
-            Some(watch) if watch.is_over(cx) => Poll::Ready(()),
+            Some(held) if held.is_over(cx) == Some(true) => Poll::Ready(()),
             Some(_) => Poll::Pending,
         })
         .await;

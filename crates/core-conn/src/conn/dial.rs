@@ -1,11 +1,10 @@
 //! How a link is made: directly, or to the master that [`sentinel`]s name.
 
-use fred::interfaces::ClientLike;
 use tokio::time::Instant;
 
 use super::{
     lane::Purpose,
-    link::{Address, Link, LinkEnd, Target, custom},
+    link::{Address, Link, LinkEnd, Target},
     sentinel,
 };
 use crate::{
@@ -37,9 +36,10 @@ pub(super) async fn dial(
         Endpoint::Unix(path) => {
             Link::dial(config, &target(Address::Unix(path.clone())), deadline).await
         }
-        Endpoint::Sentinel { .. } => {
+        Endpoint::Sentinel(sentinels) => {
             let target = |node| target(Address::Tcp(node));
-            sentinel::dial(config, endpoint, target, deadline).await
+            let dialed = sentinel::dial(config, sentinels, target, deadline).await;
+            dialed.map_err(|err| err.context(&endpoint.to_string()))
         }
         Endpoint::Cluster(_) => Err(Error::config("a link leads to one server, not to a cluster")),
     }
@@ -48,9 +48,8 @@ pub(super) async fn dial(
 /// Makes sure that a node takes part in a cluster that is up. Otherwise it answers CLUSTERDOWN, which ends the
 /// link with all that is in flight on it. A node that does not let the user ask is believed.
 async fn in_service(link: &Link, config: &Config) -> Result<()> {
-    let client = link.within(config.connect_timeout);
     let endpoint = link.address.to_string();
-    match client.custom::<String, _>(custom("CLUSTER"), vec!["INFO"]).await {
+    match link.ask::<String>(config.connect_timeout, "CLUSTER", &["INFO"]).await {
         Ok(info) if info.lines().any(|line| line.trim() == "cluster_state:ok") => Ok(()),
         Ok(_) => {
             let what = "the cluster is not up: some slots have no server; check `CLUSTER INFO`";

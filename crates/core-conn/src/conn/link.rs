@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -8,10 +8,9 @@ use fred::{
     error::Error as FredError,
     interfaces::{ClientInterface, ClientLike, EventInterface},
     types::{
-        ClusterHash, CustomCommand,
+        ClusterHash, CustomCommand, FromValue, Value,
         config::{
-            Config as FredConfig, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy,
-            Server, ServerConfig, TcpConfig,
+            ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, Server, ServerConfig,
         },
     },
 };
@@ -21,15 +20,19 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{lane::Purpose, time::pause};
+use super::{lane::Purpose, settings, time::pause};
 use crate::{
     BoxError, Config, Credentials, Error, ErrorKind, Result,
+    commands::{COMMANDS, Request},
     config::Node,
     error::fred::{from_call, from_dial},
 };
 
 /// How many events of a link may wait for the task that looks after it. The first one ends the link.
 const EVENTS: usize = 16;
+/// How many commands may wait on a link for transactions, for each call that may wait: `ASKING`, `MULTI`, `PING` and
+/// `EXEC` around one, the heartbeat, and as many again that nobody waits for any more.
+const ROOM_FOR_TRANSACTIONS: usize = 10;
 /// How often a server that is loading its data set is asked whether it is done.
 const LOADING_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,16 +55,26 @@ pub(crate) enum Address {
 /// One socket through one fred client, and the task that runs it. It never comes back: a link that breaks is
 /// replaced by another one. Dropping it closes the socket.
 pub(crate) struct Link {
-    pub(crate) client: Client,
+    fred: Client,
     /// What the server calls this connection, where the user may ask.
-    pub(crate) id: Option<i64>,
+    pub(crate) client: Option<ClientId>,
+    /// The commands that the server does not know, where the user may ask. Its refusal would quote their arguments.
+    unknown: Vec<&'static str>,
     pub(crate) address: Address,
+    purpose: Purpose,
     /// Why there can be no transaction on this link, if that is so.
     pub(crate) no_transactions: Option<Error>,
     up: AtomicBool,
     broken: AtomicBool,
     answered: AtomicBool,
     task: AbortHandle,
+}
+
+/// How a server tells its connections apart: numbers start anew with each of its processes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ClientId {
+    pub(crate) number: String,
+    pub(crate) address: String,
 }
 
 /// How a link ends.
@@ -99,15 +112,17 @@ impl Link {
     async fn dial_once(config: &Config, target: &Target) -> Result<(Self, LinkEnd)> {
         let address = target.address.clone();
         let endpoint = address.to_string();
-        let client = client(config, target)?;
+        let client = client(config, target);
         // fred drops events that nobody listens to, so the listeners come first.
         let (errors, mut connected) = (client.error_rx(), client.reconnect_rx());
         let mut failed = client.error_rx();
         let task = client.connect();
         let mut link = Self {
-            client,
-            id: None,
+            fred: client,
+            client: None,
+            unknown: Vec::new(),
             address: address.clone(),
+            purpose: target.purpose,
             no_transactions: None,
             up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -117,14 +132,17 @@ impl Link {
         let end = LinkEnd { errors, task, address };
         let answering = async {
             let _ = connected.recv().await;
-            link.ready(config).await.map_err(|err| err.context(&endpoint))
+            // Sent at once, so that the answers cost one round trip.
+            let (ready, introduced) =
+                tokio::join!(link.ready(config), link.introduce(config, target));
+            ready.and(introduced).map_err(|err| err.context(&endpoint))
         };
-        tokio::select! {
+        let introduced = tokio::select! {
             biased;
             Ok((err, _)) = failed.recv() => return Err(from_dial(err, &endpoint)),
             answer = answering => answer?,
-        }
-        link.introduce(config, target).await;
+        };
+        (link.client, link.unknown) = introduced;
         if target.purpose == Purpose::Transactions {
             link.ask_for_transactions(config).await.map_err(|err| err.context(&endpoint))?;
         }
@@ -156,40 +174,100 @@ impl Link {
 
     /// fred's client, for commands of which each may take `timeout`; zero is no limit.
     pub(crate) fn within(&self, timeout: Duration) -> WithOptions<Client> {
-        self.client.with_options(&Options { timeout: Some(timeout), ..Options::default() })
+        self.fred.with_options(&Options { timeout: Some(timeout), ..Options::default() })
     }
 
-    /// Asks for a PONG; without a timeout it waits as long as the link lives.
+    /// Asks for something that fred has no method for. No answer to it begins with what a user chose.
+    pub(crate) async fn ask<T: FromValue>(
+        &self,
+        timeout: Duration,
+        name: &'static str,
+        args: &[&str],
+    ) -> Result<T, FredError> {
+        let args = args.iter().map(|arg| Value::from(*arg)).collect();
+        self.within(timeout).custom::<T, Value>(custom(name), args).await
+    }
+
+    /// Asks for a sign of life; without a timeout it waits as long as the link lives. A link on which another answer
+    /// comes is closed: from there on every reply would go to the wrong caller.
     pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {
-        self.within(timeout.unwrap_or(Duration::ZERO)).ping(None).await.map_err(from_call)
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let word = format!("ping {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = self.within(timeout.unwrap_or(Duration::ZERO));
+        // Within a transaction, its answer must be told from what users store.
+        let asked = (self.purpose != Purpose::Transactions).then(|| word.clone());
+        let pong: Value = client.ping(asked.clone()).await.map_err(from_call)?;
+        if asked.is_none() || pong.as_str().is_some_and(|pong| pong == word) {
+            return Ok(());
+        }
+        self.out_of_step()
     }
 
-    /// Says who is calling and what for. None of it is needed for a call to succeed, so refusals are logged and
-    /// forgotten.
-    async fn introduce(&mut self, config: &Config, target: &Target) {
-        let client = self.within(config.command_timeout);
-        let refused = |what, err| {
-            tracing::debug!(error = %from_call(err), what, "refused while connecting");
+    /// Closes a link whose replies do not belong to the commands.
+    pub(crate) fn out_of_step<T>(&self) -> Result<T> {
+        tracing::warn!(server = %self.address, "a connection is closed: its replies are out of step");
+        self.abort();
+        let what = "the replies of the connection were out of step with the commands";
+        Err(Error::new(ErrorKind::Protocol, what))
+    }
+
+    /// Says who is calling and what for, and asks what the server calls this connection and which commands it lacks. None
+    /// of it is needed for a call to succeed, so refusals are logged and forgotten.
+    async fn introduce(
+        &self,
+        config: &Config,
+        target: &Target,
+    ) -> Result<(Option<ClientId>, Vec<&'static str>)> {
+        let timeout = config.connect_timeout;
+        let name = async {
+            let Some(name) = &config.client_name else { return Ok(Some(())) };
+            granted("CLIENT SETNAME", self.within(timeout).client_setname(name.as_str()).await)
         };
-        if let Some(name) = &config.client_name
-            && let Err(err) = client.client_setname(name.as_str()).await
-        {
-            refused("CLIENT SETNAME", err);
+        let reading = async {
+            if target.purpose != Purpose::Reads || !config.endpoint.is_cluster() {
+                return Ok(Some(()));
+            }
+            granted("READONLY", self.ask(timeout, "READONLY", &[]).await)
+        };
+        let asks = target.purpose != Purpose::Questions;
+        let client = async { if asks { self.client_id(timeout).await } else { Ok(None) } };
+        let unknown =
+            async { if asks { self.unknown_commands(timeout).await } else { Ok(Vec::new()) } };
+        let (name, reading, client, unknown) = tokio::join!(name, reading, client, unknown);
+        name.and(reading)?;
+        Ok((client?, unknown?))
+    }
+
+    async fn client_id(&self, timeout: Duration) -> Result<Option<ClientId>> {
+        let info = granted("CLIENT INFO", self.ask(timeout, "CLIENT", &["INFO"]).await)?;
+        Ok(info.and_then(|info: String| ClientId::read(&info)))
+    }
+
+    async fn unknown_commands(&self, timeout: Duration) -> Result<Vec<&'static str>> {
+        let question: Vec<_> = std::iter::once("INFO").chain(COMMANDS).collect();
+        let known = granted("COMMAND INFO", self.ask(timeout, "COMMAND", &question).await)?;
+        let known = known.map(Value::into_array).unwrap_or_default();
+        let pairs = COMMANDS.into_iter().zip(&known);
+        let unknown = pairs.filter(|(_, entry)| entry.array_len().unwrap_or(0) == 0);
+        Ok(unknown.map(|(name, _)| name).collect())
+    }
+
+    /// Refuses a command that the server does not know.
+    pub(crate) fn check(&self, request: &Request) -> Result<()> {
+        let unknown = || request.commands().into_iter().find(|name| self.unknown.contains(name));
+        match unknown().filter(|_| !self.unknown.is_empty()) {
+            None => Ok(()),
+            Some(name) => {
+                let what = format!("{}: this server does not know {name}", self.address);
+                Err(Error::new(ErrorKind::Server, what).answered("ERR", None))
+            }
         }
-        let plain = async |name| client.custom::<(), String>(custom(name), Vec::new()).await;
-        if target.purpose == Purpose::Reads && config.endpoint.is_cluster() {
-            plain("READONLY").await.unwrap_or_else(|err| refused("READONLY", err));
-        }
-        // fred has asked already; the server may have refused to say.
-        self.id = self.client.connection_ids().into_values().next();
     }
 
     /// Finds out whether the user may use `MULTI`: where it is refused, the commands behind it would run one by one.
     async fn ask_for_transactions(&mut self, config: &Config) -> Result<()> {
-        let client = self.within(config.command_timeout);
-        let plain = async |name| {
-            client.custom::<(), String>(custom(name), Vec::new()).await.map_err(from_call)
-        };
+        let plain =
+            async |name| self.ask::<()>(config.command_timeout, name, &[]).await.map_err(from_call);
         match plain("MULTI").await {
             Ok(()) => plain("DISCARD").await,
             Err(err) if err.is_answer() => {
@@ -235,6 +313,15 @@ impl Link {
     }
 }
 
+impl ClientId {
+    /// Reads a line of `CLIENT INFO`: `id=7 addr=127.0.0.1:50312 …`.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let field = |name| line.split(' ').find_map(|field| field.strip_prefix(name));
+        let owned = |text: &str| text.trim_end().to_owned();
+        Some(Self { number: field("id=").map(owned)?, address: field("addr=").map(owned)? })
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         self.abort();
@@ -270,6 +357,18 @@ pub(crate) fn custom(name: &'static str) -> CustomCommand {
     CustomCommand::new_static(name, ClusterHash::FirstKey, false)
 }
 
+/// What was answered, unless that was a refusal.
+fn granted<T>(what: &'static str, answer: Result<T, FredError>) -> Result<Option<T>> {
+    match answer.map_err(from_call) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(err) if err.is_answer() => {
+            tracing::debug!(error = %err, what, "refused while connecting");
+            Ok(None)
+        }
+        Err(err) => Err(err.context(what)),
+    }
+}
+
 fn silence(config: &Config, address: &Address) -> Error {
     let timeout = config.connect_timeout;
     #[cfg(feature = "tls")]
@@ -285,70 +384,26 @@ fn silence(config: &Config, address: &Address) -> Error {
 }
 
 /// Builds the fred client of a link: it dials once, sends each command once and follows no redirection.
-fn client(config: &Config, target: &Target) -> Result<Client> {
+fn client(config: &Config, target: &Target) -> Client {
     let server = match &target.address {
-        Address::Tcp(node) => ServerConfig::Centralized { server: server(config, node) },
+        Address::Tcp(node) => ServerConfig::Centralized { server: settings::server(config, node) },
         Address::Unix(path) => ServerConfig::Unix { path: path.clone() },
     };
     // fred would dial again by itself after a loss. What it queues meanwhile is neither sent nor refused, so it
     // gets a pause that outlasts the link, and the task that looks after the link closes it.
     let never = ReconnectPolicy::new_constant(0, u32::MAX);
-    let fred = fred_config(config, server, &target.credentials, target.database)?;
-    Ok(Client::new(fred, Some(performance(config)), Some(connection(config)), Some(never)))
-}
-
-/// Says in fred's words where to connect, and as whom.
-pub(super) fn fred_config(
-    config: &Config,
-    server: ServerConfig,
-    credentials: &Credentials,
-    database: u8,
-) -> Result<FredConfig> {
-    #[cfg(not(feature = "tls"))]
-    let _ = config;
-    Ok(FredConfig {
-        fail_fast: true,
-        username: credentials.username.clone(),
-        password: credentials.password.as_ref().map(|password| password.expose().to_owned()),
-        server,
-        database: (database != 0).then_some(database),
-        #[cfg(feature = "tls")]
-        tls: config.tls.as_ref().map(crate::Tls::to_fred).transpose()?,
-        ..FredConfig::default()
-    })
-}
-
-fn performance(config: &Config) -> PerformanceConfig {
-    PerformanceConfig {
-        default_command_timeout: config.command_timeout,
-        broadcast_channel_capacity: EVENTS,
-        ..PerformanceConfig::default()
+    let fred = settings::access(config, server, &target.credentials, target.database);
+    let performance =
+        PerformanceConfig { broadcast_channel_capacity: EVENTS, ..settings::performance(config) };
+    // A command is written once. Whether it may be written again is decided where the kind of command is known.
+    let mut connection = ConnectionConfig { max_redirections: 0, ..settings::connection(config) };
+    if target.purpose == Purpose::Transactions {
+        // Calls are counted before. A transaction adds some commands to them, and none may be refused in its midst.
+        connection.max_command_buffer_len = ROOM_FOR_TRANSACTIONS
+            .saturating_mul(config.max_waiting.get())
+            .max(ROOM_FOR_TRANSACTIONS);
     }
-}
-
-fn connection(config: &Config) -> ConnectionConfig {
-    ConnectionConfig {
-        connection_timeout: config.connect_timeout,
-        internal_command_timeout: config.connect_timeout,
-        // A command is written once. Whether it may be written again is decided where the kind of
-        // command is known.
-        max_command_attempts: 1,
-        max_redirections: 0,
-        max_command_buffer_len: config.max_waiting.get(),
-        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-        ..ConnectionConfig::default()
-    }
-}
-
-#[cfg(feature = "tls")]
-pub(super) fn server(config: &Config, node: &Node) -> Server {
-    let name = config.tls.as_ref().map(|tls| tls.expected_name().unwrap_or(&node.host).to_owned());
-    Server::new_with_tls(node.dialed_host(), node.port, name)
-}
-
-#[cfg(not(feature = "tls"))]
-pub(super) fn server(_: &Config, node: &Node) -> Server {
-    Server::new(node.dialed_host(), node.port)
+    Client::new(fred, Some(performance), Some(connection), Some(never))
 }
 
 impl std::fmt::Display for Address {

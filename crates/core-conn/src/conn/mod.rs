@@ -16,6 +16,7 @@ mod pulse;
 mod raw;
 mod replay;
 mod sentinel;
+mod settings;
 mod slots;
 mod state;
 mod time;
@@ -33,6 +34,7 @@ use std::{
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
 pub(crate) use attempts::{Attempts, Manner};
+pub(crate) use calls::Entered;
 pub use close::CloseReport;
 pub(crate) use deadlines::Watch;
 pub(crate) use layout::Route;
@@ -45,6 +47,7 @@ pub(crate) use time::{FAR, after, left};
 pub(crate) use together::together;
 pub use without::WARNING_INTERVAL;
 
+use layout::Shard;
 use link::Address;
 use owner::Owner;
 use pick::Refusal;
@@ -72,7 +75,7 @@ use pick::Refusal;
 /// | [`WrongType`](crate::ErrorKind::WrongType) | the key holds another type of value | no |
 /// | [`Topology`](crate::ErrorKind::Topology) | Cluster or Sentinel cannot say who serves the key | no |
 /// | [`Server`](crate::ErrorKind::Server) | the server refuses for another reason | no |
-/// | [`Timeout`](crate::ErrorKind::Timeout) | no answer within the command timeout | unknown |
+/// | [`Timeout`](crate::ErrorKind::Timeout) | no answer within the call's timeout | unknown |
 /// | [`Interrupted`](crate::ErrorKind::Interrupted) | the connection broke | unknown |
 /// | [`Protocol`](crate::ErrorKind::Protocol) | the answer has an unexpected type | unknown |
 #[derive(Clone)]
@@ -247,6 +250,14 @@ impl Conn {
             return None;
         }
         self.owner.core.status.watch().borrow().error.clone()
+    }
+
+    /// Whether replicas are to answer reads, and some master has none that is up.
+    pub(crate) fn reads_fall_back(&self) -> bool {
+        let layout = self.owner.core.layout.load();
+        let alone =
+            |shard: &Shard| shard.replicas.iter().all(|replica| replica.commands.pick().is_none());
+        self.read_from.may_be_replica() && layout.shards.iter().any(alone)
     }
 
     /// Why the newest credentials are not in use on every link, if that is so.

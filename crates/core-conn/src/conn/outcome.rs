@@ -21,6 +21,7 @@ impl Conn {
         request: &Request,
         deadline: Instant,
     ) -> Result<Reply> {
+        link.check(request)?;
         let client = link.within(left(deadline));
         let outcome = self.owner.core.spares.run(client, request.clone()).await;
         self.reply_of(request, self.read(link, outcome)?)

@@ -62,7 +62,7 @@ impl Core {
             layout: ArcSwap::default(),
             layout_wanted: Notify::new(),
             next: AtomicUsize::new(0),
-            status: Status::new(),
+            status: Status::new(config.endpoint.to_string()),
             calls: Calls::default(),
             login: Login::new(&config),
             stale_logins: Mutex::new(BTreeMap::new()),
@@ -99,8 +99,13 @@ impl Core {
         stale.retain(|link, _| !links.contains(link));
     }
 
-    /// Has the links to masters made anew, because one of them takes no writes.
+    /// Finds out who takes writes, because somebody who should does not: the cluster is asked, other servers are dialed
+    /// again.
     pub(super) fn doubt_writers(&self) {
+        if self.config.endpoint.is_cluster() {
+            self.layout_wanted.notify_one();
+            return;
+        }
         for shard in &self.layout.load().shards {
             shard.master.each_lane(Lane::doubt);
         }

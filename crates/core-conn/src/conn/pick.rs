@@ -23,8 +23,9 @@ impl Conn {
 
     /// A route to each server that takes writes.
     pub(crate) async fn masters(&self) -> Result<Vec<Route>> {
+        let deadline = after(self.command_timeout());
         if !self.config().endpoint.is_cluster()
-            || self.does_without(&self.manner(Replay::Idempotent), false).await
+            || self.does_without(&self.anywhere(Replay::Idempotent), deadline, false).await
         {
             return Ok(vec![Route::Any]);
         }
@@ -33,7 +34,7 @@ impl Conn {
             let known = !self.owner.core.layout.load().shards.is_empty();
             known.then(|| self.pick(&Route::Any, ReadFrom::Master)).flatten()
         };
-        self.link_by(pick, after(self.command_timeout()), Refusal::Fails).await?;
+        self.link_by(pick, deadline, Refusal::Fails).await?;
         let layout = self.owner.core.layout.load();
         let nodes = layout.shards.iter().filter_map(|shard| shard.master.node());
         Ok(nodes.cloned().map(Route::Node).collect())
@@ -70,28 +71,31 @@ impl Conn {
         self.link_by(|| self.pick(route, read_from), deadline, refusal).await
     }
 
-    pub(super) async fn link_by(
+    pub(super) async fn link_by<T>(
         &self,
-        pick: impl Fn() -> Option<Arc<Link>>,
+        pick: impl Fn() -> Option<T>,
         deadline: Instant,
         refusal: Refusal,
-    ) -> Result<Arc<Link>> {
-        if let Some(link) = pick() {
-            return Ok(link);
+    ) -> Result<T> {
+        if let Some(picked) = pick() {
+            return Ok(picked);
         }
         self.owner.start()?;
         let mut status = self.owner.core.status.watch();
         loop {
-            // Cloned, so that no lock is held over the await.
-            let now = status.borrow_and_update().clone();
-            if let Some(link) = pick() {
-                return Ok(link);
+            let (state, error) = {
+                let now = status.borrow_and_update();
+                (now.state(), now.error.clone())
+            };
+            if let Some(picked) = pick() {
+                return Ok(picked);
             }
             if let Some(ended) = self.owner.ended() {
                 return Err(ended);
             }
-            if now.state() == State::Error && refusal == Refusal::Fails {
-                return Err(now.error.unwrap_or_else(Error::closed));
+            if state == State::Error && refusal == Refusal::Fails {
+                let refused = || Error::new(ErrorKind::Auth, "the server refuses the credentials");
+                return Err(error.unwrap_or_else(refused));
             }
             // The sender lives in `self`, so only the deadline can end the wait early.
             if timeout_at(deadline, status.changed()).await.is_err() {
@@ -99,7 +103,7 @@ impl Conn {
                     let what = format!("not connected in time, nothing was sent: {reason}");
                     Error::new(ErrorKind::Connect, what)
                 };
-                return Err(match now.error {
+                return Err(match error {
                     Some(err) => late(&err.to_string()).with_source(err),
                     None => late("still connecting"),
                 });

@@ -2,15 +2,14 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use fred::interfaces::ClientLike;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     buffers::{self, Movement},
-    link::{Link, LinkEnd, custom},
+    link::{Link, LinkEnd},
     time::pause,
 };
-use crate::{Error, ErrorKind, Result, error::fred::from_call};
+use crate::{Error, Result, error::fred::from_call};
 
 /// How often the server is asked for a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(400);
@@ -113,10 +112,12 @@ async fn answered(link: &Link) {
 /// Has the server close its end of a stuck link, so that commands which are still under way on it run no more: some of
 /// them are about to be sent again. Without the right to `CLIENT KILL` they may.
 pub(super) async fn kill(other: &Link, stuck: &Link) {
-    let Some(id) = stuck.id.filter(|_| other.address == stuck.address) else { return };
-    let client = other.within(LOOK);
-    let order = vec!["KILL".to_owned(), "ID".to_owned(), id.to_string()];
-    if let Err(err) = client.custom::<i64, _>(custom("CLIENT"), order).await {
+    let Some(client) = stuck.client.as_ref().filter(|_| other.address == stuck.address) else {
+        return;
+    };
+    // Behind the same address there may be another server by now, with a client of the same number.
+    let order = ["KILL", "ID", &client.number, "ADDR", &client.address];
+    if let Err(err) = other.ask::<i64>(LOOK, "CLIENT", &order).await {
         tracing::debug!(error = %from_call(err), "the server did not close the stuck link");
     }
 }
@@ -146,14 +147,11 @@ async fn judge(
         // The sentinels name another master by now.
         return Judgment::Stuck;
     }
-    let id = link.id.ok_or_else(|| Error::new(ErrorKind::Denied, "the link has no number"));
-    let seen = match id {
-        Ok(id) => buffers::watch(other, id).await,
-        Err(err) => Err(err),
-    };
     let silent_for = silent_since.elapsed();
     let patience = command_timeout.max(MUTE_UNSEEN);
-    match seen {
+    let unseen = || if silent_for < patience { Judgment::Unseen } else { Judgment::Stuck };
+    let Some(client) = &link.client else { return unseen() };
+    match buffers::watch(other, client).await {
         Ok(Movement::Seen) => Judgment::Moving,
         Ok(Movement::Possible { leaving })
             if silent_for < patience + Duration::from_secs(leaving / SLOWEST) =>
@@ -161,13 +159,7 @@ async fn judge(
             Judgment::Moving
         }
         Ok(_) => Judgment::Stuck,
-        Err(err) if err.is_answer() || err.kind() == ErrorKind::Denied => {
-            if silent_for < patience {
-                Judgment::Unseen
-            } else {
-                Judgment::Stuck
-            }
-        }
+        Err(err) if err.is_answer() => unseen(),
         Err(_) => Judgment::NoBetter,
     }
 }

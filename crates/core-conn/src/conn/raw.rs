@@ -1,25 +1,10 @@
 use std::{fmt, ops::Deref, time::Duration};
 
-use fred::{
-    clients::Client,
-    interfaces::ClientLike,
-    types::config::{
-        ClusterDiscoveryPolicy, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig,
-        TcpConfig,
-    },
-};
+use fred::{clients::Client, interfaces::ClientLike, types::config::ReconnectPolicy};
 use tokio::{task::AbortHandle, time::timeout_at};
 
-use super::{
-    Conn,
-    link::{fred_config, server},
-    time::after,
-};
-use crate::{
-    Config, Error, ErrorKind, Result,
-    config::{Endpoint, Node},
-    error::fred::from_dial,
-};
+use super::{Conn, settings, time::after};
+use crate::{Error, ErrorKind, Result, error::fred::from_dial};
 
 /// A fred client with a connection of its own; see [`Conn::fred`]. Dropping it closes the connection, also under
 /// clones of the client.
@@ -51,23 +36,14 @@ impl Conn {
         let config = self.config();
         let deadline = after(config.connect_timeout);
         let credentials = self.owner.core.known_login(deadline).await?;
-        let fred = fred_config(config, servers(config), &credentials, config.database)?;
-        let performance = PerformanceConfig {
-            default_command_timeout: config.command_timeout,
-            ..PerformanceConfig::default()
-        };
-        let connection = ConnectionConfig {
-            connection_timeout: config.connect_timeout,
-            internal_command_timeout: config.connect_timeout,
-            max_command_attempts: 1,
-            max_command_buffer_len: config.max_waiting.get(),
-            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-            ..ConnectionConfig::default()
-        };
+        let access =
+            settings::access(config, settings::servers(config), &credentials, config.database);
+        let (performance, connection) =
+            (settings::performance(config), settings::connection(config));
         let millis = |delay: Duration| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
         let (min, max) = config.reconnect_delay;
         let policy = ReconnectPolicy::new_exponential(0, millis(min), millis(max), 2);
-        let client = Client::new(fred, Some(performance), Some(connection), Some(policy));
+        let client = Client::new(access, Some(performance), Some(connection), Some(policy));
         let task = client.connect().abort_handle();
         let raw = RawClient { client, task };
         let endpoint = config.endpoint.to_string();
@@ -99,23 +75,5 @@ impl Drop for RawClient {
 impl fmt::Debug for RawClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawClient").finish_non_exhaustive()
-    }
-}
-
-/// The whole deployment in fred's words.
-fn servers(config: &Config) -> ServerConfig {
-    let all = |nodes: &[Node]| nodes.iter().map(|node| server(config, node)).collect();
-    match &config.endpoint {
-        Endpoint::Tcp(node) => ServerConfig::Centralized { server: server(config, node) },
-        Endpoint::Unix(path) => ServerConfig::Unix { path: path.clone() },
-        Endpoint::Cluster(nodes) => {
-            ServerConfig::Clustered { hosts: all(nodes), policy: ClusterDiscoveryPolicy::default() }
-        }
-        Endpoint::Sentinel { nodes, service, username, password } => ServerConfig::Sentinel {
-            hosts: all(nodes),
-            service_name: service.clone(),
-            username: username.clone(),
-            password: password.as_ref().map(|password| password.expose().to_owned()),
-        },
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fred::{interfaces::ClientLike, types::Value};
+use fred::types::Value;
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
@@ -13,26 +13,26 @@ use tokio::{
 
 use super::{
     lane::Purpose,
-    link::{Address, Link, LinkEnd, Target, custom},
+    link::{Address, Link, LinkEnd, Target},
     time::pause,
 };
 use crate::{
     Config, Credentials, Error, ErrorKind, Result,
-    config::{Endpoint, Node},
+    config::{Node, Sentinels},
     error::fred::from_call,
 };
 
 /// How long after its answer a sentinel is asked again, while no node that one named turned out to be the master.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Makes a link to the master that the sentinels at `endpoint` name, until `deadline`.
+/// Makes a link to the master that `sentinels` name, until `deadline`.
 pub(super) async fn dial(
     config: &Config,
-    endpoint: &Endpoint,
+    sentinels: &Sentinels,
     target: impl Fn(Node) -> Target,
     deadline: Instant,
 ) -> Result<(Link, LinkEnd)> {
-    let (_asking, mut answers, mut unheard) = ask(config, endpoint, deadline)?;
+    let (_asking, mut answers, mut unheard) = ask(config, sentinels, deadline);
     let (mut dials, mut dialing) = (JoinSet::new(), BTreeSet::new());
     let (mut unnamed, mut undialed) = (None, None);
     while !(unheard.is_empty() && dials.is_empty()) {
@@ -58,18 +58,17 @@ pub(super) async fn dial(
                     Err(err) => unnamed = Some(err),
                 }
             }
-            else => return Err(Error::closed()),
+            // The runtime ends.
+            else => break,
         }
     }
     Err(match (undialed, unnamed) {
-        (Some(err), _) => err.context(&endpoint.to_string()),
+        (Some(err), _) => err,
         (None, Some(err)) if err.kind() == ErrorKind::Auth => {
             err.context("the sentinels refuse the credentials for them")
         }
         (None, unnamed) => {
-            let what = format!(
-                "{endpoint}: no sentinel could name a reachable master; check the service name and the sentinels"
-            );
+            let what = "no sentinel could name a reachable master; check the service name and the sentinels";
             let err = Error::new(ErrorKind::Topology, what);
             match unnamed {
                 Some(reason) => err.with_source(reason),
@@ -83,10 +82,8 @@ pub(super) async fn dial(
 type Asking = (JoinSet<()>, mpsc::Receiver<(Node, Result<Node>)>, BTreeSet<Node>);
 
 /// Asks all sentinels at once, and each again and again.
-fn ask(config: &Config, endpoint: &Endpoint, deadline: Instant) -> Result<Asking> {
-    let Endpoint::Sentinel { nodes, service, username, password } = endpoint else {
-        return Err(Error::config("only sentinels can be asked for a master"));
-    };
+fn ask(config: &Config, sentinels: &Sentinels, deadline: Instant) -> Asking {
+    let Sentinels { nodes, service, username, password } = sentinels;
     let credentials =
         Credentials { username: username.clone(), password: password.clone(), valid_for: None };
     let (answer, answers) = mpsc::channel(nodes.len());
@@ -96,7 +93,7 @@ fn ask(config: &Config, endpoint: &Endpoint, deadline: Instant) -> Result<Asking
             address: Address::Tcp(node.clone()),
             credentials: credentials.clone(),
             database: 0,
-            purpose: Purpose::Commands,
+            purpose: Purpose::Questions,
         };
         let (config, service, answer) = (config.clone(), service.clone(), answer.clone());
         let node = node.clone();
@@ -115,16 +112,15 @@ fn ask(config: &Config, endpoint: &Endpoint, deadline: Instant) -> Result<Asking
             }
         });
     }
-    Ok((asking, answers, nodes.iter().cloned().collect()))
+    (asking, answers, nodes.iter().cloned().collect())
 }
 
 /// The node that one sentinel takes for the master.
 async fn named(config: &Config, target: &Target, service: &str, deadline: Instant) -> Result<Node> {
     let (link, _end) = Link::dial(config, target, deadline).await?;
-    let client = link.within(config.connect_timeout);
-    let question = vec!["get-master-addr-by-name", service];
-    let answer: Option<(String, u16)> =
-        client.custom(custom("SENTINEL"), question).await.map_err(from_call)?;
+    let question = ["get-master-addr-by-name", service];
+    let answer = link.ask(config.connect_timeout, "SENTINEL", &question).await;
+    let answer: Option<(String, u16)> = answer.map_err(from_call)?;
     let (host, port) =
         answer.ok_or_else(|| Error::new(ErrorKind::Topology, "unknown service name"))?;
     Ok(Node::new(&host, port))
@@ -133,8 +129,7 @@ async fn named(config: &Config, target: &Target, service: &str, deadline: Instan
 /// Dials and makes sure that the server is a master; one that does not let the user ask is believed.
 async fn master(config: Config, target: Target, deadline: Instant) -> Result<(Link, LinkEnd)> {
     let (link, end) = Link::dial(&config, &target, deadline).await?;
-    let client = link.within(config.connect_timeout);
-    let role = client.custom::<Value, String>(custom("ROLE"), Vec::new()).await;
+    let role = link.ask::<Value>(config.connect_timeout, "ROLE", &[]).await;
     match role.map_err(from_call) {
         Ok(role) => {
             let role = role.into_array().into_iter().next().and_then(|role| role.into_string());

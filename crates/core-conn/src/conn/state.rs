@@ -108,12 +108,14 @@ pub(crate) enum LinkState {
 /// The state, kept by the tasks that look after the links and watched by calls.
 #[derive(Debug)]
 pub(crate) struct Status {
+    /// What is connected to, for logs.
+    server: String,
     now: watch::Sender<Snapshot>,
     changes: broadcast::Sender<StateChange>,
 }
 
 /// What is known at one moment. The state of the whole follows from the rest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Snapshot {
     links: BTreeMap<LinkId, (Weight, LinkState)>,
     next_id: u64,
@@ -131,13 +133,18 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn state(&self) -> State {
-        match () {
-            () if self.ended => State::End,
-            () if self.complete && self.all(LinkState::Up) => State::Connected,
-            () if self.all(LinkState::Refused) => State::Error,
-            () if self.settled => State::Reconnecting,
-            () if self.started => State::Connecting,
-            () => State::Disconnected,
+        if self.ended {
+            State::End
+        } else if self.complete && self.all(LinkState::Up) {
+            State::Connected
+        } else if self.all(LinkState::Refused) {
+            State::Error
+        } else if self.settled {
+            State::Reconnecting
+        } else if self.started {
+            State::Connecting
+        } else {
+            State::Disconnected
         }
     }
 
@@ -183,18 +190,9 @@ impl Snapshot {
 }
 
 impl Status {
-    pub(crate) fn new() -> Self {
-        let now = Snapshot {
-            links: BTreeMap::new(),
-            next_id: 0,
-            complete: false,
-            started: false,
-            settled: false,
-            ended: false,
-            ups: 0,
-            error: None,
-        };
-        Self { now: watch::Sender::new(now), changes: broadcast::Sender::new(KEPT_CHANGES) }
+    pub(crate) fn new(server: String) -> Self {
+        let (now, changes) = (watch::Sender::default(), broadcast::Sender::new(KEPT_CHANGES));
+        Self { server, now, changes }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -267,6 +265,7 @@ impl Status {
 
     /// Changes what is known and tells both kinds of watchers, in one order for all.
     fn step(&self, change: impl FnOnce(&mut Snapshot)) {
+        let server = &*self.server;
         self.now.send_if_modified(|now| {
             if now.ended {
                 return false;
@@ -277,12 +276,12 @@ impl Status {
             if previous != current {
                 match (&now.error, current) {
                     (Some(error), State::Reconnecting | State::Error) => {
-                        tracing::warn!(%previous, %current, %error, "connection state");
+                        tracing::warn!(server, %previous, %current, %error, "not connected");
                     }
                     (_, State::Connected) => {
-                        tracing::info!(%previous, %current, "connection state");
+                        tracing::info!(server, %previous, %current, "connected");
                     }
-                    _ => tracing::debug!(%previous, %current, "connection state"),
+                    _ => tracing::debug!(server, %previous, %current, "connection state"),
                 }
                 // No receiver is no failure: nobody asked for the changes.
                 let _ =
@@ -304,7 +303,7 @@ mod tests {
 
     /// Two links to the only server.
     fn with_links() -> (Status, [LinkId; 2]) {
-        let status = Status::new();
+        let status = Status::new("a server".to_owned());
         let links = [status.join(Weight::Counts), status.join(Weight::Counts)];
         status.rearranged(&[], true);
         (status, links)
@@ -390,7 +389,7 @@ mod tests {
     }
     #[tokio::test]
     async fn a_cluster_is_connected_when_its_nodes_are_known_and_answer() {
-        let status = Status::new();
+        let status = Status::new("a server".to_owned());
         let [dead, seed] = [status.join(Weight::Counts), status.join(Weight::Counts)];
         let changes = status.changes();
         status.connecting();

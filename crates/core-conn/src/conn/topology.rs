@@ -7,7 +7,7 @@ use fred::types::Value;
 use super::{
     lane::Purpose,
     layout::{Layout, Plan, PlannedShard, SLOTS, Server, Shard},
-    link::{Address, Link, custom},
+    link::{Address, Link},
     owner::Core,
     state::State,
     time::pause,
@@ -17,7 +17,6 @@ use crate::{
     config::{Endpoint, Node},
     error::fred::{from_call, from_dial},
 };
-use fred::interfaces::ClientLike;
 
 /// How long a node may take to answer before another one is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -142,8 +141,7 @@ fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
 
 /// Asks a node of a cluster who has which slots.
 async fn slots(link: &Link) -> Result<Plan> {
-    let client = link.within(PATIENCE);
-    let answer = client.custom::<Value, _>(custom("CLUSTER"), vec!["SLOTS"]).await;
+    let answer = link.ask::<Value>(PATIENCE, "CLUSTER", &["SLOTS"]).await;
     let answer = answer.map_err(|err| from_dial(err, &link.address.to_string()))?;
     link.heard();
     let plan = read_slots(answer, &link.address).ok_or_else(|| {
@@ -195,9 +193,7 @@ fn read_node(node: Value, asked: &Address) -> Option<Node> {
 
 /// Asks a master for its replicas: `["master", offset, [[host, port, offset] …]]`.
 async fn replicas(link: &Link) -> Result<Vec<Node>> {
-    let client = link.within(PATIENCE);
-    let answer =
-        client.custom::<Value, String>(custom("ROLE"), Vec::new()).await.map_err(from_call)?;
+    let answer = link.ask::<Value>(PATIENCE, "ROLE", &[]).await.map_err(from_call)?;
     link.heard();
     let replicas = array(answer).and_then(|answer| answer.into_iter().nth(2)).and_then(array);
     let port = |value: Value| value.into_string()?.parse().ok();

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Reply, Result,
     commands::{Outcome, Request},
-    error::fred::{from_call, from_exec, is_not_in_transaction},
+    error::fred::{from_call, from_exec, is_exec_abort, is_not_in_transaction},
 };
 
 /// A command on its way, on the heap.
@@ -45,7 +45,7 @@ impl Conn {
         requests: &[Request],
     ) -> Result<Vec<Reply>> {
         let route = manner.route.clone();
-        let mut attempts = self.attempts(manner)?;
+        let mut attempts = self.attempts_at(requests.len(), manner)?;
         loop {
             let attempt = async {
                 let (lane, link, asks) = self.transaction_link(&attempts, &route).await?;
@@ -54,6 +54,7 @@ impl Conn {
                     lane.doubt();
                     return Err(refused.clone());
                 }
+                requests.iter().try_for_each(|request| link.check(request))?;
                 let outcome = exchange(&lane, &link, requests, asks, attempts.deadline()).await;
                 self.note(&link, outcome)
             };
@@ -79,9 +80,12 @@ impl Conn {
             let server: Arc<Server> = Arc::clone(self.owner.core.layout.load().master(&route, 0)?);
             server.transactions(&self.owner.core)
         };
-        let pick = || lane()?.pick();
-        let link = self.link_by(pick, attempts.deadline(), Refusal::Fails).await?;
-        let lane = lane().ok_or_else(Error::closed)?;
+        let pick = || {
+            let lane = lane()?;
+            let link = lane.pick()?;
+            Some((lane, link))
+        };
+        let (lane, link) = self.link_by(pick, attempts.deadline(), Refusal::Fails).await?;
         Ok((lane, link, asks))
     }
 }
@@ -118,16 +122,15 @@ async fn exchange(
         let what = "no answer within the command timeout; the transaction may or may not have run";
         Error::new(ErrorKind::Timeout, what).with_source(elapsed)
     })??;
-    let Some(executed) = answers.pop() else { return Err(Error::closed()) };
+    let Some(executed) = answers.pop() else { return Err(Error::unsent()) };
     let mut queued = answers.into_iter().skip(usize::from(asks));
     let multi = queued.next();
-    let refused = queued.find_map(Result::err);
+    // The first one is our own.
+    let asked = std::iter::once(&Request::Ping).chain(requests);
+    let refused = queued.zip(asked).find_map(|(answer, asked)| Some((answer.err()?, asked)));
     match (executed, multi, refused) {
         (Ok(Reply::List(answers)), ..) if answers.len() == requests.len() => Ok(answers),
-        (Ok(_), ..) => Err(Error::new(
-            ErrorKind::Protocol,
-            "EXEC was answered with something else than a list of as many answers",
-        )),
+        (Ok(_), ..) => link.out_of_step(),
         // Without MULTI the commands ran one by one.
         (Err(err), Some(Err(multi)), _) if is_not_in_transaction(&err) => {
             let what = format!(
@@ -137,8 +140,8 @@ async fn exchange(
             Err(Error::new(ErrorKind::Interrupted, what).with_source(err))
         }
         // A command that was refused says more than that the whole was.
-        (Err(err), _, Some(refused)) if from_call(err.clone()).code() == Some("EXECABORT") => {
-            Err(from_call(refused))
+        (Err(err), _, Some((refused, asked))) if is_exec_abort(&err) => {
+            Err(from_call(refused).context(asked.name()))
         }
         (Err(err), ..) => Err(from_exec(err)),
     }

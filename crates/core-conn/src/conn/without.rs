@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Conn, State, attempts::Manner, owner::Core, time::after};
+use super::{Conn, State, attempts::Manner, owner::Core};
 use crate::Error;
 
 /// How often, at most, a connection warns that calls are answered without the server: every 30 s.
@@ -39,21 +39,30 @@ impl Warnings {
 
 impl Core {
     pub(super) fn warn(&self, what: &'static str, err: &Error) {
-        if let Some(unsaid) = self.warnings.due() {
-            tracing::warn!(error = %err, unsaid, "{what}");
+        if let Some(suppressed) = self.warnings.due() {
+            tracing::warn!(error = %err, suppressed, "{what}");
         }
     }
 }
 
 impl Conn {
-    /// Warns that a call was answered without the server.
-    pub(crate) fn warn(&self, what: &'static str, err: &Error) {
-        self.owner.core.warn(what, err);
+    /// Whether a call that failed is answered with nothing, because that is enough for it; says so in the log.
+    pub(crate) fn makes_do(&self, is_enough: bool, err: &Error) -> bool {
+        let makes_do = is_enough && err.is_retryable();
+        if makes_do {
+            self.owner.core.warn("a call failed and was answered with nothing", err);
+        }
+        makes_do
     }
 
     /// Whether a call is to be answered with nothing, because that is enough for it or for the whole connection, and no
     /// server is there. The end of the first attempt to connect is waited for.
-    pub(crate) async fn does_without(&self, manner: &Manner, is_enough: bool) -> bool {
+    pub(crate) async fn does_without(
+        &self,
+        manner: &Manner,
+        deadline: Instant,
+        is_enough: bool,
+    ) -> bool {
         let core = &self.owner.core;
         if !(core.config.optional || is_enough)
             || self.pick(&manner.route, manner.read_from).is_some()
@@ -66,7 +75,7 @@ impl Conn {
         }
         let mut status = core.status.watch();
         let settled = status.wait_for(|now| now.is_settled() || now.is_usable());
-        let _ = timeout_at(after(manner.timeout), settled).await;
+        let _ = timeout_at(deadline, settled).await;
         if self.pick(&manner.route, manner.read_from).is_some() {
             return false;
         }
@@ -77,7 +86,7 @@ impl Conn {
         }
         let err =
             now.error.unwrap_or_else(|| Error::new(crate::ErrorKind::Connect, "not connected yet"));
-        self.warn("there is no server, and calls are answered with nothing", &err);
+        core.warn("there is no server, and calls are answered with nothing", &err);
         true
     }
 }

@@ -98,11 +98,8 @@ pub(crate) fn from_call(err: FredError) -> Error {
             let what = "the cluster is down, and the connection with it; the command may or may not have run";
             Error::new(ErrorKind::Interrupted, what)
         }
-        (_, Some(code)) => {
-            let code = code_in_script(code, details);
-            answered(code, details).answered(code, redirect(details))
-        }
-        (FredKind::Timeout, _) => Error::timeout(),
+        (_, Some(code)) => answered(code, details).answered(code, redirect(details)),
+        (FredKind::Timeout, _) => Error::timeout(None),
         (FredKind::Backpressure, _) => Error::busy(),
         _ if UNSENT.contains(&details) => Error::unsent(),
         (FredKind::Parse | FredKind::NotFound, _) => {
@@ -126,31 +123,51 @@ pub(crate) fn from_exec(err: FredError) -> Error {
     }
 }
 
-/// Reads the error that a script returned, which is the end of it and never a node's word about where a key is.
+/// Reads the error that a script ended with, which is never a node's word about where a key is.
 pub(crate) fn from_script(text: &str) -> Error {
-    let text = text.strip_prefix('-').unwrap_or(text);
-    let source = FredError::new(FredKind::Unknown, text.to_owned());
-    let Some(code) = code_of_raised(text) else {
-        let what = "the script ended with an error without a code";
-        return Error::new(ErrorKind::Server, what).with_source(source);
-    };
-    let error = match code {
-        // What a command inside met. All other codes are the script's own, whatever they mean when a server says them:
-        // that nothing has run, for instance, or that a link is of no use.
-        "NOPERM" | "OOM" | "READONLY" | "WRONGTYPE" => answered(code, text),
-        _ => Error::new(ErrorKind::Server, format!("the script ended with an error: {code}")),
-    };
-    error.answered(code, None).with_source(source)
+    raised("the script ended with an error", text)
 }
 
-/// The code of an error that a script raised. Before 7.0, and where the script raised a text of its own, Lua puts the place
-/// before it: `@user_script: 1: -READONLY You can't …`, `user_script:2: MINE is no code of theirs`.
-fn code_of_raised(text: &str) -> Option<&str> {
-    if !text.trim_start_matches('@').starts_with("user_script") {
-        return code(text);
+/// Reads an error inside a script's list.
+pub(crate) fn from_item(text: &str) -> Error {
+    raised("an item of the script's list is an error", text)
+}
+
+/// What a command inside a script met, or what the script says itself: the latter can quote anything, so only a code is
+/// shown.
+fn raised(what: &str, text: &str) -> Error {
+    let source = FredError::new(FredKind::Unknown, text.to_owned());
+    let text = without_place(text);
+    let error = match code(text) {
+        // All other codes are the script's own, whatever they mean when a server says them: that nothing has run, for
+        // instance, or that a link is of no use.
+        Some(code @ ("NOPERM" | "OOM" | "READONLY" | "WRONGTYPE")) => answered(code, code),
+        Some(code) => {
+            Error::new(ErrorKind::Server, format!("{what}: {code}; its source has the text"))
+        }
+        None => {
+            Error::new(ErrorKind::Server, format!("{what} without a code; its source has the text"))
+        }
+    };
+    match code(text) {
+        Some(code) => error.answered(code, None).with_source(source),
+        None => error.with_source(source),
     }
-    let parts = text.split(": ").map(|part| part.strip_prefix('-').unwrap_or(part));
-    parts.filter_map(code).find(|code| *code != "ERR")
+}
+
+/// The text of an error without the place that Lua puts before it, where the script raised a text of its own, and before
+/// 7.0 always: `@user_script: 1: -READONLY You can't …`, `user_script:2: MINE is no code of theirs`.
+fn without_place(text: &str) -> &str {
+    let mut rest = text;
+    while let Some((_, after)) = rest
+        .trim_start_matches('@')
+        .strip_prefix("user_script:")
+        .and_then(|at| at.split_once(':'))
+        .filter(|(line, _)| line.trim().chars().all(|c| c.is_ascii_digit()))
+    {
+        rest = after.trim_start();
+    }
+    rest.strip_prefix('-').unwrap_or(rest)
 }
 
 /// Whether fred gave the command back with its queue, without saying whether it was written.
@@ -161,6 +178,11 @@ pub(crate) fn is_dropped(err: &FredError) -> bool {
 /// Whether the server does not know a script by this digest, and ran nothing.
 pub(crate) fn is_no_script(err: &FredError) -> bool {
     code(err.details()) == Some("NOSCRIPT")
+}
+
+/// Whether `EXEC` ran nothing because a command before it was refused.
+pub(crate) fn is_exec_abort(err: &FredError) -> bool {
+    code(err.details()) == Some("EXECABORT")
 }
 
 /// Whether `EXEC` found no transaction to run.
@@ -224,23 +246,15 @@ fn redirect(details: &str) -> Option<Redirect> {
     Some(Redirect { ask, to: Node::new(host, port.parse().ok()?) })
 }
 
-/// The code of the error that ended a script. Servers before 7.0 put it behind words of their own:
-/// `ERR Error running script (call to f_1a2b…): @user_script:1: @user_script: 1: -READONLY You can't …`.
-fn code_in_script<'a>(outer: &'a str, details: &'a str) -> &'a str {
-    if !details.starts_with("ERR Error running script") {
-        return outer;
-    }
-    let mut parts = details.split(": ").map(|part| part.strip_prefix('-').unwrap_or(part));
-    parts.find_map(|part| code(part).filter(|code| *code != "ERR")).unwrap_or(outer)
-}
-
 /// What a server's answer means. Its text is shown only where it can hold no key and no value.
 fn answered(code: &str, details: &str) -> Error {
     let (kind, message) = match code {
         "NOAUTH" => (ErrorKind::Auth, "the server wants a password and none was given"),
         "WRONGPASS" => (ErrorKind::Auth, WRONG_CREDENTIALS),
         "NOPERM" => {
-            let right = details.strip_prefix("NOPERM").unwrap_or(details).trim_start();
+            // The server's own words name the command.
+            let right = details.strip_prefix("NOPERM ").filter(|right| !right.is_empty());
+            let right = right.unwrap_or("to a command or a key");
             return Error::new(ErrorKind::Denied, format!("the user lacks a right: {right}"));
         }
         "LOADING" => (ErrorKind::Loading, "the server is still reading its data set"),
@@ -274,6 +288,10 @@ fn answered(code: &str, details: &str) -> Error {
         ),
         _ => match FIXED_TEXTS.iter().find(|(text, _)| details.contains(text)) {
             Some((_, message)) => (ErrorKind::Server, *message),
+            // It quotes the script, and nothing that users stored.
+            None if details.starts_with("ERR Error compiling script") => {
+                return Error::new(ErrorKind::Server, details.to_owned());
+            }
             None => {
                 let what = format!("the server refused the command: {code}");
                 return Error::new(ErrorKind::Server, what);
@@ -352,25 +370,27 @@ mod tests {
             assert!(!call(kind, details).is_outcome_unknown(), "{details}");
         }
     }
+
     #[test]
-    fn a_code_inside_a_scripts_error_is_found() {
-        for (details, kind) in [
-            (
-                "ERR Error running script (call to f_1a2b): @user_script:1: WRONGTYPE Operation against a key",
-                ErrorKind::WrongType,
-            ),
-            (
-                "ERR Error running script (call to f_1a2b): @user_script:1: @user_script: 1: -READONLY You can't",
-                ErrorKind::ReadOnly,
-            ),
-            ("ERR Error running script (call to f_1a2b): @user_script:1: oh no", ErrorKind::Server),
-            (
-                "WRONGTYPE Operation against a key script: 1a2b, on @user_script:1.",
-                ErrorKind::WrongType,
-            ),
+    fn what_a_script_raises_is_read_up_to_its_code_and_no_further() {
+        for (text, kind, code) in [
+            ("WRONGTYPE Operation against a key", ErrorKind::WrongType, Some("WRONGTYPE")),
+            ("@user_script: 1: -READONLY You can't", ErrorKind::ReadOnly, Some("READONLY")),
+            ("@user_script:1: @user_script: 1: -OOM command", ErrorKind::OutOfMemory, Some("OOM")),
+            ("user_script:2: MINE is no code", ErrorKind::Server, Some("MINE")),
+            ("-MINE what happened", ErrorKind::Server, Some("MINE")),
+            ("user_script:1: unknown state: READONLY", ErrorKind::Server, None),
+            ("user_script:1: unknown state: NOPERM hunter2", ErrorKind::Server, None),
+            ("state: OOM", ErrorKind::Server, None),
+            ("user_script:x: OOM", ErrorKind::Server, None),
+            ("oh no", ErrorKind::Server, None),
+            ("", ErrorKind::Server, None),
         ] {
-            assert_eq!(call(FredKind::Unknown, details).kind(), kind, "{details}");
+            let err = from_script(text);
+            assert_eq!((err.kind(), err.code()), (kind, code), "{text}");
         }
+        let err = from_script("user_script:1: NOPERM hunter2");
+        assert!(!err.to_string().contains("hunter2"), "{err}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 pub(crate) mod fred;
 
-use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync::Arc};
+use std::{
+    borrow::Cow, convert::Infallible, error::Error as StdError, fmt, sync::Arc, time::Duration,
+};
 
 use crate::config::Node;
 
@@ -151,8 +153,9 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    pub(crate) fn timeout() -> Self {
-        let what = "no answer within the command timeout; the command may or may not have run";
+    pub(crate) fn timeout(allowed: Option<Duration>) -> Self {
+        let allowed = allowed.map_or("time".to_owned(), |allowed| format!("{allowed:?}"));
+        let what = format!("no answer within {allowed}; the command may or may not have run");
         Self::new(ErrorKind::Timeout, what)
     }
 
@@ -234,11 +237,19 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// Shows the source too, but for [`ErrorKind::Codec`], where it can quote the value.
+    /// Shows the source too where that cannot quote a key or a value, as the server's words and a decoder's can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind).field("message", &self.message);
-        if let Some(source) = self.source.as_ref().filter(|_| self.kind != ErrorKind::Codec) {
+        let is_safe = matches!(
+            self.kind,
+            ErrorKind::Auth
+                | ErrorKind::Config
+                | ErrorKind::Connect
+                | ErrorKind::Tls
+                | ErrorKind::Topology
+        );
+        if let Some(source) = self.source.as_ref().filter(|_| is_safe) {
             out.field("source", source);
         }
         out.finish()

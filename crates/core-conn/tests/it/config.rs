@@ -32,12 +32,12 @@ fn every_url_form_is_read() {
         ("valkey-cluster://a", "Cluster([Node { host: \"a\", port: 6379 }])"),
         (
             "redis-sentinel://s1/1?service=main&node=s2:5000&sentinelUsername=u&sentinelPassword=p",
-            "Sentinel { nodes: [Node { host: \"s1\", port: 26379 }, Node { host: \"s2\", port: 5000 }], \
-             service: \"main\", username: Some(\"u\"), password: Some(***) }",
+            "Sentinel(Sentinels { nodes: [Node { host: \"s1\", port: 26379 }, Node { host: \"s2\", port: 5000 }], \
+             service: \"main\", username: Some(\"u\"), password: Some(***) })",
         ),
         (
             "valkey-sentinel://s1?sentinelServiceName=main",
-            "Sentinel { nodes: [Node { host: \"s1\", port: 26379 }], service: \"main\", username: None, password: None }",
+            "Sentinel(Sentinels { nodes: [Node { host: \"s1\", port: 26379 }], service: \"main\", username: None, password: None })",
         ),
     ] {
         let config = Config::from_url(url).unwrap_or_else(|err| panic!("{url}: {err}"));
@@ -83,6 +83,7 @@ fn a_wrong_url_is_refused_without_showing_it() {
         ("redis://:hunter2@ca che", "host"),
         ("redis://:hunter2#x@cache", ""),
         ("redis-cluster://:hunter2@a?node=b:x", "`host:port`"),
+        ("redis-cluster://:hunter2@a:7000,b:7000", "further nodes are written `?node=host:port`"),
         ("redis-cluster://:hunter2@a/1", "only database 0"),
         ("redis-sentinel://:hunter2@a", "service's name"),
         ("unix://hunter2/run/redis.sock", "three slashes"),
@@ -123,6 +124,27 @@ fn the_environment_is_read_with_the_documented_names() {
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
+}
+
+/// As in a pod beside a service named `redis`.
+#[test]
+fn what_kubernetes_sets_beside_a_service_named_redis_is_left_aside() {
+    let config = vars(&[
+        ("REDIS_URL", "redis://cache:7000"),
+        ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("REDIS_PORT_6379_TCP", "tcp://10.0.0.1:6379"),
+        ("REDIS_SERVICE_HOST", "10.0.0.1"),
+    ]);
+    let shown = shown(&config.unwrap());
+    assert!(shown.contains("host: \"cache\", port: 7000"), "{shown}");
+}
+
+#[test]
+fn what_has_no_variable_is_set_behind_the_environment() {
+    // The test's own environment names no server.
+    let config = ConfigBuilder::from_env().unwrap().command_timeout(Duration::from_millis(7));
+    let shown = shown(&config.build().unwrap());
+    assert!(shown.contains("command_timeout: 7ms"), "{shown}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ async fn fields_are_set_read_counted_and_deleted() {
     let hash = conn.hash("h");
     assert_eq!(hash.get::<String>("a").await.unwrap(), None);
     assert_eq!(hash.get_all::<String>().await.unwrap(), BTreeMap::new());
-    assert_eq!(hash.count_fields().await.unwrap(), 0);
+    assert_eq!(hash.len().await.unwrap(), 0);
 
     assert!(hash.set("a", "one").await.unwrap());
     assert!(!hash.set("a", "two").await.unwrap(), "not new");
@@ -21,7 +21,7 @@ async fn fields_are_set_read_counted_and_deleted() {
     assert!(hash.contains("a").await.unwrap() && !hash.contains("b").await.unwrap());
 
     assert_eq!(hash.set_many([("a", "3"), ("b", "4"), ("c", "5")]).await.unwrap(), 2);
-    assert_eq!(hash.count_fields().await.unwrap(), 3);
+    assert_eq!(hash.len().await.unwrap(), 3);
     let all = hash.get_all::<String>().await.unwrap();
     let expected = [("a", "3"), ("b", "4"), ("c", "5")].map(|(k, v)| (k.into(), v.into()));
     assert_eq!(all, BTreeMap::from(expected));
@@ -87,7 +87,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
         hash.delete("f"),
         hash.delete_many(["f"]),
         hash.contains("f"),
-        hash.count_fields(),
+        hash.len(),
         hash.increment("f", 1),
         hash.count("f"),
     );
@@ -126,7 +126,7 @@ async fn every_call_costs_one_round_trip() {
         hash.increment("n", 1).await.unwrap();
         hash.count("n").await.unwrap();
         hash.contains("a").await.unwrap();
-        hash.count_fields().await.unwrap();
+        hash.len().await.unwrap();
         hash.delete("a").await.unwrap();
         hash.delete_many(["b", "c"]).await.unwrap();
     });

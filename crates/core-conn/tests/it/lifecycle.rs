@@ -1,9 +1,15 @@
 //! Handles, runtimes, closing: nothing leaks and nothing hangs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use redbrick_core_conn::{
-    BoxError, Config, Conn, CredentialProvider, Credentials, ErrorKind, Registry,
+    BoxError, Call, Config, Conn, CredentialProvider, Credentials, ErrorKind, Registry,
     RotatingCredentials, State, StateChanges, async_trait,
 };
 use redbrick_testkit::{Fault, Server};
@@ -276,6 +282,35 @@ fn a_call_from_another_runtime_runs_out_of_time_while_that_of_the_connection_sta
     assert!(err.is_timeout(), "{err:?}");
     assert!(started.elapsed() < 2 * timeout + Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(home.block_on(conn.get::<i32>("k")).unwrap(), None, "and goes on with it");
+}
+
+#[test]
+fn a_call_that_moves_to_another_runtime_runs_out_of_time_there() {
+    let server = server();
+    let build = || Builder::new_current_thread().enable_all().build().unwrap();
+    let timeout = Duration::from_millis(300);
+    for from_home in [true, false] {
+        let (home, guest) = (build(), build());
+        let conn = home.block_on(Conn::connect(server.url())).unwrap();
+        let mut call = pin!(conn.get::<i32>("k").timeout(timeout));
+        let first = |runtime: &Runtime, call: &mut Pin<&mut Call<'_, Option<i32>>>| {
+            runtime.block_on(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())))
+        };
+        let started = Instant::now();
+        if from_home {
+            assert!(first(&home, &mut call));
+            assert!(guest.block_on(call).unwrap_err().is_timeout());
+            assert!(
+                started.elapsed() < timeout + Duration::from_secs(1),
+                "{:?}",
+                started.elapsed()
+            );
+        } else {
+            assert!(first(&guest, &mut call));
+            drop(guest);
+            assert_eq!(home.block_on(call).unwrap(), None);
+        }
+    }
 }
 
 #[tokio::test]

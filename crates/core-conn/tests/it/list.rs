@@ -12,7 +12,7 @@ async fn items_are_pushed_popped_and_counted_at_both_ends() {
     let list = conn.list("l");
     assert_eq!(list.pop_front::<u8>().await.unwrap(), None);
     assert_eq!(list.pop_back::<u8>().await.unwrap(), None);
-    assert_eq!(list.count().await.unwrap(), 0);
+    assert_eq!(list.len().await.unwrap(), 0);
     assert_eq!(list.push_back(&2).await.unwrap(), 1);
     assert_eq!(list.push_front(&1).await.unwrap(), 2);
     assert_eq!(list.extend([3, 4, 5]).await.unwrap(), 5);
@@ -20,7 +20,7 @@ async fn items_are_pushed_popped_and_counted_at_both_ends() {
     assert_eq!(list.range::<u8>(..).await.unwrap(), [1, 2, 3, 4, 5]);
     assert_eq!(list.pop_front::<u8>().await.unwrap(), Some(1));
     assert_eq!(list.pop_back::<u8>().await.unwrap(), Some(5));
-    assert_eq!(list.count().await.unwrap(), 3);
+    assert_eq!(list.len().await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
         list.pop_back::<u8>(),
         list.range::<u8>(..),
         list.trim(..1),
-        list.count(),
+        list.len(),
     );
     assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("text"));
 
@@ -75,12 +75,12 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
     list.push_back(&1).await.unwrap();
     list.push_back("text").await.unwrap();
     assert_eq!(list.range::<u8>(..).await.unwrap_err().kind(), ErrorKind::Codec, "one for all");
-    assert_eq!(list.count().await.unwrap(), 2);
+    assert_eq!(list.len().await.unwrap(), 2);
     let json = conn.with_codec(Codec::Json);
     let unnamed = std::collections::BTreeMap::from([(vec![1], 1)]);
     assert_eq!(json.list("l").push_back(&unnamed).await.unwrap_err().kind(), ErrorKind::Codec);
     assert_eq!(json.list("l").extend([&unnamed]).await.unwrap_err().kind(), ErrorKind::Codec);
-    assert_eq!(list.count().await.unwrap(), 2, "nothing was sent");
+    assert_eq!(list.len().await.unwrap(), 2, "nothing was sent");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn every_call_costs_one_round_trip() {
         list.trim(..4).await.unwrap();
         list.pop_front::<u8>().await.unwrap();
         list.pop_back::<u8>().await.unwrap();
-        list.count().await.unwrap();
+        list.len().await.unwrap();
     });
     let expected = "evalsha 1, llen 2, lpop 1, lpush 1, lrange 1, ltrim 1, rpop 1, rpush 2";
     assert_eq!(used.await, expected);

@@ -11,13 +11,15 @@ async fn members_are_there_once() {
     assert_eq!(members.all::<String>().await.unwrap(), Vec::<String>::new());
     assert!(members.add("a").await.unwrap() && !members.add("a").await.unwrap());
     assert_eq!(members.extend(["a", "b", "c", "c"]).await.unwrap(), 2);
-    assert_eq!(members.count().await.unwrap(), 3);
+    assert_eq!(members.len().await.unwrap(), 3);
     let mut all = members.all::<String>().await.unwrap();
     all.sort();
     assert_eq!(all, ["a", "b", "c"]);
     assert!(members.contains("a").await.unwrap() && !members.contains("d").await.unwrap());
     assert!(members.remove("a").await.unwrap() && !members.remove("a").await.unwrap());
-    assert_eq!(members.count().await.unwrap(), 2);
+    assert_eq!(members.len().await.unwrap(), 2);
+    assert_eq!(members.remove_many(["b", "c", "x"]).await.unwrap(), 2);
+    assert_eq!(members.remove_many::<u8>([]).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -31,7 +33,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
         members.remove(&1),
         members.contains(&1),
         members.all::<u8>(),
-        members.count(),
+        members.len(),
     );
     assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("text"));
 
@@ -46,7 +48,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
     assert_eq!(json.extend([&unnamed]).await.unwrap_err().kind(), ErrorKind::Codec);
     assert_eq!(json.remove(&unnamed).await.unwrap_err().kind(), ErrorKind::Codec);
     assert_eq!(json.contains(&unnamed).await.unwrap_err().kind(), ErrorKind::Codec);
-    assert_eq!(members.count().await.unwrap(), 1);
+    assert_eq!(members.len().await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -61,7 +63,7 @@ async fn every_call_costs_one_round_trip() {
         members.extend([0; 0]).await.unwrap();
         members.contains(&1).await.unwrap();
         members.all::<u8>().await.unwrap();
-        members.count().await.unwrap();
+        members.len().await.unwrap();
         members.remove(&1).await.unwrap();
     });
     assert_eq!(used.await, "evalsha 1, sadd 2, scard 1, sismember 1, smembers 1, srem 1");

@@ -8,12 +8,13 @@ use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{
-    Codec, Conn, Pattern, Prefix, Reply, Script, State, fred::interfaces::KeysInterface,
+    Codec, Config, Conn, ErrorKind, Pattern, Prefix, Reply, Script, State,
+    fred::interfaces::KeysInterface,
 };
-use redbrick_testkit::{poison, unique};
+use redbrick_testkit::{Server, poison, unique};
 use tokio::time::timeout;
 
-use crate::{PATIENCE, connect};
+use crate::{PATIENCE, client_list, connect};
 
 type Words = Vec<&'static str>;
 type Attack = for<'a> fn(&'a Conn, &'a Words) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -141,6 +142,9 @@ async fn sorted_sets(conn: &Conn, words: &Words) {
     let names = |found: Vec<(String, f64)>| found.into_iter().map(|(name, _)| name).collect();
     let by_place: Vec<String> = names(set.range(..).await.unwrap());
     same(&by_place, words, words);
+    let mut highest: Vec<String> = names(set.highest(u32::MAX).await.unwrap());
+    highest.reverse();
+    same(&highest, words, words);
     let by_score: Vec<String> = names(set.range_by_score(0.0..).await.unwrap());
     same(&by_score, words, words);
     same(set.remove_by_score(..).await.unwrap(), words.len() as u64, words);
@@ -235,7 +239,7 @@ async fn transactions(conn: &Conn, words: &Words) {
     same(&results.take(echo).unwrap(), words, words);
     // Whoever comes next on the link of transactions has its own answer.
     let mut transaction = conn.transaction();
-    let count = transaction.add(conn.list("{tx}l").count());
+    let count = transaction.add(conn.list("{tx}l").len());
     same(transaction.send().await.unwrap().take(count).unwrap(), words.len() as u64, words);
 }
 
@@ -271,6 +275,125 @@ async fn no_word_that_users_store_leads_a_reply_astray() {
     conn.close(PATIENCE).await;
     let change = changes.next().await.expect("the end");
     assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+/// In an error, a byte that is no UTF-8 costs the client library a reply, and each later one goes to the wrong caller.
+const BYTES: &[u8] = b"caf\xe9";
+static ITEM: Script = Script::new("poison.item", "return {1, {err = 'NOTFOUND ' .. ARGV[1]}, 3}");
+static DEEP_ITEM: Script = Script::new("poison.deep_item", "return {{{{err = ARGV[1]}}}}");
+static RETURNED: Script = Script::new("poison.returned", "return {err = 'NOTFOUND ' .. ARGV[1]}");
+static RAISED: Script = Script::new("poison.raised", "error('no ' .. ARGV[1])");
+static THEIRS: Script = Script::new(
+    "poison.theirs",
+    "return {redis.pcall('XREADGROUP', 'GROUP', ARGV[1], 'c', 'STREAMS', KEYS[1], '>')}",
+);
+
+async fn error_bytes(conn: &Conn) {
+    for _ in 0..20 {
+        for script in [&ITEM, &DEEP_ITEM, &RETURNED, &RAISED, &THEIRS] {
+            let call = || conn.script(script).key("{e}k").arg(BYTES).run::<Reply>();
+            let alone = call().await;
+            assert!(!matches!(alone, Ok(Reply::Bytes(_))), "another's answer: {alone:?}");
+            let mut pipeline = conn.pipeline();
+            let _first = pipeline.add(call());
+            let second = pipeline.add(conn.get::<String>(victim(0)));
+            let mut results = pipeline.send().await;
+            assert_eq!(results.take(second).unwrap(), Some(poison::answer(0)));
+            let mut transaction = conn.transaction();
+            let _first = transaction.add(call());
+            let second = transaction.add(conn.exists("{e}missing"));
+            let mut results = transaction.send().await.unwrap();
+            assert!(!results.take(second).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_in_the_errors_of_scripts_lead_no_reply_astray() {
+    let conn = connect("poison-errors").await;
+    for n in 0..poison::VICTIMS {
+        conn.set(victim(n), &poison::answer(n)).await.unwrap();
+    }
+    let mut changes = conn.state_changes();
+    let reading = |n| {
+        let conn = conn.clone();
+        async move { conn.get::<String>(victim(n)).await }
+    };
+    poison::beside("error bytes", error_bytes(&conn), reading).await;
+    conn.close(PATIENCE).await;
+    let change = changes.next().await.expect("the end");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+/// A server quotes the arguments of a command that it does not know.
+#[tokio::test]
+async fn a_command_that_the_server_does_not_know_is_not_sent() {
+    let server = Server::builder()
+        .config("rename-command", "RPUSH \"\"")
+        .config("rename-command", "INCRBY \"\"")
+        .config("rename-command", "EVAL \"\"")
+        .start()
+        .unwrap();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    for n in 0..poison::VICTIMS {
+        conn.set(victim(n), &poison::answer(n)).await.unwrap();
+    }
+    let mut changes = conn.state_changes();
+    let attack = async {
+        for _ in 0..20 {
+            for err in [
+                conn.list("l").push_back("x").await.unwrap_err(),
+                conn.increment(BYTES, 1).await.unwrap_err(),
+                conn.script(&ONE).arg(BYTES).run::<()>().await.unwrap_err(),
+                conn.list("l").range::<String>(..).await.unwrap_err(),
+            ] {
+                assert_eq!((err.kind(), err.code()), (ErrorKind::Server, Some("ERR")), "{err:?}");
+                assert!(err.to_string().contains("does not know"), "{err}");
+            }
+            let mut pipeline = conn.pipeline();
+            let unknown = pipeline.add(conn.increment(BYTES, 1));
+            let known = pipeline.add(conn.get::<String>(victim(1)));
+            let mut results = pipeline.send().await;
+            assert!(results.take(unknown).unwrap_err().to_string().contains("INCRBY"));
+            assert_eq!(results.take(known).unwrap(), Some(poison::answer(1)));
+            let mut transaction = conn.transaction();
+            let _known = transaction.add(conn.set("k", "v"));
+            let _unknown = transaction.add(conn.increment(BYTES, 1));
+            let err = transaction.send().await.unwrap_err();
+            assert!(err.to_string().contains("INCRBY"), "{err}");
+            assert!(!conn.exists("k").await.unwrap(), "nothing has run");
+        }
+    };
+    let reading = |n| {
+        let conn = conn.clone();
+        async move { conn.get::<String>(victim(n)).await }
+    };
+    poison::beside("unknown commands", attack, reading).await;
+    conn.close(PATIENCE).await;
+    let change = changes.next().await.expect("the end");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+/// Where even that may not be asked, the heartbeat notices that replies are out of step, and ends the link.
+#[tokio::test]
+async fn a_link_whose_replies_are_out_of_step_ends() {
+    let server = Server::builder()
+        .config("rename-command", "RPUSH \"\"")
+        .user("app", "pw", "~* +@all -command")
+        .start()
+        .unwrap();
+    let config = Config::builder().url(server.url()).username("app").password("pw");
+    let conn = Conn::connect(config).await.unwrap();
+    conn.set("k", "v").await.unwrap();
+    let links = || client_list(&server).into_iter().filter(|line| line.contains(" user=app "));
+    let id = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let old: Vec<String> = links().map(|line| id(&line)).collect();
+    assert!(!old.is_empty());
+    let _lost = conn.list("l").push_back("x").timeout(Duration::from_millis(50)).await;
+    while links().any(|line| old.contains(&id(&line))) {
+        let _whatever = conn.get::<String>("k").timeout(Duration::from_millis(50)).await;
+    }
+    assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("v"));
 }
 
 #[tokio::test]

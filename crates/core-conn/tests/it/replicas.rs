@@ -25,7 +25,7 @@ async fn reads_and_writes(conn: &Conn, keys: &[String]) {
         let list = conn.list(format!("list:{key}"));
         list.push_back("x").await.expect("a write");
         list.range::<String>(..).await.expect("a read");
-        list.count().await.expect("a read");
+        list.len().await.expect("a read");
     }
 }
 
@@ -111,7 +111,7 @@ async fn on_a_cluster_replicas_answer_reads_and_masters_the_rest() {
     for master in &masters {
         cluster.nodes()[*master].command(["WAIT", "1", "5000"]).unwrap();
     }
-    assert_wrong_type!(conn.list("k0").count(), conn.list("k0").range::<u8>(..));
+    assert_wrong_type!(conn.list("k0").len(), conn.list("k0").range::<u8>(..));
     assert_eq!(conn.get::<String>("k0").await.unwrap().as_deref(), Some("k0"));
 
     // Without its replica the master answers.
@@ -188,10 +188,13 @@ async fn a_single_master_names_its_replicas_and_they_are_used_when_they_come() {
     let counting = Arc::clone(&replica);
     settled(&conn, move || counting.command_counts().unwrap().of("exists"), 5).await;
     assert_eq!(conn.get::<i32>("k").await.unwrap(), Some(1));
+    assert_eq!(conn.health().await.warnings, [""; 0]);
     replica.kill().unwrap();
     let hasty = conn.with_command_timeout(PATIENCE);
     assert_eq!(hasty.get::<i32>("k").await.unwrap(), Some(1));
     conn.set("k", &2).await.unwrap();
+    let warnings = hasty.health().await.warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("no replica is up")), "{warnings:?}");
 
     // Who does not know replicas cannot be told to read from them.
     let plain = Conn::connect(master.url()).await.unwrap().with_read_from(ReadFrom::Replica);

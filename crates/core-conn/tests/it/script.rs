@@ -208,7 +208,6 @@ async fn an_error_that_a_script_returns_is_its_own_and_never_the_links() {
         run!(conn, "return redis.error_reply('-no code at all')"),
         run!(conn, "return redis.error_reply('')"),
         run!(conn, "return {err = ''}"),
-        run!(conn, "return {err = 5}"),
         run!(conn, "return {err = '-MOVED 1 127.0.0.1:1'}"),
         run!(conn, "return {err = '-ASK 1 127.0.0.1:1'}"),
         run!(conn, "return {err = '-CLUSTERDOWN x'}"),
@@ -251,19 +250,123 @@ async fn an_error_inside_a_list_is_that_items_own() {
 }
 
 #[tokio::test]
-async fn lists_deep_within_each_other_are_refused_and_harm_nobody() {
+async fn what_lies_too_deep_within_lists_is_an_error_in_its_place() {
     static DEEP: Script = Script::new(
         "test.deep",
         "local list = {1} for n = 2, tonumber(ARGV[1]) do list = {list} end return list",
     );
     let conn = connect("script-deep").await;
     let deep = |levels: i32| conn.script(&DEEP).arg(levels).run::<Reply>();
-    assert!(matches!(deep(128).await, Ok(Reply::List(_))));
-    for levels in [131, 300] {
-        let err = deep(levels).await.unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::Protocol, "{err:?}");
+    let levels = |mut reply: Reply| {
+        let mut levels = 0;
+        while let Reply::List(mut items) = reply {
+            levels += 1;
+            reply = items.pop().unwrap();
+        }
+        (levels, reply)
+    };
+    assert_eq!(levels(deep(128).await.unwrap()), (128, Reply::Int(1)));
+    for too_many in [129, 10_000] {
+        let (levels, last) = levels(deep(too_many).await.unwrap());
+        assert!(levels == 128 && matches!(last, Reply::Error(_)), "{levels}: {last:?}");
+        let mut transaction = conn.transaction();
+        let ticket = transaction.add(deep(too_many));
+        let count = transaction.add(conn.count("missing"));
+        let mut results = transaction.send().await.unwrap();
+        assert!(matches!(results.take(ticket), Ok(Reply::List(_))));
+        assert_eq!(results.take(count).unwrap(), None);
     }
     conn.ping().await.unwrap();
+}
+
+/// Whatever a script returns, it has run once, and its tables are read as they lie there.
+#[tokio::test]
+async fn metatables_and_odd_errors_change_nothing() {
+    let conn = connect("script-tables").await;
+    macro_rules! after_counting {
+        ($source:expr) => {{
+            static SCRIPT: Script =
+                Script::new("test.tables", concat!("redis.call('INCR', KEYS[1]) ", $source));
+            conn.delete("n").await.unwrap();
+            let result = conn.script(&SCRIPT).key("n").run::<Reply>().await;
+            assert_eq!(conn.count("n").await.unwrap(), Some(1), "{} ran once: {result:?}", $source);
+            result
+        }};
+    }
+    let list = |items: &[i64]| Reply::List(items.iter().copied().map(Reply::Int).collect());
+    for (found, expected) in [
+        (
+            after_counting!(
+                "return setmetatable({1}, {__index = function() error({err = 'BUSY x'}) end})"
+            ),
+            list(&[1]),
+        ),
+        (
+            after_counting!("return setmetatable({1, 2}, {__index = function(_, k) error(k) end})"),
+            list(&[1, 2]),
+        ),
+        (
+            after_counting!(
+                "return setmetatable({}, {__index = function() return redis.call('INCR', KEYS[1]) end})"
+            ),
+            list(&[]),
+        ),
+        (after_counting!("return {err = 5, 1, 2}"), list(&[1, 2])),
+        (after_counting!("return {err = true, 1, 2}"), list(&[1, 2])),
+    ] {
+        assert_eq!(found.unwrap(), expected);
+    }
+    for failed in [
+        after_counting!("error({err = 'BUSY x'})"),
+        after_counting!("error({1, 2})"),
+        after_counting!("error(setmetatable({}, {__index = function() error('y') end}))"),
+        after_counting!("error()"),
+        after_counting!("error(function() end)"),
+    ] {
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Server);
+    }
+}
+
+/// A stored value that a script quotes in its error decides nothing, and is not shown.
+#[tokio::test]
+async fn what_is_stored_does_not_say_what_an_error_means() {
+    static QUOTE: Script =
+        Script::new("test.quote", "error('unknown state: ' .. redis.call('GET', KEYS[1]))");
+    static ALONE: Script = Script::new("test.alone", "error(redis.call('GET', KEYS[1]), 0)");
+    let conn = connect("script-quotes").await;
+    let plain = conn.with_codec(Codec::Plain);
+    let mut changes = conn.state_changes();
+    for stored in ["READONLY", "OOM", "NOPERM hunter2", "LOADING", "CLUSTERDOWN", "hunter2"] {
+        plain.set("state", stored).await.unwrap();
+        for script in [&QUOTE, &ALONE] {
+            let err = conn.script(script).key("state").run::<()>().await.unwrap_err();
+            assert!(!format!("{err} {err:?}").contains("hunter2"), "{err:?}");
+        }
+        let err = conn.script(&QUOTE).key("state").run::<()>().await.unwrap_err();
+        assert_eq!((err.kind(), err.code()), (ErrorKind::Server, None), "{err:?}");
+    }
+    conn.close(PATIENCE).await;
+    let change = changes.next().await.expect("the end");
+    assert_eq!(change.current, State::End, "the link never broke: {change:?}");
+}
+
+#[tokio::test]
+async fn a_script_that_does_not_compile_says_where() {
+    let conn = connect("script-syntax").await;
+    let err = run!(conn, "local a = 1\nreturn }").unwrap_err();
+    assert!(err.to_string().contains("user_script:2: unexpected symbol near '}'"), "{err}");
+}
+
+#[test]
+#[should_panic(expected = "a script is ASCII")]
+fn a_script_is_ascii() {
+    let _script = Script::new("test.ascii", "return '\u{e9}'");
+}
+
+#[test]
+#[should_panic(expected = "no `#!` line")]
+fn a_script_has_no_shebang() {
+    let _script = Script::new("test.shebang", "#!lua\nreturn 1");
 }
 
 #[tokio::test]

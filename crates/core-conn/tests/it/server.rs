@@ -66,8 +66,10 @@ async fn capabilities_are_asked_for_once_per_connection() {
     server.kill().unwrap();
     server.restart().unwrap();
     reach(&mut changes, redbrick_core_conn::State::Connected).await;
+    // A new link asks for the commands that it will send.
+    let dialed = asked();
     conn.capabilities().await.unwrap();
-    assert_eq!(asked(), 1, "another server may be answering: asked again");
+    assert_eq!(asked() - dialed, 1, "another server may be answering: asked again");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn members_are_in_the_order_of_their_scores() {
     assert_eq!(set.increment("c", 3.0).await.unwrap(), 3.0);
     assert_eq!(set.increment("a", -0.5).await.unwrap(), 0.5);
     assert_eq!(set.score("a").await.unwrap(), Some(0.5));
-    assert_eq!(set.count().await.unwrap(), 3);
+    assert_eq!(set.len().await.unwrap(), 3);
     assert_eq!(set.range(..).await.unwrap(), named(&[("a", 0.5), ("b", 2.0), ("c", 3.0)]));
     assert_eq!(set.range(-1..).await.unwrap(), named(&[("c", 3.0)]));
     assert_eq!(set.range(1..2).await.unwrap(), named(&[("b", 2.0)]));
@@ -30,7 +30,17 @@ async fn members_are_in_the_order_of_their_scores() {
         assert_eq!(set.range::<String>(nothing).await.unwrap(), []);
     }
     assert!(set.remove("a").await.unwrap() && !set.remove("a").await.unwrap());
-    assert_eq!(set.count().await.unwrap(), 2);
+    assert_eq!(set.len().await.unwrap(), 2);
+
+    assert_eq!(set.extend([("d", 9.0), ("b", 8.0), ("e", 1.0)]).await.unwrap(), 2, "b is not new");
+    assert_eq!(set.highest(2).await.unwrap(), named(&[("d", 9.0), ("b", 8.0)]));
+    assert_eq!(set.highest::<String>(u32::MAX).await.unwrap().len(), 4);
+    assert_eq!(set.highest::<String>(0).await.unwrap(), []);
+    assert_eq!(set.remove_many(["d", "b", "x"]).await.unwrap(), 2);
+    assert_eq!(set.extend::<u8>([]).await.unwrap() + set.remove_many::<u8>([]).await.unwrap(), 0);
+    let err = set.extend([("a", 1.0), ("b", f64::NAN)]).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err:?}");
+    assert_eq!(set.range(..).await.unwrap(), named(&[("e", 1.0), ("c", 3.0)]));
 }
 
 #[tokio::test]
@@ -101,7 +111,7 @@ async fn ranges_of_scores_leave_out_what_they_exclude() {
         let found = set.range_by_score::<u8>(range).await.unwrap();
         assert_eq!(found.iter().map(|(n, _)| *n).collect::<Vec<_>>(), expected, "{range:?}");
         assert_eq!(set.remove_by_score(range).await.unwrap(), found.len() as u64, "{range:?}");
-        assert_eq!(set.count().await.unwrap(), 6 - found.len() as u64);
+        assert_eq!(set.len().await.unwrap(), 6 - found.len() as u64);
     }
 }
 
@@ -139,7 +149,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
         set.range::<u8>(..),
         set.range_by_score::<u8>(..),
         set.remove_by_score(..),
-        set.count(),
+        set.len(),
     );
     assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("text"));
 
@@ -150,7 +160,7 @@ async fn another_type_and_another_shape_are_errors_and_nothing_is_changed() {
     let json = conn.with_codec(Codec::Json);
     let unnamed = std::collections::BTreeMap::from([(vec![1], 1)]);
     assert_eq!(json.sorted_set("s").add(&unnamed, 1.0).await.unwrap_err().kind(), ErrorKind::Codec);
-    assert_eq!(set.count().await.unwrap(), 1);
+    assert_eq!(set.len().await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -166,7 +176,7 @@ async fn every_call_costs_one_round_trip() {
         set.range::<u8>(..).await.unwrap();
         set.range::<u8>(..0).await.unwrap();
         set.range_by_score::<u8>(..).await.unwrap();
-        set.count().await.unwrap();
+        set.len().await.unwrap();
         set.remove(&1).await.unwrap();
         set.remove_by_score(..).await.unwrap();
     });

@@ -80,6 +80,16 @@ async fn a_client_certificate_is_shown_where_the_server_wants_one() {
     Conn::connect(to(&server).tls_with(tls)).await.unwrap().ping().await.unwrap();
 }
 
+#[test]
+fn a_client_key_of_another_certificate_is_refused_before_any_connection() {
+    let [one, other] = [(); 2].map(|()| redbrick_testkit::Tls::generate().unwrap());
+    let tls = Tls::new().ca_pem(one.ca_pem()).unwrap();
+    let tls = tls.client_pem(one.client_cert_pem(), other.client_key_pem()).unwrap();
+    let err = Config::builder().tls_with(tls).build().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Config, "{err:?}");
+    assert!(err.to_string().contains("do not fit"), "{err}");
+}
+
 #[tokio::test]
 async fn tls_on_a_plain_port_ends_in_time_and_asks_whether_the_port_is_right() {
     let server = crate::server();

@@ -1,7 +1,7 @@
 //! Servers that refuse: what they refuse, until when, and what goes on meanwhile.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::TcpStream,
     sync::{
         Arc,
@@ -165,6 +165,32 @@ async fn a_master_that_became_a_replica_is_left_for_the_one_behind_its_address()
     let tally = load.end().await.tally();
     assert!(count(&master, "n") > 0, "{tally:?}");
     assert_eq!(tally.unknown, 0, "the link to the old one was not cut: {tally:?}");
+}
+
+/// Numbers of clients start anew with each server: a stuck link's is that of somebody else at the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_to_a_server_that_vanished_takes_no_stranger_with_it() {
+    let (server, next) = (server(), server());
+    let target = Arc::new(AtomicU16::new(server.port()));
+    let port = forward(Arc::clone(&target)).await;
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    conn.set("k", &1).await.unwrap();
+    let mut strangers: Vec<_> =
+        (0..40).map(|_| TcpStream::connect(next.address()).unwrap()).collect();
+    let mut ping = |stranger: &mut TcpStream| {
+        stranger.write_all(b"PING\r\n").unwrap();
+        let mut pong = [0; 7];
+        stranger.read_exact(&mut pong).is_ok() && pong == *b"+PONG\r\n"
+    };
+    assert!(strangers.iter_mut().all(&mut ping));
+    target.store(next.port(), Ordering::Relaxed);
+    let vanished = server.pause().unwrap();
+    let stuck = Instant::now();
+    assert_eq!(conn.get::<i32>("k").await.unwrap(), None, "from the next one");
+    let took = measured("a vanished server: the next one found after", stuck);
+    assert!(took < REPLACED + SLACK, "{took:?}");
+    assert!(strangers.iter_mut().all(&mut ping), "a stranger's connection was closed");
+    vanished.resume();
 }
 
 static COUNT: Script = Script::new("test.count", "return redis.call('INCR', KEYS[1])");

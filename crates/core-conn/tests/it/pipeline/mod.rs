@@ -79,6 +79,26 @@ async fn one_error_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn an_error_names_its_call() {
+    let (conn, prefix) = crate::connect_named("pipeline-names").await;
+    conn.set("{t}text", "x").await.unwrap();
+    let mut pipeline = conn.pipeline();
+    let refused = pipeline.add(conn.list("{t}text").len());
+    let misread = pipeline.add(conn.get::<u8>("{t}text"));
+    let mut results = pipeline.send().await;
+    let err = results.check().unwrap_err();
+    assert!(err.to_string().starts_with(&format!("LLEN of `{prefix}:*`: ")), "{err}");
+    assert_eq!(results.take(refused).unwrap_err().to_string(), err.to_string());
+    let err = results.take(misread).unwrap_err();
+    assert!(err.to_string().starts_with(&format!("GET of `{prefix}:*`: ")), "{err}");
+
+    let mut transaction = conn.transaction();
+    let refused = transaction.add(conn.list("{t}text").len());
+    let err = transaction.send().await.unwrap().take(refused).unwrap_err();
+    assert!(err.to_string().starts_with(&format!("LLEN of `{prefix}:*`: ")), "{err}");
+}
+
+#[tokio::test]
 async fn a_call_keeps_the_codec_that_it_was_made_with() {
     let conn = connect("pipeline-codec").await;
     let plain = conn.with_codec(Codec::Plain);

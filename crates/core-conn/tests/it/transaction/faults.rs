@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redbrick_core_conn::{Conn, ErrorKind, State};
+use redbrick_core_conn::{Config, Conn, ErrorKind, State};
 use redbrick_testkit::{Cluster, Fault};
 use tokio::time::Instant;
 
@@ -226,4 +226,47 @@ async fn keys_of_which_some_have_moved_are_waited_for() {
     }
     migration.finish().unwrap();
     assert_eq!(call.await.unwrap().unwrap(), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_within_the_bound_succeeds_and_above_it_the_next_one_fails() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let config = Config::builder().url(proxy.url()).max_waiting(1000.try_into().unwrap());
+    let conn = Conn::connect(config).await.unwrap();
+    let transact = async |conn: &Conn, calls: usize| {
+        let mut transaction = conn.transaction();
+        for _ in 0..calls {
+            let _ticket = transaction.add(conn.increment("n", 1));
+        }
+        transaction.send().await?.check()
+    };
+    transact(&conn, 1).await.unwrap();
+    proxy.set(Fault::Latency { up: Duration::ZERO, down: Duration::from_millis(200) });
+    for (transactions, calls) in [(1000, 1), (10, 100), (1, 1000)] {
+        let all = (0..transactions).map(|_| {
+            let conn = conn.clone();
+            tokio::spawn(async move { transact(&conn, calls).await })
+        });
+        for one in all.collect::<Vec<_>>() {
+            one.await.unwrap().unwrap();
+        }
+    }
+    assert_eq!(conn.count("n").await.unwrap(), Some(3001));
+    let err = transact(&conn, 1001).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err:?}");
+    let many = (0..2000).map(|_| {
+        let conn = conn.clone();
+        tokio::spawn(async move { transact(&conn, 1).await })
+    });
+    let (mut done, mut busy) = (0, 0);
+    for one in many.collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ok(()) => done += 1,
+            Err(err) if err.kind() == ErrorKind::Busy => busy += 1,
+            Err(err) => panic!("{err:?}"),
+        }
+    }
+    assert!(done >= 1000 && busy > 0, "{done} done, {busy} refused");
+    assert_eq!(conn.count("n").await.unwrap(), Some(3001 + done));
 }

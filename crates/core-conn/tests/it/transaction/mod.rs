@@ -49,7 +49,7 @@ async fn every_kind_of_call_has_its_result() {
     let number = transaction.add(hash.count("n"));
     let gone = transaction.add(hash.delete_many(["g", "n"]));
     let fewer = transaction.add(hash.delete("h"));
-    let len = transaction.add(hash.count_fields());
+    let len = transaction.add(hash.len());
     let all = transaction.add(hash.get_all::<u8>());
     let list = conn.list("{t}l");
     let range = transaction.add(list.range::<u8>(1..));
@@ -58,14 +58,14 @@ async fn every_kind_of_call_has_its_result() {
     let first = transaction.add(list.pop_front::<u8>());
     let last = transaction.add(list.pop_back::<u8>());
     let trim = transaction.add(list.trim(..2));
-    let llen = transaction.add(list.count());
+    let llen = transaction.add(list.len());
     let members = conn.members("{t}m");
     let member = transaction.add(members.add("a"));
     let both = transaction.add(members.extend(["a", "b"]));
     let out = transaction.add(members.remove("a"));
     let within = transaction.add(members.contains("a"));
     let every = transaction.add(members.all::<String>());
-    let card = transaction.add(members.count());
+    let card = transaction.add(members.len());
     let sorted = conn.sorted_set("{t}s");
     let added = transaction.add(sorted.add("a", 1.5));
     let raised = transaction.add(sorted.increment("a", 0.25));
@@ -73,7 +73,7 @@ async fn every_kind_of_call_has_its_result() {
     let none = transaction.add(sorted.score("b"));
     let ranked = transaction.add(sorted.range::<String>(..));
     let scored = transaction.add(sorted.range_by_score::<String>(1.0..));
-    let zcard = transaction.add(sorted.count());
+    let zcard = transaction.add(sorted.len());
     let removed = transaction.add(sorted.remove_by_score(..2.0));
     let absentee = transaction.add(sorted.remove("a"));
     let deleted = transaction.add(conn.delete("{t}k"));

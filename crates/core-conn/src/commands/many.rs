@@ -1,0 +1,103 @@
+//! Calls on many keys, one for all of them, on Cluster one for each slot.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fred::util::redis_keyslot;
+use serde::de::DeserializeOwned;
+
+use super::{Call, call::Label, reply::Reply, request::Request, values::decode};
+use crate::{
+    Conn, Result,
+    conn::{never_set, together},
+};
+
+/// How many slots of a cluster one call asks at a time.
+const MOST_AT_ONCE: usize = 1024;
+
+impl Conn {
+    /// Returns the values at `keys`, in their order.
+    ///
+    /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, up to 1,024 at once. A key that
+    /// holds a list, a hash and so on counts as missing here; [`get`](Self::get) tells the two apart.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get) but [`ErrorKind::WrongType`](crate::ErrorKind::WrongType): one value that cannot be read, or one key that the
+    /// user may not read, fails them all.
+    #[doc(alias = "mget")]
+    #[tracing::instrument(level = "debug", name = "core_conn.get_many", skip_all)]
+    pub async fn get_many<T, K>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<T>>>
+    where
+        T: DeserializeOwned + Send,
+        K: AsRef<[u8]>,
+    {
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        let (indexes, calls): (Vec<_>, Vec<_>) = self
+            .by_slot(&keys)
+            .into_iter()
+            .map(|(slot, indexes)| {
+                let prefix = &self.config().key_prefix;
+                let first = never_set(prefix, slot, &keys[indexes[0]]);
+                let keys = indexes.iter().map(|index| keys[*index].clone());
+                let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
+                (indexes, Call::<Vec<Reply>>::reading(self, Ok(request)))
+            })
+            .unzip();
+        let (label, prefix) = (Label::new("MGET", true), &self.config().key_prefix);
+        let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
+        for (indexes, replies) in indexes.iter().zip(self.at_once(calls).await?) {
+            for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
+                let value = decode(self.codec(), reply);
+                values[*index] = value.map_err(|err| label.on(prefix, err))?;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Deletes `keys`, and returns how many were there.
+    ///
+    /// One round trip (`UNLINK`); on Cluster one for each slot that the keys lie in, up to 1,024 at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete); some keys may be gone already.
+    #[tracing::instrument(level = "debug", name = "core_conn.delete_many", skip_all)]
+    pub async fn delete_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<u64> {
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        let calls = self.by_slot(&keys).into_values().map(|indexes| {
+            let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
+            Call::<u64>::reading(self, Ok(Request::Delete(keys)))
+        });
+        Ok(self.at_once(calls.collect()).await?.into_iter().sum())
+    }
+
+    /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure.
+    async fn at_once<T>(&self, calls: Vec<Call<'_, T>>) -> Result<Vec<T>> {
+        let most = self.config().max_waiting.get().min(MOST_AT_ONCE);
+        let mut outcomes = Vec::with_capacity(calls.len());
+        let mut calls = calls.into_iter();
+        loop {
+            let some: Vec<_> = calls.by_ref().take(most).collect();
+            if some.is_empty() {
+                return Ok(outcomes);
+            }
+            for outcome in together(some).await {
+                outcomes.push(outcome?);
+            }
+        }
+    }
+
+    /// Which of `keys` may go out together: all of them, but those of one slot on Cluster.
+    fn by_slot(&self, keys: &[Bytes]) -> BTreeMap<Option<u16>, Vec<usize>> {
+        let mut slots = BTreeMap::<_, Vec<usize>>::new();
+        let is_cluster = self.config().endpoint.is_cluster();
+        for (index, key) in keys.iter().enumerate() {
+            slots.entry(is_cluster.then(|| redis_keyslot(key))).or_default().push(index);
+        }
+        slots
+    }
+}

@@ -1,0 +1,141 @@
+//! How fred is told what a [`Request`] asks.
+
+use bytes::Bytes;
+use fred::{
+    clients::{Client, WithOptions},
+    interfaces::{
+        ClientLike, HashesInterface, KeysInterface, ListInterface, SetsInterface,
+        SortedSetsInterface,
+    },
+    types::{Expiration, Value},
+};
+
+use super::{
+    reply::Reply,
+    request::Request,
+    script::{READ, Script},
+    sending::Outcome,
+};
+use crate::{conn::custom, error::fred::is_no_script};
+
+impl Request {
+    /// Sends the command by itself. fred's own methods are not flushed one by one, other than what goes through
+    /// `custom`.
+    pub(super) async fn send(self, to: &WithOptions<Client>) -> Outcome {
+        let answer: Value = match self {
+            Self::Known(reply) => return Ok(reply),
+            Self::Nested { name, key, args } => {
+                return evaluate(to, &READ, &[key], &named(name, args)).await;
+            }
+            Self::Script { script, keys, args } => return evaluate(to, script, &keys, &args).await,
+            Self::ScriptText { script, keys, args } => {
+                return raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await;
+            }
+            Self::Scan { cursor, pattern, count } => {
+                let (matching, counting) =
+                    (Bytes::from_static(b"MATCH"), Bytes::from_static(b"COUNT"));
+                let args = [cursor, matching, pattern, counting, count.to_string().into()];
+                return raw(to, "SCAN", args.map(Value::Bytes).into()).await;
+            }
+            Self::Ping => to.ping(None).await?,
+            Self::Get(key) => to.get(key).await?,
+            Self::GetMany(keys) => to.mget(keys).await?,
+            Self::Set { key, value, millis, condition } => {
+                to.set(key, value, millis.map(Expiration::PX), condition, false).await?
+            }
+            Self::Delete(keys) => to.unlink(keys).await?,
+            Self::Exists(key) => to.exists(key).await?,
+            Self::Expire(key, millis) => to.pexpire(key, millis, None).await?,
+            Self::Persist(key) => to.persist(key).await?,
+            Self::Ttl(key) => to.pttl(key).await?,
+            Self::Increment(key, by) => to.incr_by(key, by).await?,
+            Self::Decrement(key, by) => to.decr_by(key, by).await?,
+            Self::HashGet(key, field) => to.hget(key, field).await?,
+            Self::HashSet(key, fields) => to.hset(key, fields).await?,
+            Self::HashDelete(key, fields) => to.hdel(key, fields).await?,
+            Self::HashIncrement(key, field, by) => to.hincrby(key, field, by).await?,
+            Self::HashContains(key, field) => to.hexists(key, field).await?,
+            Self::HashLen(key) => to.hlen(key).await?,
+            Self::ListPushFront(key, items) => to.lpush(key, items).await?,
+            Self::ListPushBack(key, items) => to.rpush(key, items).await?,
+            Self::ListPopFront(key) => to.lpop(key, None).await?,
+            Self::ListPopBack(key) => to.rpop(key, None).await?,
+            Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await?,
+            Self::ListLen(key) => to.llen(key).await?,
+            Self::SetAdd(key, members) => to.sadd(key, members).await?,
+            Self::SetRemove(key, members) => to.srem(key, members).await?,
+            Self::SetContains(key, member) => to.sismember(key, member).await?,
+            Self::SetLen(key) => to.scard(key).await?,
+            Self::SortedAdd(key, members) => {
+                to.zadd(key, None, None, false, false, members).await?
+            }
+            Self::SortedIncrement(key, by, member) => to.zincrby(key, by, member).await?,
+            Self::SortedRemove(key, members) => to.zrem(key, members).await?,
+            Self::SortedRemoveByScore(key, [min, max]) => {
+                to.custom(custom("ZREMRANGEBYSCORE"), vec![key, min, max]).await?
+            }
+            Self::SortedScore(key, member) => to.zscore(key, member).await?,
+            Self::SortedLen(key) => to.zcard(key).await?,
+            Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await?,
+            Self::Raw { name, args } => to.custom(custom(name), args).await?,
+        };
+        Reply::from_fred(answer)
+    }
+
+    /// Sends the command as one of a transaction, where replies come nested by themselves and a script that the
+    /// server does not know could not be made up for.
+    pub(crate) async fn queue(self, to: &WithOptions<Client>) -> Outcome {
+        match self {
+            Self::Nested { name, key, args } => {
+                raw(to, name, std::iter::once(key).chain(args).map(Value::Bytes).collect()).await
+            }
+            other => other.by_text().send(to).await,
+        }
+    }
+
+    /// The same command, with the text of its script where it goes through one: for when a second question to the
+    /// server, should it not know the digest, would come too late.
+    pub(crate) fn by_text(self) -> Self {
+        match self {
+            Self::Nested { name, key, args } => {
+                Self::ScriptText { script: &READ, keys: vec![key], args: named(name, args) }
+            }
+            Self::Script { script, keys, args } => Self::ScriptText { script, keys, args },
+            other => other,
+        }
+    }
+}
+
+/// The arguments of `read.lua`.
+fn named(name: &'static str, mut args: Vec<Bytes>) -> Vec<Bytes> {
+    args.insert(0, Bytes::from_static(name.as_bytes()));
+    args
+}
+
+/// Runs a script by its digest and, where the server does not know it, by its text.
+async fn evaluate(
+    to: &WithOptions<Client>,
+    script: &Script,
+    keys: &[Bytes],
+    args: &[Bytes],
+) -> Outcome {
+    let known = raw(to, "EVALSHA", eval_args(script.digest(), keys, args)).await;
+    match known {
+        Err(err) if is_no_script(&err) => {
+            raw(to, "EVAL", eval_args(script.text(), keys, args)).await
+        }
+        answer => answer,
+    }
+}
+
+/// Sends a command whose answer can hold lists of what users stored.
+async fn raw(to: &WithOptions<Client>, name: &'static str, args: Vec<Value>) -> Outcome {
+    Reply::from_frame(to.custom_raw(custom(name), args).await?)
+}
+
+fn eval_args(script: Bytes, keys: &[Bytes], args: &[Bytes]) -> Vec<Value> {
+    let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    let mut all = vec![Value::Bytes(script), Value::Integer(count)];
+    all.extend(keys.iter().chain(args).cloned().map(Value::Bytes));
+    all
+}
