@@ -6,11 +6,10 @@ use bytes::Bytes;
 use fred::util::redis_keyslot;
 use serde::de::DeserializeOwned;
 
-use super::{Call, call::Label, reply::Reply, request::Request, values::decode};
-use crate::{
-    Conn, Result,
-    conn::{never_set, together},
+use super::{
+    Call, call::Label, never_set::never_set, reply::Reply, request::Request, values::decode,
 };
+use crate::{Conn, Result, conn::together};
 
 /// How many slots of a cluster one call asks at a time.
 const MOST_AT_ONCE: usize = 1024;

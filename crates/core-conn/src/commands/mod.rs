@@ -12,6 +12,7 @@ mod keys;
 mod list;
 mod many;
 mod members;
+mod never_set;
 mod pipeline;
 mod reply;
 mod request;

@@ -57,7 +57,7 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// Begins with what the process's environment says; see [`Config::from_env`]. What is set afterwards replaces it, but a
+    /// Begins with what the process's environment says; see [`Config::from_env`](crate::Config::from_env). What is set afterwards replaces it, but a
     /// URL and its parts must agree as ever.
     ///
     /// # Errors

@@ -21,13 +21,16 @@ use super::{
 use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
     commands::{Request, Sending},
-    config::Node,
+    error::Redirect,
 };
 
 /// The shortest and the longest pause before a call is repeated.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// What one command is, apart from its arguments: where it may go, and how often.
+/// How often in a row a call goes where it is sent at once, before it waits a moment.
+const MOST_HOPS: u32 = 2;
+
+/// How one command is sent: where to, how often, and within what time.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) route: Route,
@@ -69,9 +72,8 @@ pub(crate) struct Attempts<'a> {
     repeats: u32,
     /// A replica that fails is made up for by its master.
     fell_back: bool,
-    /// The node that the next attempt goes to instead of where its key belongs, because a node said so; and
-    /// whether it must be told that it is asked on behalf of another.
-    redirected: Option<(Node, bool)>,
+    /// Where the next attempt goes instead of where its key belongs, because a node said so.
+    redirected: Option<Redirect>,
     redirections: u32,
     /// An attempt that may have run is not undone by a later one that surely did not.
     unclear: Option<Error>,
@@ -158,15 +160,19 @@ impl<'a> Attempts<'a> {
 
     /// A link for the next attempt, and whether it begins with `ASKING`.
     async fn link(&self) -> Result<(Arc<Link>, bool)> {
-        let (conn, manner) = (self.conn, &self.manner);
-        let Some((node, asks)) = &self.redirected else {
-            let read_from = if self.fell_back { ReadFrom::Master } else { manner.read_from };
-            let link = conn.link(&manner.route, read_from, self.deadline, Refusal::Fails);
-            return Ok((link.await?, false));
-        };
-        let route = Route::Node(node.clone());
-        let link = conn.link(&route, ReadFrom::Master, self.deadline, Refusal::Fails);
-        Ok((link.await?, *asks))
+        let (route, asks) = self.route();
+        let master = self.fell_back || self.redirected.is_some();
+        let read_from = if master { ReadFrom::Master } else { self.manner.read_from };
+        let link = self.conn.link(&route, read_from, self.deadline, Refusal::Fails);
+        Ok((link.await?, asks))
+    }
+
+    /// Where the next attempt goes, and whether it begins with `ASKING`.
+    pub(super) fn route(&self) -> (Route, bool) {
+        match &self.redirected {
+            Some(redirect) => (Route::Node(redirect.to.clone()), redirect.ask),
+            None => (self.manner.route.clone(), false),
+        }
     }
 
     pub(super) fn left(&self) -> Duration {
@@ -175,11 +181,6 @@ impl<'a> Attempts<'a> {
 
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
-    }
-
-    /// The node that the next attempt goes to instead, and whether it begins with `ASKING`.
-    pub(super) fn redirected(&self) -> Option<(&Node, bool)> {
-        self.redirected.as_ref().map(|(node, asks)| (node, *asks))
     }
 
     /// Returns when it is time for another attempt, or the error with which the call ends.
@@ -233,14 +234,13 @@ impl<'a> Attempts<'a> {
         if !redirect.ask {
             core.layout_wanted.notify_one();
         }
-        let node = redirect.to.clone();
-        let known = core.layout.load().master(&Route::Node(node.clone()), 0).is_some();
+        let known = core.layout.load().server(&Route::Node(redirect.to.clone()), 0).is_some();
         if known {
-            self.redirected = Some((node, redirect.ask));
+            self.redirected = Some(redirect.clone());
         }
         self.redirections += 1;
         // Sent in a circle, or to a node that is not known yet.
-        let lost = !known || self.redirections > 2;
+        let lost = !known || self.redirections > MOST_HOPS;
         if lost { Redirection::Soon } else { Redirection::AtOnce }
     }
 }

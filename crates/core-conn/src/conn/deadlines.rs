@@ -24,13 +24,13 @@ pub(crate) struct Deadlines {
 
 #[derive(Debug)]
 struct Watched {
-    places: Slab<Place>,
+    places: Slab<Entry>,
     /// When the task looks again.
     look: Option<Instant>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Entry {
     Waiting(Instant, Waker),
     /// Its time is over, and whoever waits has been woken.
     Over,
@@ -80,7 +80,7 @@ impl Deadlines {
     /// Has the task of `cx` woken at `deadline`.
     fn watch(&self, deadline: Instant, cx: &Context<'_>) -> Held<'_> {
         let mut watched = self.watched();
-        let place = watched.places.insert(Place::Waiting(deadline, cx.waker().clone()));
+        let place = watched.places.insert(Entry::Waiting(deadline, cx.waker().clone()));
         let earlier = watched.look.is_none_or(|look| deadline < look);
         if earlier {
             watched.look = Some(deadline);
@@ -110,15 +110,15 @@ impl Deadlines {
         let mut next = None;
         for (_, place) in &mut watched.places {
             match place {
-                Place::Waiting(deadline, _) if *deadline <= now => {
-                    if let Place::Waiting(_, waker) = std::mem::replace(place, Place::Over) {
+                Entry::Waiting(deadline, _) if *deadline <= now => {
+                    if let Entry::Waiting(_, waker) = std::mem::replace(place, Entry::Over) {
                         over.push(waker);
                     }
                 }
-                Place::Waiting(deadline, _) => {
+                Entry::Waiting(deadline, _) => {
                     next = Some(next.map_or(*deadline, |next: Instant| next.min(*deadline)));
                 }
-                Place::Over => {}
+                Entry::Over => {}
             }
         }
         watched.look = next;
@@ -149,8 +149,8 @@ impl Watch<'_> {
 impl Held<'_> {
     fn is_over(&self, cx: &Context<'_>) -> Option<bool> {
         match &self.deadlines.watched().places[self.place] {
-            Place::Over => Some(true),
-            Place::Waiting(_, waker) => waker.will_wake(cx.waker()).then_some(false),
+            Entry::Over => Some(true),
+            Entry::Waiting(_, waker) => waker.will_wake(cx.waker()).then_some(false),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let place = self.deadlines.watched().places.remove(self.place);
-        // The lock is free by now: what ends with a waker is not ours.
+        // Dropped outside of the lock: a waker's drop can run a task's code.
         drop(place);
     }
 }

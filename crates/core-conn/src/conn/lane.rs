@@ -12,7 +12,7 @@ use super::{
     keeper::Keeper,
     link::Link,
     owner::Core,
-    state::{LinkId, Weight},
+    state::{SeatId, Weight},
 };
 use crate::config::Endpoint;
 
@@ -44,7 +44,7 @@ pub(crate) enum Purpose {
 }
 
 struct Seat {
-    id: LinkId,
+    id: SeatId,
     link: ArcSwapOption<Link>,
 }
 
@@ -96,11 +96,11 @@ impl Lane {
         })
     }
 
-    pub(super) fn id(&self, seat: usize) -> LinkId {
+    pub(super) fn id(&self, seat: usize) -> SeatId {
         self.seats[seat].id
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = SeatId> {
         self.seats.iter().map(|seat| seat.id)
     }
 

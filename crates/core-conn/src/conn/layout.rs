@@ -14,7 +14,7 @@ use super::{
 use crate::config::{Endpoint, Node};
 
 /// How many slots a cluster has.
-pub(super) const SLOTS: usize = 16_384;
+pub(crate) const SLOTS: usize = 16_384;
 
 /// Where a command may go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,9 +116,27 @@ impl Layout {
         Self { seeds, slots: Some(vec![None; SLOTS].into()), ..Self::default() }
     }
 
-    /// The same, with nodes to ask for a newer one.
-    pub(super) fn with_seeds(&self, seeds: Vec<Arc<Server>>) -> Self {
+    /// The same, with nodes to ask for a newer one, which are not started yet.
+    pub(super) fn with_seeds(&self, core: &Core, nodes: Vec<Node>) -> Self {
+        let seed = |node| Server::new(core, Endpoint::Tcp(node), Purpose::Commands);
+        let seeds = nodes.into_iter().map(seed).collect();
         Self { shards: self.shards.clone(), slots: self.slots.clone(), seeds }
+    }
+
+    /// The same single master with replicas at `nodes`, of which those that are new are not started yet.
+    pub(super) fn with_replicas(&self, core: &Core, nodes: &[Node]) -> Self {
+        let Some(shard) = self.shards.first() else { return Self::default() };
+        let known = self.known();
+        let server = |node| known.server(core, node, Purpose::Reads);
+        let replicas = nodes.iter().map(server).collect();
+        Self::single(Shard { master: Arc::clone(&shard.master), replicas })
+    }
+
+    /// Those of `nodes` that are no master here.
+    pub(super) fn unnamed(&self, nodes: &[Node]) -> Vec<Node> {
+        let named =
+            |node: &&Node| self.shards.iter().any(|shard| shard.master.node() == Some(node));
+        nodes.iter().filter(|node| !named(node)).cloned().collect()
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -133,7 +151,7 @@ impl Layout {
     }
 
     /// The server that a command may go to; `turn` spreads commands that may go anywhere.
-    pub(super) fn master(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
+    pub(super) fn server(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
         match route {
             Route::Slot(slot) => self.shard(*slot).map(|shard| &shard.master),
             Route::Node(node) => self.servers().find(|server| server.node() == Some(node)),
@@ -165,14 +183,8 @@ impl Layout {
     /// The layout that `plan` describes, with the servers of this one where they stay. Those that were not there
     /// before are not started yet.
     pub(super) fn follow(&self, core: &Core, plan: &Plan) -> Self {
-        let known: BTreeMap<(String, Purpose), &Arc<Server>> = self
-            .servers()
-            .map(|server| ((server.commands.endpoint.to_string(), server.commands.purpose), server))
-            .collect();
-        let server = |node: &Node, purpose| {
-            let known = known.get(&(node.to_string(), purpose)).map(|server| Arc::clone(server));
-            known.unwrap_or_else(|| Server::new(core, Endpoint::Tcp(node.clone()), purpose))
-        };
+        let known = self.known();
+        let server = |node: &Node, purpose| known.server(core, node, purpose);
         let mut slots = vec![None; SLOTS];
         let mut shards = Vec::with_capacity(plan.shards.len());
         for PlannedShard { master, replicas, slots: ranges } in &plan.shards {
@@ -187,5 +199,25 @@ impl Layout {
             });
         }
         Self { shards, slots: Some(slots.into()), seeds: Vec::new() }
+    }
+
+    fn known(&self) -> Known<'_> {
+        let known = self.servers();
+        Known(
+            known
+                .filter_map(|server| Some(((server.node()?, server.commands.purpose), server)))
+                .collect(),
+        )
+    }
+}
+
+/// The servers of a layout, by what they are and where.
+struct Known<'a>(BTreeMap<(&'a Node, Purpose), &'a Arc<Server>>);
+
+impl Known<'_> {
+    /// The one that is known, or a new one, which is not started yet.
+    fn server(&self, core: &Core, node: &Node, purpose: Purpose) -> Arc<Server> {
+        let known = self.0.get(&(node, purpose)).map(|server| Arc::clone(server));
+        known.unwrap_or_else(|| Server::new(core, Endpoint::Tcp(node.clone()), purpose))
     }
 }

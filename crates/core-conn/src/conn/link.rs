@@ -66,7 +66,7 @@ pub(crate) struct Link {
     pub(crate) no_transactions: Option<Error>,
     up: AtomicBool,
     broken: AtomicBool,
-    answered: AtomicBool,
+    heard: AtomicBool,
     task: AbortHandle,
 }
 
@@ -126,7 +126,7 @@ impl Link {
             no_transactions: None,
             up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
             task: task.abort_handle(),
         };
         let end = LinkEnd { errors, task, address };
@@ -259,7 +259,7 @@ impl Link {
             None => Ok(()),
             Some(name) => {
                 let what = format!("{}: this server does not know {name}", self.address);
-                Err(Error::new(ErrorKind::Server, what).answered("ERR", None))
+                Err(Error::new(ErrorKind::Server, what).with_code("ERR", None))
             }
         }
     }
@@ -296,14 +296,14 @@ impl Link {
     /// Notes that the server has said something.
     pub(crate) fn heard(&self) {
         // Read first: most calls find it set, and a shared read costs less than a write.
-        if !self.answered.load(Ordering::Relaxed) {
-            self.answered.store(true, Ordering::Relaxed);
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
         }
     }
 
     /// Returns whether the server has said something since this was last asked.
-    pub(crate) fn was_heard(&self) -> bool {
-        self.answered.swap(false, Ordering::Relaxed)
+    pub(crate) fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Closes the socket now. Calls in flight end with an unknown outcome.

@@ -16,7 +16,7 @@ use super::{
     lane::{Lane, Purpose},
     layout::{Layout, Server, Shard},
     login::Login,
-    state::{LinkId, Status},
+    state::{SeatId, Status},
     time::after,
     without::Warnings,
 };
@@ -47,7 +47,7 @@ pub(crate) struct Core {
     pub(super) calls: Calls,
     pub(super) login: Login,
     /// The links that do not use the newest credentials, and why.
-    pub(super) stale_logins: Mutex<BTreeMap<LinkId, Error>>,
+    pub(super) stale_logins: Mutex<BTreeMap<SeatId, Error>>,
     pub(super) capabilities: KnownCapabilities,
     pub(super) warnings: Warnings,
     pub(super) deadlines: Deadlines,
@@ -86,7 +86,7 @@ impl Core {
     }
 
     /// Notes whether a link uses the newest credentials, and if not, why.
-    pub(super) fn note_login(&self, link: LinkId, refused: Option<Error>) {
+    pub(super) fn note_login(&self, link: SeatId, refused: Option<Error>) {
         let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
         match refused {
             Some(err) => stale.insert(link, err),
@@ -94,7 +94,7 @@ impl Core {
         };
     }
 
-    pub(super) fn forget_logins(&self, links: &[LinkId]) {
+    pub(super) fn forget_logins(&self, links: &[SeatId]) {
         let mut stale = self.stale_logins.lock().unwrap_or_else(PoisonError::into_inner);
         stale.retain(|link, _| !links.contains(link));
     }
@@ -111,7 +111,7 @@ impl Core {
         }
     }
 
-    pub(super) fn links(&self) -> Vec<LinkId> {
+    pub(super) fn links(&self) -> Vec<SeatId> {
         let layout = self.layout.load();
         layout.servers().flat_map(|server| server.commands.ids()).collect()
     }

@@ -57,7 +57,7 @@ impl Conn {
     /// Tells servers apart: the same number for two routes that lead to one of them.
     pub(crate) fn server_of(&self, route: &Route) -> usize {
         let layout = self.owner.core.layout.load();
-        layout.master(route, 0).map_or(0, |server| Arc::as_ptr(server).addr())
+        layout.server(route, 0).map_or(0, |server| Arc::as_ptr(server).addr())
     }
 
     /// Picks a link that is up, and waits for one until `deadline`.
@@ -123,6 +123,6 @@ impl Conn {
             }
         }
         let anywhere = layout.is_cluster() && *route == Route::Any;
-        layout.master(route, if anywhere { turn() } else { 0 })?.commands.pick()
+        layout.server(route, if anywhere { turn() } else { 0 })?.commands.pick()
     }
 }

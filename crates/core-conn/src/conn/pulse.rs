@@ -45,9 +45,9 @@ where
 {
     loop {
         pause(HEARTBEAT).await;
-        let mut pong = pin!(answered(link));
+        let mut pong = pin!(ponged(link));
         let mut silent_since = Instant::now();
-        link.was_heard();
+        link.take_heard();
         let mut fresh: Option<Fresh> = None;
         let mut look_at = silent_since + MUTE;
         // What has left the server is on its way for a while, and the server sees nothing of that.
@@ -59,7 +59,7 @@ where
                 () = pause(GLANCE) => {}
                 () = sleep_until(look_at) => {}
             }
-            if link.was_heard() {
+            if link.take_heard() {
                 silent_since = Instant::now();
                 look_at = silent_since + MUTE;
                 (fresh, moved_at) = (None, None);
@@ -100,7 +100,7 @@ where
 
 /// Returns when the server has answered a PING, whatever it said. What fails on the way is no answer: fred refuses a
 /// command when too many wait for a socket that takes none.
-async fn answered(link: &Link) {
+async fn ponged(link: &Link) {
     while let Err(err) = link.ping(None).await {
         if err.is_answer() {
             return;

@@ -84,7 +84,7 @@ impl StateChanges {
 
 /// Names one link among those of a connection.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct LinkId(u64);
+pub(crate) struct SeatId(u64);
 
 /// Whether the state of the whole depends on a link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,7 +117,7 @@ pub(crate) struct Status {
 /// What is known at one moment. The state of the whole follows from the rest.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Snapshot {
-    links: BTreeMap<LinkId, (Weight, LinkState)>,
+    links: BTreeMap<SeatId, (Weight, LinkState)>,
     next_id: u64,
     /// It is known which servers there are.
     complete: bool,
@@ -171,7 +171,7 @@ impl Snapshot {
         self.complete && self.any(LinkState::Up)
     }
 
-    fn set(&mut self, link: LinkId, state: LinkState) {
+    fn set(&mut self, link: SeatId, state: LinkState) {
         // One that was let go has no state any more.
         if let Some((_, known)) = self.links.get_mut(&link) {
             *known = state;
@@ -212,10 +212,10 @@ impl Status {
     }
 
     /// Adds a link that is to be made.
-    pub(crate) fn join(&self, weight: Weight) -> LinkId {
-        let mut id = LinkId(0);
+    pub(crate) fn join(&self, weight: Weight) -> SeatId {
+        let mut id = SeatId(0);
         self.step(|now| {
-            id = LinkId(now.next_id);
+            id = SeatId(now.next_id);
             now.next_id += 1;
             now.links.insert(id, (weight, LinkState::New));
         });
@@ -223,7 +223,7 @@ impl Status {
     }
 
     /// Forgets links that are no longer wanted, and notes whether it is known which servers there are.
-    pub(crate) fn rearranged(&self, gone: &[LinkId], complete: bool) {
+    pub(crate) fn rearranged(&self, gone: &[SeatId], complete: bool) {
         self.step(|now| {
             now.links.retain(|id, _| !gone.contains(id));
             now.complete = complete;
@@ -231,7 +231,7 @@ impl Status {
         });
     }
 
-    pub(crate) fn link_up(&self, link: LinkId) {
+    pub(crate) fn link_up(&self, link: SeatId) {
         self.step(|now| {
             now.set(link, LinkState::Up);
             now.ups += 1;
@@ -240,7 +240,7 @@ impl Status {
     }
 
     /// Notes that a link is down or refused, and why.
-    pub(crate) fn link_lost(&self, link: LinkId, state: LinkState, error: Error) {
+    pub(crate) fn link_lost(&self, link: SeatId, state: LinkState, error: Error) {
         self.step(|now| {
             now.set(link, state);
             now.error = Some(error);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     /// Two links to the only server.
-    fn with_links() -> (Status, [LinkId; 2]) {
+    fn with_links() -> (Status, [SeatId; 2]) {
         let status = Status::new("a server".to_owned());
         let links = [status.join(Weight::Counts), status.join(Weight::Counts)];
         status.rearranged(&[], true);

@@ -6,7 +6,7 @@ use fred::types::Value;
 
 use super::{
     lane::Purpose,
-    layout::{Layout, Plan, PlannedShard, SLOTS, Server, Shard},
+    layout::{Layout, Plan, PlannedShard, SLOTS, Server},
     link::{Address, Link},
     owner::Core,
     state::State,
@@ -21,7 +21,7 @@ use crate::{
 /// How long a node may take to answer before another one is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The shortest pause between two questions: many calls meet a moved slot at once.
-const SHORTEST: Duration = Duration::from_millis(50);
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 /// How often it is asked while a server is missing, and while none is.
 const WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
 const WHILE_COMPLETE: Duration = Duration::from_secs(30);
@@ -39,13 +39,13 @@ impl Core {
             } else {
                 replicas(&link)
                     .await
-                    .map(|nodes| self.arrange(|old| with_replicas(&self, old, &nodes)))
+                    .map(|nodes| self.arrange(|old| old.with_replicas(&self, &nodes)))
             };
             if let Err(err) = learned {
                 tracing::debug!(error = %err, "the layout could not be read");
                 self.status.troubled(err);
             }
-            pause(SHORTEST).await;
+            pause(BETWEEN_QUESTIONS).await;
             let wait = if self.status.state() != State::Connected {
                 WHILE_INCOMPLETE
             } else if self.lacks_replicas() {
@@ -84,9 +84,9 @@ impl Core {
                 && let Endpoint::Cluster(nodes) = &self.config.endpoint
             {
                 // Nobody answers whom the layout names: maybe they all moved, and those configured know more.
-                let seeds = unnamed(&layout, nodes);
+                let seeds = layout.unnamed(nodes);
                 if !seeds.is_empty() {
-                    self.arrange(|old| with_seeds(self, old, seeds));
+                    self.arrange(|old| old.with_seeds(self, seeds));
                 }
             }
             // The sender lives in `self`.
@@ -115,28 +115,6 @@ impl Core {
         self.forget_logins(&gone);
         self.status.rearranged(&gone, !new.shards.is_empty());
     }
-}
-
-/// Those of `nodes` that are no master in the layout.
-fn unnamed(layout: &Layout, nodes: &[Node]) -> Vec<Node> {
-    let named = |node: &&Node| layout.shards.iter().any(|shard| shard.master.node() == Some(node));
-    nodes.iter().filter(|node| !named(node)).cloned().collect()
-}
-
-fn with_seeds(core: &Core, old: &Layout, nodes: Vec<Node>) -> Layout {
-    let seed = |node| Server::new(core, Endpoint::Tcp(node), Purpose::Commands);
-    old.with_seeds(nodes.into_iter().map(seed).collect())
-}
-
-fn with_replicas(core: &Core, old: &Layout, nodes: &[Node]) -> Layout {
-    let Some(shard) = old.shards.first() else { return Layout::default() };
-    let server = |node: &Node| {
-        let endpoint = Endpoint::Tcp(node.clone());
-        let known = shard.replicas.iter().find(|server| server.commands.endpoint == endpoint);
-        known.cloned().unwrap_or_else(|| Server::new(core, endpoint, Purpose::Reads))
-    };
-    let replicas = nodes.iter().map(server).collect();
-    Layout::single(Shard { master: Arc::clone(&shard.master), replicas })
 }
 
 /// Asks a node of a cluster who has which slots.

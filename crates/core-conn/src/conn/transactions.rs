@@ -16,7 +16,7 @@ use fred::{
 use tokio::time::Instant;
 
 use super::{
-    Conn, Manner, Route,
+    Conn, Manner,
     attempts::Attempts,
     lane::Lane,
     layout::Server,
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A command on its way, on the heap.
-type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+type Part<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 impl Conn {
     /// Runs `requests` as one, between `MULTI` and `EXEC`.
@@ -44,11 +44,10 @@ impl Conn {
         manner: Manner,
         requests: &[Request],
     ) -> Result<Vec<Reply>> {
-        let route = manner.route.clone();
         let mut attempts = self.attempts_at(requests.len(), manner)?;
         loop {
             let attempt = async {
-                let (lane, link, asks) = self.transaction_link(&attempts, &route).await?;
+                let (lane, link, asks) = self.transaction_link(&attempts).await?;
                 if let Some(refused) = &link.no_transactions {
                     // The right may have been given since: the next link asks again.
                     lane.doubt();
@@ -68,16 +67,12 @@ impl Conn {
     async fn transaction_link(
         &self,
         attempts: &Attempts<'_>,
-        route: &Route,
     ) -> Result<(Arc<Lane>, Arc<Link>, bool)> {
-        let (route, asks) = match attempts.redirected() {
-            Some((node, asks)) => (Route::Node(node.clone()), asks),
-            None => (route.clone(), false),
-        };
+        let (route, asks) = attempts.route();
         // A server that is known to be away is not worth a lane, and waits as for any call.
         self.link_to(&route, attempts.deadline()).await?;
         let lane = || {
-            let server: Arc<Server> = Arc::clone(self.owner.core.layout.load().master(&route, 0)?);
+            let server: Arc<Server> = Arc::clone(self.owner.core.layout.load().server(&route, 0)?);
             server.transactions(&self.owner.core)
         };
         let pick = || {
@@ -101,10 +96,10 @@ async fn exchange(
     // fred forgets what has timed out before it was written. Here that would tear the whole apart, so one deadline
     // for all is kept outside.
     let client = &link.within(Duration::ZERO);
-    let plain = |name: &'static str| -> Sending<'_> {
+    let plain = |name: &'static str| -> Part<'_> {
         Box::pin(async move { ask(client, name).await.and_then(Reply::from_frame) })
     };
-    let mut sending: Vec<Sending<'_>> = Vec::with_capacity(requests.len() + 4);
+    let mut sending: Vec<Part<'_>> = Vec::with_capacity(requests.len() + 4);
     if asks {
         sending.push(plain("ASKING"));
     }
@@ -169,7 +164,7 @@ fn without_pongs(mut executed: Resp3Frame) -> Resp3Frame {
 async fn in_one_piece(
     lane: &Lane,
     link: &Link,
-    mut sending: Vec<Sending<'_>>,
+    mut sending: Vec<Part<'_>>,
 ) -> Result<Vec<Outcome>> {
     let begun = poll_fn(|cx| {
         let _turn = lane.turn.lock().unwrap_or_else(PoisonError::into_inner);

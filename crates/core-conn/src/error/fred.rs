@@ -98,7 +98,7 @@ pub(crate) fn from_call(err: FredError) -> Error {
             let what = "the cluster is down, and the connection with it; the command may or may not have run";
             Error::new(ErrorKind::Interrupted, what)
         }
-        (_, Some(code)) => answered(code, details).answered(code, redirect(details)),
+        (_, Some(code)) => meaning(code, details).with_code(code, redirect(details)),
         (FredKind::Timeout, _) => Error::timeout(None),
         (FredKind::Backpressure, _) => Error::busy(),
         _ if UNSENT.contains(&details) => Error::unsent(),
@@ -141,7 +141,7 @@ fn raised(what: &str, text: &str) -> Error {
     let error = match code(text) {
         // All other codes are the script's own, whatever they mean when a server says them: that nothing has run, for
         // instance, or that a link is of no use.
-        Some(code @ ("NOPERM" | "OOM" | "READONLY" | "WRONGTYPE")) => answered(code, code),
+        Some(code @ ("NOPERM" | "OOM" | "READONLY" | "WRONGTYPE")) => meaning(code, code),
         Some(code) => {
             Error::new(ErrorKind::Server, format!("{what}: {code}; its source has the text"))
         }
@@ -150,7 +150,7 @@ fn raised(what: &str, text: &str) -> Error {
         }
     };
     match code(text) {
-        Some(code) => error.answered(code, None).with_source(source),
+        Some(code) => error.with_code(code, None).with_source(source),
         None => error.with_source(source),
     }
 }
@@ -202,7 +202,7 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
     let error = match (known, code(details)) {
         (Some((_, kind, message)), _) => Error::new(*kind, *message),
         (None, Some("CLUSTERDOWN")) => Error::new(ErrorKind::Topology, "the cluster is down"),
-        (None, Some(code)) => answered(code, details),
+        (None, Some(code)) => meaning(code, details),
         (None, None) => {
             let (kind, message) = match err.kind() {
                 FredKind::Timeout => {
@@ -247,7 +247,7 @@ fn redirect(details: &str) -> Option<Redirect> {
 }
 
 /// What a server's answer means. Its text is shown only where it can hold no key and no value.
-fn answered(code: &str, details: &str) -> Error {
+fn meaning(code: &str, details: &str) -> Error {
     let (kind, message) = match code {
         "NOAUTH" => (ErrorKind::Auth, "the server wants a password and none was given"),
         "WRONGPASS" => (ErrorKind::Auth, WRONG_CREDENTIALS),

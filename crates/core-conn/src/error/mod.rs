@@ -205,7 +205,7 @@ impl Error {
     }
 
     /// Notes that this is what the server said.
-    pub(crate) fn answered(mut self, code: &str, redirect: Option<Redirect>) -> Self {
+    pub(crate) fn with_code(mut self, code: &str, redirect: Option<Redirect>) -> Self {
         self.answer = Some(Box::new(Answer { code: code.to_owned(), redirect }));
         self
     }

@@ -1,7 +1,7 @@
 //! Keys that are made of parts, so that no input of a user can leave its place.
 //!
 //! [`Prefix`] is what a brick begins its keys with, [`Key`] one key, [`Pattern`] the words for many. The
-//! escaping itself is told at [`Key`].
+//! escaping itself is described at [`Key`].
 
 mod escape;
 mod pattern;

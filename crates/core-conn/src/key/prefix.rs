@@ -58,7 +58,7 @@ impl Prefix {
         self.untagged_id_of(key.as_ref()).or_else(|| self.tagged_id_of(key.as_ref()))
     }
 
-    /// Returns the pattern for the [keys](Self::key) whose id matches `text`; its language is told at
+    /// Returns the pattern for the [keys](Self::key) whose id matches `text`; its language is described at
     /// [`Pattern`].
     ///
     /// The id is matched as it was given, not as it is escaped: `a:*` finds the ids that begin with `a:`.
