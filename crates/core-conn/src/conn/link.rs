@@ -192,15 +192,15 @@ impl Link {
     /// comes is closed: from there on every reply would go to the wrong caller.
     pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let word = format!("ping {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        // Within a transaction, its answer must be told from what users store, and is by being none of theirs.
+        let word = (self.purpose != Purpose::Transactions)
+            .then(|| format!("ping {}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let client = self.within(timeout.unwrap_or(Duration::ZERO));
-        // Within a transaction, its answer must be told from what users store.
-        let asked = (self.purpose != Purpose::Transactions).then(|| word.clone());
-        let pong: Value = client.ping(asked.clone()).await.map_err(from_call)?;
-        if asked.is_none() || pong.as_str().is_some_and(|pong| pong == word) {
-            return Ok(());
+        let pong: Value = client.ping(word.clone()).await.map_err(from_call)?;
+        match word {
+            Some(word) if pong.as_str().is_none_or(|pong| pong != word) => self.out_of_step(),
+            _ => Ok(()),
         }
-        self.out_of_step()
     }
 
     /// Closes a link whose replies do not belong to the commands.

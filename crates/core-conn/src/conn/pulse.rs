@@ -33,7 +33,7 @@ pub(super) type Fresh = (Link, LinkEnd);
 /// Watches `link`; returns a link to use instead when it is stuck and the server is not.
 ///
 /// Stuck means: an answer is owed, none has come for [`MUTE`], a new link is answered at once, and the server sees
-/// no bytes moving on the old one, or has not for as long. While the server answers nobody the link is kept, and so
+/// no bytes moving on the old one, or has not seen any for as long. While the server answers nobody the link is kept, and so
 /// is one that slowly carries something big.
 pub(super) async fn stuck<D>(
     link: &Arc<Link>,
