@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    link::{ClientId, Link},
-    pulse::LOOK,
-    time::pause,
-};
+use super::{introduction::ClientId, link::Link, pulse::LOOK, time::pause};
 use crate::{Result, error::fred::from_call};
 
 /// How far two looks are apart, how many there are, and how many while something big is leaving, which goes in bursts.

@@ -6,7 +6,7 @@ use std::{
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
-    interfaces::{ClientInterface, ClientLike, EventInterface},
+    interfaces::{ClientLike, EventInterface},
     types::{
         ClusterHash, CustomCommand, FromValue, Value,
         config::{
@@ -20,10 +20,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{lane::Purpose, settings, time::pause};
+use super::{introduction::ClientId, lane::Purpose, settings, time::pause};
 use crate::{
     BoxError, Config, Credentials, Error, ErrorKind, Result,
-    commands::{COMMANDS, Request},
+    commands::Request,
     config::Node,
     error::fred::{from_call, from_dial},
 };
@@ -68,13 +68,6 @@ pub(crate) struct Link {
     broken: AtomicBool,
     heard: AtomicBool,
     task: AbortHandle,
-}
-
-/// How a server tells its connections apart: numbers start anew with each of its processes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ClientId {
-    pub(crate) number: String,
-    pub(crate) address: String,
 }
 
 /// How a link ends.
@@ -211,47 +204,6 @@ impl Link {
         Err(Error::new(ErrorKind::Protocol, what))
     }
 
-    /// Says who is calling and what for, and asks what the server calls this connection and which commands it lacks. None
-    /// of it is needed for a call to succeed, so refusals are logged and forgotten.
-    async fn introduce(
-        &self,
-        config: &Config,
-        target: &Target,
-    ) -> Result<(Option<ClientId>, Vec<&'static str>)> {
-        let timeout = config.connect_timeout;
-        let name = async {
-            let Some(name) = &config.client_name else { return Ok(Some(())) };
-            granted("CLIENT SETNAME", self.within(timeout).client_setname(name.as_str()).await)
-        };
-        let reading = async {
-            if target.purpose != Purpose::Reads || !config.endpoint.is_cluster() {
-                return Ok(Some(()));
-            }
-            granted("READONLY", self.ask(timeout, "READONLY", &[]).await)
-        };
-        let asks = target.purpose != Purpose::Questions;
-        let client = async { if asks { self.client_id(timeout).await } else { Ok(None) } };
-        let unknown =
-            async { if asks { self.unknown_commands(timeout).await } else { Ok(Vec::new()) } };
-        let (name, reading, client, unknown) = tokio::join!(name, reading, client, unknown);
-        name.and(reading)?;
-        Ok((client?, unknown?))
-    }
-
-    async fn client_id(&self, timeout: Duration) -> Result<Option<ClientId>> {
-        let info = granted("CLIENT INFO", self.ask(timeout, "CLIENT", &["INFO"]).await)?;
-        Ok(info.and_then(|info: String| ClientId::read(&info)))
-    }
-
-    async fn unknown_commands(&self, timeout: Duration) -> Result<Vec<&'static str>> {
-        let question: Vec<_> = std::iter::once("INFO").chain(COMMANDS).collect();
-        let known = granted("COMMAND INFO", self.ask(timeout, "COMMAND", &question).await)?;
-        let known = known.map(Value::into_array).unwrap_or_default();
-        let pairs = COMMANDS.into_iter().zip(&known);
-        let unknown = pairs.filter(|(_, entry)| entry.array_len().unwrap_or(0) == 0);
-        Ok(unknown.map(|(name, _)| name).collect())
-    }
-
     /// Refuses a command that the server does not know.
     pub(crate) fn check(&self, request: &Request) -> Result<()> {
         let unknown = || request.commands().into_iter().find(|name| self.unknown.contains(name));
@@ -261,20 +213,6 @@ impl Link {
                 let what = format!("{}: this server does not know {name}", self.address);
                 Err(Error::new(ErrorKind::Server, what).with_code("ERR", None))
             }
-        }
-    }
-
-    /// Finds out whether the user may use `MULTI`: where it is refused, the commands behind it would run one by one.
-    async fn ask_for_transactions(&mut self, config: &Config) -> Result<()> {
-        let plain =
-            async |name| self.ask::<()>(config.command_timeout, name, &[]).await.map_err(from_call);
-        match plain("MULTI").await {
-            Ok(()) => plain("DISCARD").await,
-            Err(err) if err.is_answer() => {
-                self.no_transactions = Some(err);
-                Ok(())
-            }
-            Err(err) => Err(err),
         }
     }
 
@@ -313,15 +251,6 @@ impl Link {
     }
 }
 
-impl ClientId {
-    /// Reads a line of `CLIENT INFO`: `id=7 addr=127.0.0.1:50312 …`.
-    pub(super) fn read(line: &str) -> Option<Self> {
-        let field = |name| line.split(' ').find_map(|field| field.strip_prefix(name));
-        let owned = |text: &str| text.trim_end().to_owned();
-        Some(Self { number: field("id=").map(owned)?, address: field("addr=").map(owned)? })
-    }
-}
-
 impl Drop for Link {
     fn drop(&mut self) {
         self.abort();
@@ -355,18 +284,6 @@ impl LinkEnd {
 pub(crate) fn custom(name: &'static str) -> CustomCommand {
     // The hash policy matters to fred's own cluster routing only, and a link leads to one server.
     CustomCommand::new_static(name, ClusterHash::FirstKey, false)
-}
-
-/// What was answered, unless that was a refusal.
-fn granted<T>(what: &'static str, answer: Result<T, FredError>) -> Result<Option<T>> {
-    match answer.map_err(from_call) {
-        Ok(answer) => Ok(Some(answer)),
-        Err(err) if err.is_answer() => {
-            tracing::debug!(error = %err, what, "refused while connecting");
-            Ok(None)
-        }
-        Err(err) => Err(err.context(what)),
-    }
 }
 
 fn silence(config: &Config, address: &Address) -> Error {

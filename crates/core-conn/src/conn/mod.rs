@@ -4,6 +4,7 @@ mod calls;
 mod close;
 mod deadlines;
 mod dial;
+mod introduction;
 mod keeper;
 mod lane;
 mod layout;

@@ -21,10 +21,14 @@
 //! | Cluster: manual failover | every call is done or unclear | `cluster::a_master_that_fails_over…` |
 //! | Cluster: slots move under load | every call is done | `cluster::slots_that_move…`, `outcome::a_key_that_is_on_the_move…` |
 //! | Sentinel: master killed, paused, replaced | 2 s after the election; nothing counts twice | `sentinel::*`, `topology::sentinel_names…` |
+//! | Sentinel: one is behind, slow or silent | the others are heard | `topology::{a_sentinel_that_is_behind…, a_silent_sentinel…}` |
 //! | CLIENT KILL under load | at once; nothing counts twice | `limits::killed_clients…` |
 //! | no room for a client | calls say so, and that they did not run; back when there is room | `limits::a_server_without_room…`, `reconnect::no_room…` |
 //! | out of memory | writes fail at once, reads go on | `limits::a_server_out_of_memory…` |
 //! | read-only | writes surely did not run; 2 s to another master behind the address, or back at once | `limits::a_master_that_became…` |
+//! | the address leads to another server, and the old one falls silent | 2 s; nobody else's connection is closed | `limits::a_link_to_a_server_that_vanished…` |
+//! | the server forgets its scripts under load | each call runs once | `script::scripts_that_the_server_forgets…` |
+//! | replies are out of step with the commands | the link ends with the next heartbeat | `poison::a_link_whose_replies…` |
 //! | loading 200 MB | calls wait, or surely did not run | `limits::{calls_to_a_server_that_is_loading…, a_server_that_restarts…}` |
 //! | 1,000 connections come and go | no socket and no task is left | `leaks::a_thousand…`, `lifecycle::*` |
 //! | calls are given up at any point | every link stays in step | `outcomes::calls_given_up…`, `reconnect::cancelled_calls…` |
