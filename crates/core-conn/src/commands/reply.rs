@@ -10,7 +10,7 @@ use fred::{
 use super::sending::Outcome;
 use crate::{
     Error, ErrorKind, Result,
-    error::fred::{from_item, from_script},
+    error::fred::{from_item, from_raised, from_script},
 };
 
 /// What the server answered, as a script returns it.
@@ -271,8 +271,9 @@ impl Reply {
         match (lead, reply) {
             (Self::Int(0), list) => Ok(list),
             (Self::Int(1), Self::Bytes(text)) => Err(from_script(&String::from_utf8_lossy(&text))),
+            (Self::Int(2), Self::Bytes(text)) => Err(from_raised(&String::from_utf8_lossy(&text))),
             (Self::Int(1), _) => Err(from_script("")),
-            (other, _) => Err(unexpected("a list that begins with 0 or 1", &other)),
+            (other, _) => Err(unexpected("a list that begins with 0, 1 or 2", &other)),
         }
     }
 }

@@ -190,12 +190,11 @@ impl Request {
     }
 
     /// The server's commands that this takes by itself, each one of [`COMMANDS`].
-    pub(crate) fn commands(&self) -> [&'static str; 2] {
+    pub(crate) fn commands(&self) -> [&'static str; 3] {
         match self {
-            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => {
-                ["EVALSHA", "EVAL"]
-            }
-            plain => [plain.name(); 2],
+            Self::Nested { name, .. } => ["EVALSHA", "EVAL", name],
+            Self::Script { .. } | Self::ScriptText { .. } => ["EVALSHA", "EVAL", "EVAL"],
+            plain => [plain.name(); 3],
         }
     }
 

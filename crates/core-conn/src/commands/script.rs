@@ -12,13 +12,13 @@ pub(crate) static READ: Script = Script::new("core_conn.read", include_str!("../
     .replay(Replay::Idempotent);
 
 /// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
-/// and an error behind a 1, so that it is taken neither for a message nor for an error of the server's own. Nothing of
+/// and an error behind a 1, or a 2 where it was raised as a text, so that it is taken neither for a message nor for an error of the server's own. Nothing of
 /// the script runs any more, so metatables are left aside.
 const WRAPPER: &str = "\
 local done, reply = pcall(main)
 if type(reply) ~= 'table' then
   if done then return reply end
-  return {1, tostring(reply)}
+  return {2, tostring(reply)}
 end
 local err = rawget(reply, 'err')
 if type(err) == 'string' then return {1, err} end
@@ -26,9 +26,12 @@ if not done then return {1, ''} end
 ";
 
 /// Goes on for scripts whose lists may hold errors, or lists within each other without end. An error reply with bytes
-/// that are not UTF-8 gets lost in the client library's parser, and every later reply goes to the wrong caller.
+/// that are not UTF-8 gets lost in the client library's parser, and every later reply goes to the wrong caller. Servers
+/// look into the fields `map` and `set` of a table too.
 const TAMED: &str = "\
 local function tame(list, depth)
+  rawset(list, 'map', nil)
+  rawset(list, 'set', nil)
   for n = 1, #list do
     local item = rawget(list, n)
     if type(item) == 'table' then
@@ -82,7 +85,7 @@ tame(reply, 1)
 ///
 /// An error that a command inside raises ends the script; what it did before stays. The error's
 /// [`code`](Error::code) is that command's, as `WRONGTYPE`. A script that ends with an error of its own gives it a code
-/// that is the same on all servers by `return redis.error_reply('-MYCODE what happened')`, dash included.
+/// that is the same on all servers by `return redis.error_reply('-MYCODE what happened')`, dash included; one that it raises by `error('text')` has none. Neither should begin with what is stored.
 pub struct Script {
     name: &'static str,
     source: &'static str,
@@ -102,11 +105,11 @@ impl Script {
     ///
     /// # Panics
     ///
-    /// Panics, in a `static` while compiling, when `source` is not ASCII, as the errors of servers must be (write other
-    /// bytes as `\ddd`), or begins with a `#!` line.
+    /// Panics, in a `static` while compiling, when `source` begins with a `#!` line or is not ASCII, escapes as `\233`
+    /// included: the server may quote it in an error, which must be. Give other bytes as arguments, or by `string.char`.
     #[must_use]
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        assert!(source.is_ascii(), "a script is ASCII; write other bytes as `\\ddd`");
+        assert!(is_ascii(source.as_bytes()), "a script is ASCII, escapes as `\\233` included");
         assert!(!matches!(source.as_bytes(), [b'#', ..]), "a script has no `#!` line");
         Self { name, source, replay: Replay::IfUnsent, native: false, ready: OnceLock::new() }
     }
@@ -156,6 +159,33 @@ impl Script {
             Ready { digest: digest.into(), text: text.into() }
         })
     }
+}
+
+/// Whether `source` is ASCII, and so are the bytes that its decimal escapes stand for.
+const fn is_ascii(source: &[u8]) -> bool {
+    let mut at = 0;
+    while at < source.len() {
+        if !source[at].is_ascii() {
+            return false;
+        }
+        if source[at] == b'\\' {
+            let (mut digits, mut byte) = (0, 0);
+            while digits < 3 && at + 1 < source.len() && source[at + 1].is_ascii_digit() {
+                byte = byte * 10 + (source[at + 1] - b'0') as u16;
+                digits += 1;
+                at += 1;
+            }
+            if byte > 127 {
+                return false;
+            }
+            if digits == 0 {
+                // Whatever is escaped begins no escape of its own.
+                at += 1;
+            }
+        }
+        at += 1;
+    }
+    true
 }
 
 impl fmt::Debug for Script {

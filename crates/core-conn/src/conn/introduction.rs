@@ -7,8 +7,13 @@ use fred::{error::Error as FredError, interfaces::ClientInterface, types::Value}
 use super::{
     lane::Purpose,
     link::{Link, Target},
+    together::together,
 };
-use crate::{Config, Result, commands::COMMANDS, error::fred::from_call};
+use crate::{
+    Config, Result,
+    commands::COMMANDS,
+    error::fred::{from_call, is_unknown_command},
+};
 
 /// How a server tells its connections apart: numbers start anew with each of its processes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,10 +58,31 @@ impl Link {
     async fn unknown_commands(&self, timeout: Duration) -> Result<Vec<&'static str>> {
         let question: Vec<_> = std::iter::once("INFO").chain(COMMANDS).collect();
         let known = granted("COMMAND INFO", self.ask(timeout, "COMMAND", &question).await)?;
-        let known = known.map(Value::into_array).unwrap_or_default();
-        let pairs = COMMANDS.into_iter().zip(&known);
-        let unknown = pairs.filter(|(_, entry)| entry.array_len().unwrap_or(0) == 0);
-        Ok(unknown.map(|(name, _)| name).collect())
+        let is_known = |entry: &Value| entry.array_len().is_some_and(|fields| fields > 0);
+        match known {
+            Some(Value::Array(known))
+                if known.len() == COMMANDS.len() && known.iter().any(is_known) =>
+            {
+                let pairs = COMMANDS.into_iter().zip(&known);
+                let unknown = pairs.filter(|(_, entry)| !is_known(entry));
+                Ok(unknown.map(|(name, _)| name).collect())
+            }
+            // Not every user may ask, and not every proxy answers as servers do.
+            _ => self.refused_commands(timeout).await,
+        }
+    }
+
+    /// The same found out by sending each command without arguments, which no server runs.
+    async fn refused_commands(&self, timeout: Duration) -> Result<Vec<&'static str>> {
+        let answers = COMMANDS.map(|name| Box::pin(self.ask::<Value>(timeout, name, &[])));
+        let mut unknown = Vec::new();
+        for (name, answer) in COMMANDS.into_iter().zip(together(answers.into()).await) {
+            match answer {
+                Err(err) if is_unknown_command(&err) => unknown.push(name),
+                answer => granted(name, answer).map(drop)?,
+            }
+        }
+        Ok(unknown)
     }
 
     /// Finds out whether the user may use `MULTI`: where it is refused, the commands behind it would run one by one.

@@ -67,6 +67,8 @@ pub(crate) struct Link {
     up: AtomicBool,
     broken: AtomicBool,
     heard: AtomicBool,
+    /// It is answered to a PING with a word as to one without.
+    echoless: AtomicBool,
     task: AbortHandle,
 }
 
@@ -120,6 +122,7 @@ impl Link {
             up: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            echoless: AtomicBool::new(false),
             task: task.abort_handle(),
         };
         let end = LinkEnd { errors, task, address };
@@ -186,11 +189,17 @@ impl Link {
     pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // Within a transaction, its answer must be told from what users store, and is by being none of theirs.
-        let word = (self.purpose != Purpose::Transactions)
-            .then(|| format!("ping {}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let echoes =
+            self.purpose != Purpose::Transactions && !self.echoless.load(Ordering::Relaxed);
+        let word = echoes.then(|| format!("ping {}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let client = self.within(timeout.unwrap_or(Duration::ZERO));
         let pong: Value = client.ping(word.clone()).await.map_err(from_call)?;
         match word {
+            // Some proxies answer to the first one already as if there were no word.
+            Some(_) if !self.is_up() && pong.as_str().is_some_and(|pong| pong == "PONG") => {
+                self.echoless.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Some(word) if pong.as_str().is_none_or(|pong| pong != word) => self.out_of_step(),
             _ => Ok(()),
         }
@@ -214,6 +223,13 @@ impl Link {
                 Err(Error::new(ErrorKind::Server, what).with_code("ERR", None))
             }
         }
+    }
+
+    /// How this link is called at the server that `other` leads to. Over a Unix socket nothing tells whether that is the
+    /// same server still.
+    pub(crate) fn known_to(&self, other: &Self) -> Option<&ClientId> {
+        let is_same = self.address == other.address && matches!(self.address, Address::Tcp(_));
+        self.client.as_ref().filter(|_| is_same)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -316,9 +332,8 @@ fn client(config: &Config, target: &Target) -> Client {
     let mut connection = ConnectionConfig { max_redirections: 0, ..settings::connection(config) };
     if target.purpose == Purpose::Transactions {
         // Calls are counted before. A transaction adds some commands to them, and none may be refused in its midst.
-        connection.max_command_buffer_len = ROOM_FOR_TRANSACTIONS
-            .saturating_mul(config.max_waiting.get())
-            .max(ROOM_FOR_TRANSACTIONS);
+        connection.max_command_buffer_len =
+            connection.max_command_buffer_len.saturating_mul(ROOM_FOR_TRANSACTIONS);
     }
     Client::new(fred, Some(performance), Some(connection), Some(never))
 }

@@ -112,9 +112,7 @@ async fn ponged(link: &Link) {
 /// Has the server close its end of a stuck link, so that commands which are still under way on it run no more: some of
 /// them are about to be sent again. Without the right to `CLIENT KILL` they may.
 pub(super) async fn kill(other: &Link, stuck: &Link) {
-    let Some(client) = stuck.client.as_ref().filter(|_| other.address == stuck.address) else {
-        return;
-    };
+    let Some(client) = stuck.known_to(other) else { return };
     // Behind the same address there may be another server by now, with a client of the same number.
     let order = ["KILL", "ID", &client.number, "ADDR", &client.address];
     if let Err(err) = other.ask::<i64>(LOOK, "CLIENT", &order).await {
@@ -150,7 +148,7 @@ async fn judge(
     let silent_for = silent_since.elapsed();
     let patience = command_timeout.max(MUTE_UNSEEN);
     let unseen = || if silent_for < patience { Judgment::Unseen } else { Judgment::Stuck };
-    let Some(client) = &link.client else { return unseen() };
+    let Some(client) = link.known_to(other) else { return unseen() };
     match buffers::watch(other, client).await {
         Ok(Movement::Seen) => Judgment::Moving,
         Ok(Movement::Possible { leaving })

@@ -10,6 +10,9 @@ use crate::{
     config::{Endpoint, Node, Sentinels},
 };
 
+/// How many commands may wait on a link beside the calls: its introduction, and its heartbeat.
+const ROOM: usize = 64;
+
 /// Where to connect, and as whom.
 pub(super) fn access(
     config: &Config,
@@ -43,7 +46,7 @@ pub(super) fn connection(config: &Config) -> ConnectionConfig {
         connection_timeout: config.connect_timeout,
         internal_command_timeout: config.connect_timeout,
         max_command_attempts: 1,
-        max_command_buffer_len: config.max_waiting.get(),
+        max_command_buffer_len: config.max_waiting.get().saturating_add(ROOM),
         tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
         ..ConnectionConfig::default()
     }

@@ -128,6 +128,19 @@ pub(crate) fn from_script(text: &str) -> Error {
     raised("the script ended with an error", text)
 }
 
+/// Reads the error that a script raised as a text. What a command inside met has no place before it, or, before 7.0, a dash
+/// behind that; what the script's own `error` says has a place, can hold anything that is stored, and has no code.
+pub(crate) fn from_raised(text: &str) -> Error {
+    match without_place(text) {
+        rest if rest.len() == text.len() || rest.starts_with('-') => from_script(rest),
+        _ => {
+            let source = FredError::new(FredKind::Unknown, text.to_owned());
+            let what = "the script ended with an error without a code; its source has the text";
+            Error::new(ErrorKind::Server, what).with_source(source)
+        }
+    }
+}
+
 /// Reads an error inside a script's list.
 pub(crate) fn from_item(text: &str) -> Error {
     raised("an item of the script's list is an error", text)
@@ -138,6 +151,7 @@ pub(crate) fn from_item(text: &str) -> Error {
 fn raised(what: &str, text: &str) -> Error {
     let source = FredError::new(FredKind::Unknown, text.to_owned());
     let text = without_place(text);
+    let text = text.strip_prefix('-').unwrap_or(text);
     let error = match code(text) {
         // All other codes are the script's own, whatever they mean when a server says them: that nothing has run, for
         // instance, or that a link is of no use.
@@ -167,7 +181,7 @@ fn without_place(text: &str) -> &str {
     {
         rest = after.trim_start();
     }
-    rest.strip_prefix('-').unwrap_or(rest)
+    rest
 }
 
 /// Whether fred gave the command back with its queue, without saying whether it was written.
@@ -178,6 +192,11 @@ pub(crate) fn is_dropped(err: &FredError) -> bool {
 /// Whether the server does not know a script by this digest, and ran nothing.
 pub(crate) fn is_no_script(err: &FredError) -> bool {
     code(err.details()) == Some("NOSCRIPT")
+}
+
+/// Whether the server does not know the command.
+pub(crate) fn is_unknown_command(err: &FredError) -> bool {
+    err.details().to_ascii_lowercase().contains("unknown command")
 }
 
 /// Whether `EXEC` ran nothing because a command before it was refused.
@@ -388,6 +407,14 @@ mod tests {
         ] {
             let err = from_script(text);
             assert_eq!((err.kind(), err.code()), (kind, code), "{text}");
+        }
+        for text in ["user_script:1: READONLY x", "user_script:1: OOM", "@user_script: 2: MINE"] {
+            let err = from_raised(text);
+            assert_eq!((err.kind(), err.code()), (ErrorKind::Server, None), "{text}");
+        }
+        for text in ["@user_script: 1: -READONLY You can't", "READONLY You can't"] {
+            let err = from_raised(text);
+            assert_eq!((err.kind(), err.code()), (ErrorKind::ReadOnly, Some("READONLY")), "{text}");
         }
         let err = from_script("user_script:1: NOPERM hunter2");
         assert!(!err.to_string().contains("hunter2"), "{err}");

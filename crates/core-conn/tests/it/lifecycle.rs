@@ -336,3 +336,16 @@ async fn closing_lets_a_call_go_on_whose_link_breaks_meanwhile() {
     assert_eq!(get.await.unwrap().unwrap(), Some(7), "sent again over another link");
     assert!(closing.await.unwrap().is_clean());
 }
+
+#[tokio::test]
+async fn room_for_one_call_is_enough_for_everything() {
+    let server = server();
+    for most in 1..4 {
+        let config = Config::builder().url(server.url()).client_name("narrow");
+        let conn = Conn::connect(config.max_waiting(most.try_into().unwrap())).await.unwrap();
+        conn.set("k", &1).await.unwrap();
+        let mut transaction = conn.transaction();
+        let get = transaction.add(conn.get::<i32>("k"));
+        assert_eq!(transaction.send().await.unwrap().take(get).unwrap(), Some(1));
+    }
+}

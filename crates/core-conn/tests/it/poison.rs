@@ -288,10 +288,34 @@ static THEIRS: Script = Script::new(
     "return {redis.pcall('XREADGROUP', 'GROUP', ARGV[1], 'c', 'STREAMS', KEYS[1], '>')}",
 );
 
+static MAPPED: Script = Script::new(
+    "poison.mapped",
+    "return {map = {a = {err = ARGV[1]}}, set = {[{err = ARGV[1]}] = true}}",
+);
+static MAPPED_ITEM: Script = Script::new(
+    "poison.mapped_item",
+    "return {1, {map = {[{err = ARGV[1]}] = 1}}, {set = {[{err = ARGV[1]}] = true}}}",
+);
+static DECODED: Script = Script::new("poison.decoded", "return cjson.decode(ARGV[1])");
+static UNPACKED: Script = Script::new("poison.unpacked", "return cmsgpack.unpack(ARGV[1])");
+
 async fn error_bytes(conn: &Conn) {
+    let json =
+        br#"{"map": {"a": {"err": "caf!"}}}"#.map(|byte| if byte == b'!' { 0xe9 } else { byte });
+    let packed = b"\x81\xa3map\x81\xa1a\x81\xa3err\xa4caf\xe9";
     for _ in 0..20 {
-        for script in [&ITEM, &DEEP_ITEM, &RETURNED, &RAISED, &THEIRS] {
-            let call = || conn.script(script).key("{e}k").arg(BYTES).run::<Reply>();
+        for (script, arg) in [
+            (&ITEM, BYTES),
+            (&DEEP_ITEM, BYTES),
+            (&RETURNED, BYTES),
+            (&RAISED, BYTES),
+            (&THEIRS, BYTES),
+            (&MAPPED, BYTES),
+            (&MAPPED_ITEM, BYTES),
+            (&DECODED, &json),
+            (&UNPACKED, packed),
+        ] {
+            let call = || conn.script(script).key("{e}k").arg(arg).run::<Reply>();
             let alone = call().await;
             assert!(!matches!(alone, Ok(Reply::Bytes(_))), "another's answer: {alone:?}");
             let mut pipeline = conn.pipeline();
@@ -374,24 +398,44 @@ async fn a_command_that_the_server_does_not_know_is_not_sent() {
     assert_eq!(change.current, State::End, "the link never broke: {change:?}");
 }
 
-/// Where even that may not be asked, the heartbeat notices that replies are out of step, and ends the link.
+/// Neither the right to ask for the commands nor to transactions is needed for that.
 #[tokio::test]
-async fn a_link_whose_replies_are_out_of_step_ends() {
+async fn a_command_that_the_server_does_not_know_is_not_sent_in_other_ways_either() {
     let server = Server::builder()
         .config("rename-command", "RPUSH \"\"")
+        .config("rename-command", "LRANGE \"\"")
         .user("app", "pw", "~* +@all -command")
         .start()
         .unwrap();
     let config = Config::builder().url(server.url()).username("app").password("pw");
     let conn = Conn::connect(config).await.unwrap();
+    let list = conn.list(BYTES);
+    let err = list.push_back("x").await.unwrap_err();
+    assert!(err.to_string().contains("does not know RPUSH"), "{err}");
+    assert_eq!(list.len().await.unwrap(), 0);
+    let mut transaction = conn.transaction();
+    let _range = transaction.add(list.range::<String>(..));
+    let err = transaction.send().await.unwrap_err();
+    assert!(err.to_string().contains("does not know LRANGE"), "{err}");
+}
+
+/// It takes the end of its own function, and gets past what core-conn puts around it.
+static ASTRAY: Script =
+    Script::new("poison.astray", "end do return {err = 'caf' .. string.char(233)}");
+
+#[tokio::test]
+async fn a_link_whose_replies_are_out_of_step_ends() {
+    let server = Server::start().unwrap();
+    let conn = Conn::connect(server.url()).await.unwrap();
     conn.set("k", "v").await.unwrap();
-    let links = || client_list(&server).into_iter().filter(|line| line.contains(" user=app "));
+    let links = || client_list(&server).into_iter();
     let id = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
     let old: Vec<String> = links().map(|line| id(&line)).collect();
     assert!(!old.is_empty());
-    let _lost = conn.list("l").push_back("x").timeout(Duration::from_millis(50)).await;
+    let short = Duration::from_millis(50);
+    let _lost = conn.script(&ASTRAY).run::<Reply>().timeout(short).await;
     while links().any(|line| old.contains(&id(&line))) {
-        let _whatever = conn.get::<String>("k").timeout(Duration::from_millis(50)).await;
+        let _whatever = conn.get::<String>("k").timeout(short).await;
     }
     assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("v"));
 }

@@ -40,7 +40,10 @@ async fn whatever_a_script_returns_arrives() {
         (run!(conn, "return 9007199254740991"), some(Reply::Int(9_007_199_254_740_991))),
         (run!(conn, "return ''"), some(bytes(""))),
         (run!(conn, "return 'text'"), some(bytes("text"))),
-        (run!(conn, "return '\\255\\0'"), some(Reply::Bytes(Bytes::from_static(b"\xff\0")))),
+        (
+            run!(conn, "return string.char(255, 0)"),
+            some(Reply::Bytes(Bytes::from_static(b"\xff\0"))),
+        ),
         (run!(conn, "return {}"), some(Reply::List(vec![]))),
         (run!(conn, "return {1, nil, 3}"), some(Reply::List(vec![Reply::Int(1)]))),
         (
@@ -266,6 +269,12 @@ async fn what_lies_too_deep_within_lists_is_an_error_in_its_place() {
         (levels, reply)
     };
     assert_eq!(levels(deep(128).await.unwrap()), (128, Reply::Int(1)));
+    static DECODED: Script = Script::new("test.decoded", "return {1, cjson.decode(ARGV[1])}");
+    let (open, close) = ("[".repeat(900), "]".repeat(900));
+    for field in ["map", "set", "x"] {
+        let json = format!("{{\"{field}\": {{\"a\": {open}1{close}}}}}");
+        assert!(conn.script(&DECODED).arg(json).run::<Reply>().await.is_ok(), "{field}");
+    }
     for too_many in [129, 10_000] {
         let (levels, last) = levels(deep(too_many).await.unwrap());
         assert!(levels == 128 && matches!(last, Reply::Error(_)), "{levels}: {last:?}");
@@ -361,6 +370,13 @@ async fn a_script_that_does_not_compile_says_where() {
 #[should_panic(expected = "a script is ASCII")]
 fn a_script_is_ascii() {
     let _script = Script::new("test.ascii", "return '\u{e9}'");
+}
+
+#[test]
+#[should_panic(expected = "a script is ASCII")]
+fn the_escapes_of_a_script_are_ascii_too() {
+    let _fine = Script::new("test.escapes", r"return '\\233\65\n\127' -- \");
+    let _script = Script::new("test.escapes", r"return 1 'caf\233'");
 }
 
 #[test]
@@ -505,16 +521,16 @@ async fn a_script_that_raises_an_error_has_run_once_whatever_the_error_is_called
     let conn = connect("raises").await;
     let mut changes = conn.state_changes();
     for (script, code) in [
-        (&RAISES_BUSY, "BUSY"),
-        (&RAISES_TEXT, "BUSY"),
-        (&RAISES_UNKNOWN, "NOSCRIPT"),
-        (&RAISES_MOVED, "MOVED"),
-        (&RAISES_DOWN, "CLUSTERDOWNX"),
+        (&RAISES_BUSY, Some("BUSY")),
+        (&RAISES_TEXT, None),
+        (&RAISES_UNKNOWN, Some("NOSCRIPT")),
+        (&RAISES_MOVED, Some("MOVED")),
+        (&RAISES_DOWN, Some("CLUSTERDOWNX")),
     ] {
         let key = script.name();
         for runs in 1..=3 {
             let err = conn.script(script).key(key).run::<()>().await.unwrap_err();
-            assert_eq!((err.kind(), err.code()), (ErrorKind::Server, Some(code)), "{key}: {err:?}");
+            assert_eq!((err.kind(), err.code()), (ErrorKind::Server, code), "{key}: {err:?}");
             assert!(!err.is_retryable(), "{key}: {err:?}");
             assert_eq!(conn.count(key).await.unwrap(), Some(runs), "{key}");
         }
