@@ -30,7 +30,8 @@ impl Link {
         config: &Config,
         target: &Target,
     ) -> Result<(Option<ClientId>, Vec<&'static str>)> {
-        let timeout = config.connect_timeout;
+        // The dial as a whole has a deadline.
+        let timeout = Duration::ZERO;
         let name = async {
             let Some(name) = &config.client_name else { return Ok(Some(())) };
             granted("CLIENT SETNAME", self.within(timeout).client_setname(name.as_str()).await)

@@ -154,7 +154,7 @@ impl Link {
     /// end of loading is waited for.
     async fn ready(&self, config: &Config) -> Result<()> {
         loop {
-            let Err(err) = self.ping(Some(config.connect_timeout)).await else { return Ok(()) };
+            let Err(err) = self.ping(None).await else { return Ok(()) };
             match err.kind() {
                 ErrorKind::Loading if config.ready_check => pause(LOADING_PAUSE).await,
                 ErrorKind::Denied if config.ready_check => {
