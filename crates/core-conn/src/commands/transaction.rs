@@ -76,7 +76,7 @@ impl<'a> Transaction<'a> {
     ///
     /// That of the first call that could not be encoded or was refused before it ran:
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) when the keys lie in several slots of a
-    /// cluster or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
+    /// cluster, there are more calls than [`max_waiting`](crate::ConfigBuilder::max_waiting), or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
     /// one of the commands, to `MULTI`, `PING` or `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
     /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
     #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all, fields(calls = self.len()))]

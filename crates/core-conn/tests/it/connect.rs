@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, time::Duration};
 use redbrick_core_conn::{Config, ConfigBuilder, Conn, Error, ErrorKind, State};
 use redbrick_testkit::Server;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     time::Instant,
 };
 
@@ -146,6 +146,48 @@ async fn something_else_on_the_port_is_reported() {
     assert_eq!(err.kind(), ErrorKind::Protocol, "{err:?}");
     assert!(err.to_string().contains("does not speak the Redis protocol"), "{err}");
     web_server.abort();
+}
+
+/// Answers as a proxy does that knows `PING` and `GET` only, and does not send a word back.
+async fn proxy_without_echo(mut socket: TcpStream) -> std::io::Result<()> {
+    let (reading, mut writing) = socket.split();
+    let mut lines = BufReader::new(reading).lines();
+    while let Some(head) = lines.next_line().await? {
+        let count: usize = head.trim_start_matches('*').parse().expect("how many arguments");
+        let mut args = Vec::new();
+        for _ in 0..count {
+            lines.next_line().await?;
+            args.extend(lines.next_line().await?);
+        }
+        let answer: &[u8] = match (&*args[0], args.len()) {
+            ("PING", _) => b"+PONG\r\n",
+            ("GET", 2) => b"$-1\r\n",
+            _ => b"-ERR not here\r\n",
+        };
+        writing.write_all(answer).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_answers_ping_without_its_word_is_no_reason_to_give_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (opened, mut links) = tokio::sync::mpsc::channel(8);
+    let proxy = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            opened.send(()).await.unwrap();
+            tokio::spawn(proxy_without_echo(socket));
+        }
+    });
+    let conn = Conn::connect(Config::builder().host("127.0.0.1").port(port)).await.unwrap();
+    let heartbeats = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < heartbeats {
+        assert_eq!(conn.get::<i32>("k").await.unwrap(), None);
+    }
+    links.recv().await.unwrap();
+    assert!(links.try_recv().is_err(), "the link stayed");
+    proxy.abort();
 }
 
 #[tokio::test]

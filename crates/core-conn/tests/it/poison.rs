@@ -12,7 +12,7 @@ use redbrick_core_conn::{
     fred::interfaces::KeysInterface,
 };
 use redbrick_testkit::{Server, poison, unique};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{PATIENCE, client_list, connect};
 
@@ -434,7 +434,9 @@ async fn a_link_whose_replies_are_out_of_step_ends() {
     assert!(!old.is_empty());
     let short = Duration::from_millis(50);
     let _lost = conn.script(&ASTRAY).run::<Reply>().timeout(short).await;
+    let lost = Instant::now();
     while links().any(|line| old.contains(&id(&line))) {
+        assert!(lost.elapsed() < PATIENCE, "the link stays");
         let _whatever = conn.get::<String>("k").timeout(short).await;
     }
     assert_eq!(conn.get::<String>("k").await.unwrap().as_deref(), Some("v"));
