@@ -12,9 +12,11 @@ mod error;
 mod golden;
 mod health;
 mod key;
+mod listen;
 mod registry;
 mod secret;
 mod server;
+mod subscriptions;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -29,8 +31,8 @@ pub use commands::{
 };
 pub use config::{
     Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
-    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES,
-    DEFAULT_SENTINEL_PORT, ReadFrom, SentinelConfig,
+    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY,
+    DEFAULT_RETRIES, DEFAULT_SENTINEL_PORT, ReadFrom, SentinelConfig,
 };
 pub use conn::{
     CloseReport, Conn, RawClient, Replay, State, StateChange, StateChanges, WARNING_INTERVAL,
@@ -42,5 +44,8 @@ pub use key::{Key, Pattern, Prefix};
 pub use registry::{DEFAULT_ALIAS, Registry};
 pub use secret::Secret;
 pub use server::{ServerInfo, ServerKind, ServerMode, Version};
+pub use subscriptions::{
+    DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES, Event, Message, Overflow, Subscribe, Subscription,
+};
 #[cfg(feature = "tls")]
 pub use tls::Tls;

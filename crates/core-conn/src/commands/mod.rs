@@ -14,6 +14,7 @@ mod many;
 mod members;
 mod never_set;
 mod pipeline;
+mod publish;
 mod reply;
 mod request;
 mod scan;
@@ -50,7 +51,7 @@ pub use values::Set;
 
 impl Conn {
     /// The key as the server sees it.
-    fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
+    pub(crate) fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
         let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());
         [prefix, key].concat().into()
     }

@@ -66,6 +66,10 @@ pub(crate) enum Request {
     SortedRemoveByScore(Bytes, [Bytes; 2]),
     SortedScore(Bytes, Bytes),
     SortedLen(Bytes),
+    /// To a channel. It goes to the node that would have a key of this name, so that messages stay in order.
+    Publish(Bytes, Bytes),
+    /// To a channel that lies in a slot.
+    PublishSharded(Bytes, Bytes),
     /// A command that only reads and answers with a list of what users stored.
     Nested {
         name: &'static str,
@@ -99,7 +103,7 @@ pub(crate) enum Request {
 }
 
 /// The commands of which an argument is a key or a value.
-pub(crate) const COMMANDS: [&str; 41] = [
+pub(crate) const COMMANDS: [&str; 43] = [
     "GET",
     "MGET",
     "SET",
@@ -132,6 +136,8 @@ pub(crate) const COMMANDS: [&str; 41] = [
     "ZREMRANGEBYSCORE",
     "ZSCORE",
     "ZCARD",
+    "PUBLISH",
+    "SPUBLISH",
     "SCAN",
     "EVAL",
     "EVALSHA",
@@ -181,6 +187,8 @@ impl Request {
             Self::SortedRemoveByScore(..) => "ZREMRANGEBYSCORE",
             Self::SortedScore(..) => "ZSCORE",
             Self::SortedLen(_) => "ZCARD",
+            Self::Publish(..) => "PUBLISH",
+            Self::PublishSharded(..) => "SPUBLISH",
             Self::Nested { name, .. } => name,
             Self::Scan { .. } => "SCAN",
             Self::Flush => "FLUSHDB",
@@ -237,7 +245,9 @@ impl Request {
             | Self::SortedRemove(key, _)
             | Self::SortedRemoveByScore(key, ..)
             | Self::SortedScore(key, _)
-            | Self::SortedLen(key) => Some(key),
+            | Self::SortedLen(key)
+            | Self::Publish(key, _)
+            | Self::PublishSharded(key, _) => Some(key),
         }
     }
 
@@ -289,6 +299,8 @@ impl Request {
             | Self::ListPopBack(_)
             | Self::ListTrim(..)
             | Self::SortedIncrement(..)
+            | Self::Publish(..)
+            | Self::PublishSharded(..)
             | Self::Flush => Replay::IfUnsent,
             Self::Script { script, .. } | Self::ScriptText { script, .. } => script.replay_class(),
             Self::Known(_)

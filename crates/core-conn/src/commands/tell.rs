@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use fred::{
+    bytes_utils::Str,
     clients::{Client, WithOptions},
     interfaces::{
-        ClientLike, HashesInterface, KeysInterface, ListInterface, SetsInterface,
+        ClientLike, HashesInterface, KeysInterface, ListInterface, PubsubInterface, SetsInterface,
         SortedSetsInterface,
     },
     types::{Expiration, Value},
@@ -76,6 +77,18 @@ impl Request {
             }
             Self::SortedScore(key, member) => to.zscore(key, member).await?,
             Self::SortedLen(key) => to.zcard(key).await?,
+            Self::Publish(channel, message) => match Str::from_inner(channel) {
+                Ok(channel) => to.publish(channel, message).await?,
+                Err(other) => {
+                    to.custom(custom("PUBLISH"), vec![other.into_inner(), message]).await?
+                }
+            },
+            Self::PublishSharded(channel, message) => match Str::from_inner(channel) {
+                Ok(channel) => to.spublish(channel, message).await?,
+                Err(other) => {
+                    to.custom(custom("SPUBLISH"), vec![other.into_inner(), message]).await?
+                }
+            },
             Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await?,
             Self::Raw { name, args } => to.custom(custom(name), args).await?,
         };

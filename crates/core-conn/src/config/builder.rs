@@ -44,6 +44,8 @@ pub struct ConfigBuilder {
     pub(super) reconnect_delay_min: Option<Duration>,
     #[serde(with = "humantime_serde")]
     pub(super) reconnect_delay_max: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub(super) probe_interval: Option<Duration>,
     pub(super) retry_auth_errors: bool,
     pub(super) ready_check: Option<bool>,
     pub(super) lazy: bool,
@@ -262,6 +264,16 @@ impl ConfigBuilder {
     pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
         self.reconnect_delay_min = Some(min);
         self.reconnect_delay_max = Some(max);
+        self
+    }
+
+    /// Sets how often a link with subscriptions publishes a message to itself, to see whether messages arrive. One that
+    /// does not work is noticed within two such intervals. At least 100 milliseconds.
+    ///
+    /// Default: 2 seconds.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.probe_interval = Some(interval);
         self
     }
 

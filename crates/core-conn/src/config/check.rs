@@ -2,7 +2,8 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
     Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
-    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, Endpoint, Node,
+    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY,
+    DEFAULT_RETRIES, Endpoint, Node,
     node::is_host,
     url::{self, UrlParts},
 };
@@ -56,6 +57,11 @@ impl ConfigBuilder {
                 self.wrong("reconnect_delay_min", "expected no more than reconnect_delay_max")
             );
         }
+        let probe_interval =
+            self.duration("probe_interval", self.probe_interval, DEFAULT_PROBE_INTERVAL)?;
+        if probe_interval < Duration::from_millis(100) {
+            return Err(self.wrong("probe_interval", "expected at least 100 milliseconds"));
+        }
         if let Some(name) = &self.client_name
             && (name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
         {
@@ -89,6 +95,7 @@ impl ConfigBuilder {
                 DEFAULT_COMMAND_TIMEOUT,
             )?,
             reconnect_delay: (min, max),
+            probe_interval,
             endpoint,
             credential_provider: self.credential_provider,
             client_name: self.client_name,

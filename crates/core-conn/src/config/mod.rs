@@ -34,6 +34,8 @@ pub const DEFAULT_RETRIES: u32 = 3;
 /// The shortest and the longest pause between two attempts to reconnect: 50 ms and 2 s.
 pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
+/// How often a link with subscriptions is probed: every 2 s.
+pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How many calls may wait for a link or an answer at once: 10,000.
 pub const DEFAULT_MAX_WAITING: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
@@ -79,6 +81,7 @@ pub struct Config {
     pub(crate) command_timeout: Duration,
     pub(crate) retries: u32,
     pub(crate) reconnect_delay: (Duration, Duration),
+    pub(crate) probe_interval: Duration,
     pub(crate) retry_auth_errors: bool,
     pub(crate) ready_check: bool,
     pub(crate) lazy: bool,

@@ -3,7 +3,7 @@ use std::{fmt, net::Ipv6Addr};
 use crate::{Error, Result};
 
 /// A host and a port. An IPv6 address is kept without brackets.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Node {
     pub(crate) host: String,
     pub(crate) port: u16,

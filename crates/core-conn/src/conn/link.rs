@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
@@ -182,6 +183,18 @@ impl Link {
     ) -> Result<T, FredError> {
         let args = args.iter().map(|arg| Value::from(*arg)).collect();
         self.within(timeout).custom::<T, Value>(custom(name), args).await
+    }
+
+    /// Publishes `payload` by `command`, and returns how many received it at this server.
+    pub(crate) async fn publish(
+        &self,
+        timeout: Duration,
+        command: &'static str,
+        channel: Bytes,
+        payload: Bytes,
+    ) -> Result<i64> {
+        let args = vec![Value::Bytes(channel), Value::Bytes(payload)];
+        self.within(timeout).custom(custom(command), args).await.map_err(from_call)
     }
 
     /// Asks for a sign of life; without a timeout it waits as long as the link lives. A link on which another answer

@@ -89,7 +89,7 @@ impl Core {
     }
 
     /// The credentials in use; the first ones are asked for when nobody has done so yet.
-    pub(super) async fn known_login(&self, deadline: Instant) -> Result<Credentials> {
+    pub(crate) async fn known_login(&self, deadline: Instant) -> Result<Credentials> {
         let known = self.login.newest.borrow().clone();
         match known {
             Some(known) => Ok(known),

@@ -4,6 +4,7 @@ mod calls;
 mod close;
 mod deadlines;
 mod dial;
+mod hubs;
 mod introduction;
 mod keeper;
 mod lane;
@@ -13,6 +14,7 @@ mod login;
 mod outcome;
 mod owner;
 mod pick;
+mod place;
 mod pulse;
 mod raw;
 mod replay;
@@ -39,16 +41,17 @@ pub(crate) use calls::Entered;
 pub use close::CloseReport;
 pub(crate) use deadlines::Watch;
 pub(crate) use layout::{Route, SLOTS};
-pub(crate) use link::{Link, custom};
+pub(crate) use link::{Address, Link, custom};
+pub(crate) use owner::Core;
+pub(crate) use place::Place;
 pub use raw::RawClient;
 pub use replay::Replay;
 pub use state::{State, StateChange, StateChanges};
-pub(crate) use time::{FAR, after, left};
+pub(crate) use time::{Backoff, FAR, after, left};
 pub(crate) use together::together;
 pub use without::WARNING_INTERVAL;
 
 use layout::Shard;
-use link::Address;
 use owner::Owner;
 use pick::Refusal;
 
@@ -206,6 +209,15 @@ impl Conn {
         self.link(&Route::Any, ReadFrom::Master, after(config.connect_timeout), refusal)
             .await
             .map(drop)
+    }
+
+    /// What the handles share, once the connection has begun to dial.
+    pub(crate) fn begun(&self) -> Result<&Arc<Core>> {
+        if let Some(ended) = self.owner.ended() {
+            return Err(ended);
+        }
+        self.owner.start()?;
+        Ok(&self.owner.core)
     }
 
     /// Whether both are handles to one connection.

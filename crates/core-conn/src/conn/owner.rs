@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,7 @@ use super::{
     Conn, State,
     calls::Calls,
     deadlines::Deadlines,
+    hubs::Hubs,
     lane::{Lane, Purpose},
     layout::{Layout, Server, Shard},
     login::Login,
@@ -37,7 +41,7 @@ pub(super) struct Owner {
 
 /// What the handles share with the tasks behind them.
 pub(crate) struct Core {
-    pub(super) config: Config,
+    pub(crate) config: Config,
     /// Which servers there are, with the links to them.
     pub(super) layout: ArcSwap<Layout>,
     /// Somebody was sent elsewhere, or lost a link.
@@ -52,8 +56,9 @@ pub(crate) struct Core {
     pub(super) warnings: Warnings,
     pub(super) deadlines: Deadlines,
     /// The runtime that the connection belongs to, once it has begun to dial.
-    pub(super) runtime: OnceLock<Handle>,
+    pub(crate) runtime: OnceLock<Handle>,
     pub(super) spares: Spares,
+    pub(super) hubs: Hubs,
 }
 
 impl Core {
@@ -71,6 +76,7 @@ impl Core {
             deadlines: Deadlines::new(),
             runtime: OnceLock::new(),
             spares: Spares::default(),
+            hubs: Hubs::default(),
             config,
         };
         let server = |endpoint| Server::new(&core, endpoint, Purpose::Commands);
@@ -111,6 +117,20 @@ impl Core {
         }
     }
 
+    /// Has the layout read again, because something is not where it says.
+    pub(crate) fn doubt_layout(&self) {
+        self.layout_wanted.notify_one();
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.config.endpoint.is_cluster()
+    }
+
+    /// A number that differs from call to call, to spread what may go anywhere.
+    pub(super) fn turn(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn links(&self) -> Vec<SeatId> {
         let layout = self.layout.load();
         layout.servers().flat_map(|server| server.commands.ids()).collect()
@@ -126,6 +146,7 @@ impl Core {
         for server in self.layout.load().servers() {
             server.each_lane(Lane::end);
         }
+        self.hubs.each(|hub| hub.end());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which link a command takes, and the wait for it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -115,14 +115,13 @@ impl Conn {
     pub(super) fn pick(&self, route: &Route, read_from: ReadFrom) -> Option<Arc<Link>> {
         let core = &self.owner.core;
         let layout = core.layout.load();
-        let turn = || core.next.fetch_add(1, Ordering::Relaxed);
         if read_from.may_be_replica() {
             let slot = if let Route::Slot(slot) = route { *slot } else { 0 };
-            if let Some(link) = layout.replica(slot, turn()) {
+            if let Some(link) = layout.replica(slot, core.turn()) {
                 return Some(link);
             }
         }
         let anywhere = layout.is_cluster() && *route == Route::Any;
-        layout.server(route, if anywhere { turn() } else { 0 })?.commands.pick()
+        layout.server(route, if anywhere { core.turn() } else { 0 })?.commands.pick()
     }
 }

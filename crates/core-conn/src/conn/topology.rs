@@ -114,6 +114,7 @@ impl Core {
         }
         self.forget_logins(&gone);
         self.status.rearranged(&gone, !new.shards.is_empty());
+        self.hubs.each(|hub| hub.rearranged(self));
     }
 }
 

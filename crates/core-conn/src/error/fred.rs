@@ -1,6 +1,6 @@
 //! Reads error texts: those of servers, and those of fred. Nothing else in redbrick looks at a text.
 
-use fred::error::{Error as FredError, ErrorKind as FredKind};
+pub(crate) use fred::error::{Error as FredError, ErrorKind as FredKind};
 
 use super::{Error, ErrorKind, Redirect};
 use crate::config::Node;

@@ -26,6 +26,7 @@ mod script;
 mod server;
 mod soak;
 mod sorted_set;
+mod subscribe;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;

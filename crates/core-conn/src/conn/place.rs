@@ -1,0 +1,94 @@
+//! Where a listening link leads, and how long it leads there.
+
+use std::sync::Arc;
+
+use super::{
+    Core,
+    layout::{Layout, Route, Server},
+    link::{Address, Link},
+};
+use crate::config::Node;
+
+/// Where a listening link leads: to a server that there is a link for commands to.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Place {
+    /// Any server that takes writes.
+    Anywhere,
+    /// The master at this address.
+    Master(Node),
+}
+
+impl Core {
+    /// Waits until a link for commands leads to `place`, and returns where it ends.
+    pub(crate) async fn reach(&self, place: &Place) -> Address {
+        let mut status = self.status.watch();
+        loop {
+            status.borrow_and_update();
+            if let Some(link) = self.link_at(place) {
+                return link.address.clone();
+            }
+            // The sender lives in `self`.
+            let _ = status.changed().await;
+        }
+    }
+
+    /// Waits until a link to `address` is known to lead elsewhere than to `place`.
+    pub(crate) async fn left(&self, place: &Place, address: &Address) {
+        let mut status = self.status.watch();
+        loop {
+            status.borrow_and_update();
+            if !self.leads_to(place, address) {
+                return;
+            }
+            let _ = status.changed().await;
+        }
+    }
+
+    /// A link for commands to `place`.
+    pub(crate) fn link_at(&self, place: &Place) -> Option<Arc<Link>> {
+        let layout = self.layout.load();
+        self.server_at(&layout, place)?.commands.pick()
+    }
+
+    /// While nobody is there it is not known to lead elsewhere.
+    fn leads_to(&self, place: &Place, address: &Address) -> bool {
+        let layout = self.layout.load();
+        if !layout.is_cluster() {
+            return self.link_at(place).is_none_or(|link| link.address == *address);
+        }
+        let is_there = |node: &Node| matches!(address, Address::Tcp(there) if there == node);
+        let wanted =
+            |node: &&Node| *place == Place::Anywhere || Place::Master((*node).clone()) == *place;
+        let mut masters = layout.shards.iter().filter_map(|shard| shard.master.node());
+        layout.shards.is_empty() || masters.any(|node| wanted(&node) && is_there(node))
+    }
+
+    fn server_at<'a>(&self, layout: &'a Layout, place: &Place) -> Option<&'a Arc<Server>> {
+        match place {
+            Place::Anywhere => layout.server(&Route::Any, self.turn()),
+            Place::Master(node) => {
+                let mut masters = layout.shards.iter().map(|shard| &shard.master);
+                masters.find(|master| master.node() == Some(node))
+            }
+        }
+    }
+
+    /// The place of a shard channel of this slot; none while nobody has it.
+    pub(crate) fn place_of(&self, slot: u16) -> Option<Place> {
+        let layout = self.layout.load();
+        if !layout.is_cluster() {
+            return Some(Place::Anywhere);
+        }
+        layout.shard(slot)?.master.node().cloned().map(Place::Master)
+    }
+
+    /// Every master; one anywhere where there is no cluster.
+    pub(crate) fn master_places(&self) -> Vec<Place> {
+        let layout = self.layout.load();
+        if !layout.is_cluster() {
+            return vec![Place::Anywhere];
+        }
+        let masters = layout.shards.iter().filter_map(|shard| shard.master.node());
+        masters.cloned().map(Place::Master).collect()
+    }
+}

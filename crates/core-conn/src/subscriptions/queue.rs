@@ -1,0 +1,248 @@
+//! What waits for one subscriber: bounded, with a policy for when it is full.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::message::{Event, Message};
+
+/// What happens to a subscription whose queue is full when another message comes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The oldest messages are dropped, and [`Event::Lagged`] stands in their place.
+    #[default]
+    DropOldest,
+    /// The subscription ends: what is in the queue can still be read, then comes [`Event::Lagged`], then nothing.
+    Close,
+    /// Nothing more is read from the server until there is room, for at most this long; after that the oldest messages are
+    /// dropped until the queue has been emptied once.
+    ///
+    /// Such a subscription has a connection of its own, so that nobody else waits. The server keeps what is not read, up
+    /// to its `client-output-buffer-limit pubsub`, and closes the connection beyond it: that is an [`Event::Gap`].
+    Wait(Duration),
+}
+
+/// How much may wait for one subscriber, and what happens beyond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) messages: NonZeroUsize,
+    pub(super) bytes: usize,
+    pub(super) overflow: Overflow,
+}
+
+/// What waits for one subscriber.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: Limits,
+    waiting: Mutex<Waiting>,
+    /// There is room again.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Between two messages there are at most three other events.
+    events: VecDeque<Event>,
+    messages: usize,
+    bytes: usize,
+    /// How many of its topics do not arrive.
+    down: usize,
+    /// It was waited for in vain, and is not waited for again before it is empty.
+    given_up: bool,
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+/// How many events before the first message are kept apart.
+const MOST_LOSSES: usize = 6;
+
+impl Queue {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, waiting: Mutex::default(), room: Notify::new() }
+    }
+
+    /// Puts `message` behind the others; gives it back when there is no room and room is to be [waited](Self::wait) for.
+    pub(super) fn push(&self, message: Message) -> Option<Message> {
+        let mut waiting = self.lock();
+        while !waiting.closed && !waiting.has_room(&self.limits, message.size()) {
+            match self.limits.overflow {
+                Overflow::Close => {
+                    waiting.lose();
+                    waiting.closed = true;
+                }
+                Overflow::Wait(_) if !waiting.given_up => return Some(message),
+                Overflow::Wait(_) | Overflow::DropOldest => waiting.drop_oldest(),
+            }
+        }
+        if !waiting.closed {
+            waiting.messages += 1;
+            waiting.bytes += message.size();
+            waiting.events.push_back(Event::Message(message));
+        }
+        waiting.wake();
+        None
+    }
+
+    /// Puts `message` behind the others as soon as there is room, or when the time for that is over.
+    pub(super) async fn wait(&self, mut message: Message) {
+        let Overflow::Wait(longest) = self.limits.overflow else { return };
+        let waited = async {
+            loop {
+                let room = self.room.notified();
+                match self.push(message.clone()) {
+                    Some(_) => room.await,
+                    None => return,
+                }
+            }
+        };
+        if timeout(longest, waited).await.is_err() {
+            self.lock().given_up = true;
+            while let Some(again) = self.push(message) {
+                message = again;
+            }
+        }
+    }
+
+    /// One of its topics stopped arriving.
+    pub(super) fn lost(&self, since: Instant) {
+        let mut waiting = self.lock();
+        waiting.down += 1;
+        waiting.gap(since);
+        waiting.wake();
+    }
+
+    /// One of its topics arrives again.
+    pub(super) fn found(&self) {
+        let mut waiting = self.lock();
+        waiting.down -= 1;
+        if waiting.down == 0 {
+            waiting.events.push_back(Event::Resumed);
+            waiting.wake();
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.wake();
+    }
+
+    /// Takes the next event; none at the end.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut waiting = self.lock();
+        let Some(event) = waiting.events.pop_front() else {
+            if waiting.closed {
+                return Poll::Ready(None);
+            }
+            if waiting.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+                waiting.reader = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        if let Event::Message(message) = &event {
+            waiting.messages -= 1;
+            waiting.bytes -= message.size();
+            waiting.given_up &= waiting.messages > 0;
+            self.room.notify_one();
+        }
+        Poll::Ready(Some(event))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// One message has room in any case.
+    fn has_room(&self, limits: &Limits, size: usize) -> bool {
+        self.messages == 0
+            || (self.messages < limits.messages.get() && self.bytes + size <= limits.bytes)
+    }
+
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Counts a message that comes last and has no room.
+    fn lose(&mut self) {
+        match self.events.back_mut() {
+            Some(Event::Lagged(lost)) => *lost += 1,
+            _ => self.events.push_back(Event::Lagged(1)),
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let is_message = |event: &Event| matches!(event, Event::Message(_));
+        let Some(first) = self.events.iter().position(is_message) else { return };
+        let mut lost = 1;
+        if let Some(Event::Message(message)) = self.events.remove(first) {
+            self.messages -= 1;
+            self.bytes -= message.size();
+        }
+        // Losses that have nothing between them any more are one.
+        if let Some(Event::Lagged(after)) = self.events.get(first) {
+            lost += after;
+            self.events.remove(first);
+        }
+        match first.checked_sub(1).and_then(|before| self.events.get_mut(before)) {
+            Some(Event::Lagged(before)) => *before += lost,
+            _ => self.events.insert(first, Event::Lagged(lost)),
+        }
+        self.merge_losses();
+    }
+
+    /// Makes one of all losses before the first message, when there are many.
+    fn merge_losses(&mut self) {
+        let is_message = |event: &Event| matches!(event, Event::Message(_));
+        let losses = self.events.iter().position(is_message).unwrap_or(self.events.len());
+        if losses <= MOST_LOSSES {
+            return;
+        }
+        let (mut lagged, mut gap, mut resumed) = (0, None::<Instant>, false);
+        for event in self.events.drain(..losses) {
+            match event {
+                Event::Lagged(lost) => lagged += lost,
+                Event::Gap { since } => {
+                    gap = Some(gap.map_or(since, |first| first.min(since)));
+                    resumed = false;
+                }
+                Event::Resumed => resumed = true,
+                Event::Message(_) => {}
+            }
+        }
+        if resumed {
+            self.events.push_front(Event::Resumed);
+        }
+        if let Some(since) = gap {
+            self.events.push_front(Event::Gap { since });
+        }
+        if lagged > 0 {
+            self.events.push_front(Event::Lagged(lagged));
+        }
+    }
+
+    fn gap(&mut self, since: Instant) {
+        // One that nothing came after is the same one still.
+        if matches!(self.events.back(), Some(Event::Resumed)) && self.events.len() > 1 {
+            let before = self.events.get(self.events.len() - 2);
+            if matches!(before, Some(Event::Gap { .. })) {
+                self.events.pop_back();
+            }
+        }
+        match self.events.back_mut() {
+            Some(Event::Gap { since: first }) => *first = since.min(*first),
+            _ => self.events.push_back(Event::Gap { since }),
+        }
+    }
+}

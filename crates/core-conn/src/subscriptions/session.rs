@@ -1,0 +1,379 @@
+//! One link of a line: what it is subscribed to, what was asked and not answered yet, and whether it works.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    hub::{Crowded, Hub},
+    line::Line,
+    probe::Probe,
+    topic::{Heard, Kind, Topic, read},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    conn::{Core, Place},
+    error::fred::{FredError, FredKind, from_call, is_unknown_command},
+    listen::{Frame, Wire},
+};
+
+/// How many topics are asked for in one command.
+const AT_ONCE: usize = 256;
+
+pub(super) struct Session<'a> {
+    core: &'a Core,
+    hub: &'a Hub,
+    line: &'a Line,
+    /// What the server sends once it has answered all that was asked.
+    subscribed: HashSet<Topic>,
+    /// What was asked, in order; answers come in the same one.
+    asked: VecDeque<Asked>,
+    /// In how many commands among them a topic is named.
+    unanswered: HashMap<Topic, usize>,
+    /// What was refused or has no place at this server now, and is asked for again.
+    later: Vec<Topic>,
+    probe: Probe,
+    pings: u64,
+    heard_at: Instant,
+    began: Instant,
+}
+
+/// A command whose answer is to come.
+#[derive(Debug)]
+enum Asked {
+    /// One confirmation for each, or one refusal for all.
+    Subscribe(VecDeque<Topic>),
+    Unsubscribe(VecDeque<Topic>),
+    Ping {
+        word: String,
+        sent: Instant,
+    },
+}
+
+impl<'a> Session<'a> {
+    /// Asks for all that is wanted.
+    pub(super) fn begin(core: &'a Core, hub: &'a Hub, line: &'a Line, wire: &mut Wire) -> Self {
+        let now = Instant::now();
+        let mut session = Self {
+            core,
+            hub,
+            line,
+            subscribed: HashSet::new(),
+            asked: VecDeque::new(),
+            unanswered: HashMap::new(),
+            later: Vec::new(),
+            probe: Probe::new(core, &line.place),
+            pings: 0,
+            heard_at: now,
+            began: now,
+        };
+        let probe = session.probe.topic.clone();
+        session.subscribe(wire, vec![probe]);
+        session.reconcile(wire, hub.wanted_at(line));
+        session
+    }
+
+    /// Asks for those of `topics` that are wanted, and to be spared those that are not.
+    pub(super) fn reconcile(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+        let (mut wanted, mut unwanted) = (BTreeMap::new(), BTreeMap::new());
+        for topic in topics {
+            let wants = self.hub.wants(self.line, &topic);
+            if wants == self.subscribed.contains(&topic) {
+                if wants && !self.unanswered.contains_key(&topic) {
+                    // Somebody left, and somebody came before it was said.
+                    self.hub.confirmed(self.line, &topic);
+                }
+                continue;
+            }
+            let by_command = if wants { &mut wanted } else { &mut unwanted };
+            // What one command names has to lie in one slot.
+            let slot = if topic.kind == Kind::Sharded { topic.slot() } else { 0 };
+            let together: &mut Vec<Topic> = by_command.entry((topic.kind, slot)).or_default();
+            if !together.contains(&topic) {
+                together.push(topic);
+            }
+        }
+        for topics in unwanted.into_values() {
+            for topics in topics.chunks(AT_ONCE) {
+                self.unsubscribe(wire, topics.to_vec());
+            }
+        }
+        for topics in wanted.into_values() {
+            for topics in topics.chunks(AT_ONCE) {
+                self.subscribe(wire, topics.to_vec());
+            }
+        }
+    }
+
+    fn subscribe(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+        let Some(first) = topics.first() else { return };
+        say(wire, first.kind.subscribe(), &topics);
+        self.subscribed.extend(topics.iter().cloned());
+        self.asks_about(&topics);
+        self.asked.push_back(Asked::Subscribe(topics.into()));
+    }
+
+    fn unsubscribe(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+        let Some(first) = topics.first() else { return };
+        say(wire, first.kind.unsubscribe(), &topics);
+        for topic in &topics {
+            self.subscribed.remove(topic);
+        }
+        self.asks_about(&topics);
+        self.asked.push_back(Asked::Unsubscribe(topics.into()));
+    }
+
+    fn asks_about(&mut self, topics: &[Topic]) {
+        for topic in topics {
+            *self.unanswered.entry(topic.clone()).or_default() += 1;
+        }
+    }
+
+    /// Notes an answer about `topic`; returns whether it is the last one to come.
+    fn answered(&mut self, topic: &Topic) -> bool {
+        let Some(unanswered) = self.unanswered.get_mut(topic) else { return true };
+        *unanswered -= 1;
+        let last = *unanswered == 0;
+        if last {
+            self.unanswered.remove(topic);
+        }
+        last
+    }
+
+    fn ping(&mut self, wire: &mut Wire) {
+        self.pings += 1;
+        let word = self.pings.to_string();
+        wire.say(&[b"PING", word.as_bytes()]);
+        self.asked.push_back(Asked::Ping { word, sent: Instant::now() });
+    }
+
+    /// Takes what the server said; returns messages that found no room.
+    pub(super) fn heard(&mut self, wire: &mut Wire, frame: Frame) -> Result<Vec<Crowded>> {
+        self.heard_at = Instant::now();
+        match read(frame) {
+            Some(Heard::Message { topic, channel, payload }) => {
+                return Ok(self.message(&topic, &channel, &payload));
+            }
+            Some(Heard::Subscribed(topic)) => self.confirmed(wire, &topic)?,
+            Some(Heard::Unsubscribed(topic)) => self.unsubscribed(topic),
+            Some(Heard::Pong(word)) => self.pong(wire, &word)?,
+            Some(Heard::Refused(text)) => self.refused(wire, text)?,
+            None => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn message(&mut self, topic: &Topic, channel: &Bytes, payload: &Bytes) -> Vec<Crowded> {
+        if *topic == self.probe.topic {
+            self.probe.arrived(payload);
+            return Vec::new();
+        }
+        self.hub.deliver(self.core.config.key_prefix.len(), topic, channel, payload)
+    }
+
+    fn confirmed(&mut self, wire: &Wire, topic: &Topic) -> Result<()> {
+        let Some(Asked::Subscribe(topics)) = self.asked.front_mut() else {
+            return Err(out_of_step(wire));
+        };
+        if topics.pop_front().as_ref() != Some(topic) {
+            return Err(out_of_step(wire));
+        }
+        if topics.is_empty() {
+            self.asked.pop_front();
+        }
+        let last = self.answered(topic);
+        if *topic == self.probe.topic {
+            self.probe.confirmed();
+            self.prove(self.began);
+        } else if last && self.subscribed.contains(topic) {
+            self.hub.confirmed(self.line, topic);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn unsubscribed(&mut self, topic: Topic) {
+        if let Some(Asked::Unsubscribe(topics)) = self.asked.front_mut()
+            && topics.front() == Some(&topic)
+        {
+            topics.pop_front();
+            if topics.is_empty() {
+                self.asked.pop_front();
+            }
+            self.answered(&topic);
+            return;
+        }
+        // Its slot has moved to another node.
+        self.core.doubt_layout();
+        if !self.subscribed.remove(&topic) {
+            return;
+        }
+        if topic == self.probe.topic {
+            self.probe = Probe::new(self.core, &self.line.place);
+            self.later.push(self.probe.topic.clone());
+        } else {
+            self.hub.lost(&topic, self.line.proven());
+            self.later.push(topic);
+        }
+    }
+
+    fn pong(&mut self, wire: &Wire, word: &[u8]) -> Result<()> {
+        match self.asked.pop_front() {
+            Some(Asked::Ping { word: expected, sent }) if expected.as_bytes() == word => {
+                self.alive(wire, sent)
+            }
+            _ => Err(out_of_step(wire)),
+        }
+    }
+
+    /// A PING that was sent at `sent` was answered.
+    fn alive(&mut self, wire: &Wire, sent: Instant) -> Result<()> {
+        self.prove(sent);
+        self.probe.passed_by(sent);
+        // What one server took before it answers comes before the answer. Between nodes it may take longer.
+        let one_server = self.line.place != Place::Anywhere || !self.core.is_cluster();
+        if one_server && self.probe.missing_since().is_some() {
+            return Err(nothing_arrives(wire));
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn refused(&mut self, wire: &mut Wire, text: String) -> Result<()> {
+        let err = FredError::new(FredKind::Unknown, text);
+        let topics = match self.asked.pop_front() {
+            Some(Asked::Subscribe(topics) | Asked::Unsubscribe(topics)) => topics,
+            // A refusal is an answer too.
+            Some(Asked::Ping { sent, .. }) => return self.alive(wire, sent),
+            None => return Err(wire.lost(from_call(err))),
+        };
+        let err = if is_unknown_command(&err) { no_sharded(err) } else { from_call(err) };
+        let topics: Vec<Topic> =
+            topics.into_iter().filter(|topic| self.is_refused(topic)).collect();
+        if topics.len() > 1 {
+            // One of them is enough for all to be refused.
+            for topic in topics {
+                self.subscribe(wire, vec![topic]);
+            }
+            return Ok(());
+        }
+        for topic in topics {
+            if topic == self.probe.topic {
+                tracing::debug!(error = %err, "subscriptions are not probed");
+                self.probe.refused();
+                continue;
+            }
+            if err.kind() == ErrorKind::Topology {
+                self.core.doubt_layout();
+            } else {
+                self.hub.refused(&topic, &err);
+            }
+            self.line.condition().error = Some(err.clone());
+            self.later.push(topic);
+        }
+        Ok(())
+    }
+
+    /// Notes a refusal; returns whether that is the last word on `topic`.
+    fn is_refused(&mut self, topic: &Topic) -> bool {
+        self.answered(topic) && self.subscribed.remove(topic)
+    }
+
+    /// Asks for a sign of life, publishes the next probe, and asks again for what was refused. Fails when the signs that
+    /// were asked for before have not come.
+    pub(super) fn tick(&mut self, wire: &mut Wire) -> Result<()> {
+        let period = self.core.config.probe_interval;
+        let now = Instant::now();
+        if self.is_owed(period) && now.duration_since(self.heard_at) >= period {
+            return Err(wire.lost("nothing arrives on it any more"));
+        }
+        if self.probe.missing_since().is_some_and(|since| now.duration_since(since) >= period / 2) {
+            return Err(nothing_arrives(wire));
+        }
+        if !self.is_owed(Duration::ZERO) {
+            self.ping(wire);
+        }
+        let again = std::mem::take(&mut self.later);
+        if again.contains(&self.probe.topic) {
+            let probe = self.probe.topic.clone();
+            self.subscribe(wire, vec![probe]);
+        }
+        self.reconcile(wire, again);
+        self.probe.begin(self.core, &self.line.place);
+        Ok(())
+    }
+
+    /// Whether an answer to PING is owed for at least as long.
+    fn is_owed(&self, at_least: Duration) -> bool {
+        self.asked.iter().any(|asked| {
+            matches!(asked, Asked::Ping { sent, .. } if sent.elapsed() + MARGIN >= at_least)
+        })
+    }
+
+    /// Waits until the server has taken the probe under way.
+    pub(super) async fn published(&mut self) -> Result<i64> {
+        self.probe.published().await
+    }
+
+    /// What the server said of the probe.
+    pub(super) fn acknowledged(&mut self, wire: &mut Wire, published: Result<i64>) {
+        if self.probe.acknowledged(published) {
+            self.ping(wire);
+        }
+    }
+
+    /// Nothing was read for a while, because somebody had to be waited for.
+    pub(super) fn waited(&mut self) {
+        self.heard_at = Instant::now();
+    }
+
+    /// Whether nobody wants anything of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.subscribed.iter().all(|topic| *topic == self.probe.topic) && self.later.is_empty()
+    }
+
+    /// All that was published before `moment` has arrived.
+    fn prove(&self, moment: Instant) {
+        let mut condition = self.line.condition();
+        condition.proven = condition.proven.max(moment);
+    }
+
+    /// Notes whether all is well.
+    fn settle(&self) {
+        if self.asked.iter().any(|asked| matches!(asked, Asked::Subscribe(_))) {
+            return;
+        }
+        let live = self.later.is_empty() && self.hub.is_complete(self.line);
+        let mut condition = self.line.condition();
+        condition.live = live;
+        if live {
+            condition.error = None;
+        }
+    }
+}
+
+/// A timer may come a moment early.
+const MARGIN: Duration = Duration::from_millis(5);
+
+fn say(wire: &mut Wire, command: &str, topics: &[Topic]) {
+    let names = topics.iter().map(|topic| &*topic.name);
+    let parts: Vec<&[u8]> = std::iter::once(command.as_bytes()).chain(names).collect();
+    wire.say(&parts);
+}
+
+fn out_of_step(wire: &Wire) -> Error {
+    wire.lost("its answers do not belong to what was asked")
+}
+
+fn no_sharded(err: FredError) -> Error {
+    let what = "this server has no shard channels; Redis has them since 7.0";
+    Error::new(ErrorKind::Server, what).with_code("ERR", None).with_source(err)
+}
+
+fn nothing_arrives(wire: &Wire) -> Error {
+    wire.lost("it answers, but what is published does not arrive")
+}
