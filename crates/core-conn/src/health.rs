@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, Conn, Error, ErrorKind, FromReply, Result, ServerInfo, ServerMode, State,
+    Config, Conn, Error, ErrorKind, FromReply, Listening, Result, ServerInfo, ServerMode, State,
     commands::Request, conn::FAR, server::field_of,
 };
 
@@ -38,6 +38,10 @@ pub struct Health {
     pub max_memory: Option<u64>,
     /// What the server does at its limit, such as `noeviction` or `allkeys-lru`.
     pub eviction_policy: Option<String>,
+    /// How subscriptions are doing; none while nobody has subscribed.
+    pub subscriptions: Option<Listening>,
+    /// How feeds of [what changes](Conn::track) are doing; none while there are none.
+    pub tracking: Option<Listening>,
     /// What is not wrong yet but should be looked at.
     pub warnings: Vec<String>,
     /// Why the server did not answer, or would not say more.
@@ -170,6 +174,8 @@ impl Health {
             used_memory_human: None,
             max_memory: None,
             eviction_policy: None,
+            subscriptions: conn.subscriptions(),
+            tracking: conn.feeds(),
             warnings: Vec::new(),
             error: None,
         }
@@ -223,6 +229,12 @@ impl fmt::Display for Health {
         }
         if let Some(memory) = &self.used_memory_human {
             write!(f, ", {memory} of memory")?;
+        }
+        if let Some(subscriptions) = &self.subscriptions {
+            write!(f, ", subscriptions: {subscriptions}")?;
+        }
+        if let Some(tracking) = &self.tracking {
+            write!(f, ", tracking: {tracking}")?;
         }
         for warning in &self.warnings {
             write!(f, ", warning: {warning}")?;

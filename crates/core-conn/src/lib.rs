@@ -13,12 +13,14 @@ mod golden;
 mod health;
 mod key;
 mod listen;
+mod listening;
 mod registry;
 mod secret;
 mod server;
 mod subscriptions;
 #[cfg(feature = "tls")]
 mod tls;
+mod tracking;
 
 /// The client library underneath, for [`Conn::fred`]; it is no part of this crate's promises about versions.
 pub use ::fred;
@@ -41,6 +43,7 @@ pub use credentials::{CredentialProvider, Credentials, RotatingCredentials};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use health::{Health, HealthChecks};
 pub use key::{Key, Pattern, Prefix};
+pub use listening::Listening;
 pub use registry::{DEFAULT_ALIAS, Registry};
 pub use secret::Secret;
 pub use server::{ServerInfo, ServerKind, ServerMode, Version};
@@ -49,3 +52,6 @@ pub use subscriptions::{
 };
 #[cfg(feature = "tls")]
 pub use tls::Tls;
+pub use tracking::{
+    DEFAULT_TRACKING_BOUND, DEFAULT_TRACKING_QUEUE, Freshness, Invalidation, Track, Tracking,
+};

@@ -1,9 +1,10 @@
-//! The hubs of a connection: the one that its subscribers share, and those of subscribers that are waited for.
+//! Where what listens on behalf of a connection is found: the hub that its subscribers share, those of subscribers that
+//! are waited for, and the trackers.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use super::Core;
-use crate::subscriptions::Hub;
+use super::{Conn, Core};
+use crate::{Listening, subscriptions::Hub, tracking::Tracker};
 
 #[derive(Debug, Default)]
 pub(super) struct Hubs {
@@ -29,7 +30,27 @@ impl Hubs {
     }
 }
 
+/// One for feeds with this connection's own writes, one for those without.
+#[derive(Debug)]
+pub(super) struct Trackers([Arc<Tracker>; 2]);
+
+impl Trackers {
+    pub(super) fn new(prefix: usize) -> Self {
+        Self([true, false].map(|own_writes| Arc::new(Tracker::new(prefix, own_writes))))
+    }
+
+    /// Does something to both.
+    pub(super) fn each(&self, act: impl FnMut(&Arc<Tracker>)) {
+        self.0.iter().for_each(act);
+    }
+}
+
 impl Core {
+    pub(crate) fn tracker(&self, own_writes: bool) -> Arc<Tracker> {
+        let [with, without] = &self.trackers.0;
+        Arc::clone(if own_writes { with } else { without })
+    }
+
     /// The hub that subscribers share.
     pub(crate) fn hub(&self) -> Arc<Hub> {
         Arc::clone(self.hubs.shared.get_or_init(|| self.own_hub()))
@@ -45,9 +66,20 @@ impl Core {
         }
         hub
     }
+}
 
-    /// The hub that subscribers share, if somebody has subscribed.
-    pub(crate) fn hub_in_use(&self) -> Option<&Arc<Hub>> {
-        self.hubs.shared.get()
+impl Conn {
+    /// How subscriptions are doing; none while there are none.
+    pub(crate) fn subscriptions(&self) -> Option<Listening> {
+        let mut lines = Vec::new();
+        self.owner.core.hubs.each(|hub| lines.extend(hub.lines()));
+        Listening::of(lines.iter().map(|line| line.condition().clone()))
+    }
+
+    /// How feeds of what changes are doing; none while there are none.
+    pub(crate) fn feeds(&self) -> Option<Listening> {
+        let mut conditions = Vec::new();
+        self.owner.core.trackers.each(|tracker| conditions.extend(tracker.conditions()));
+        Listening::of(conditions.into_iter())
     }
 }

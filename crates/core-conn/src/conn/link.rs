@@ -197,6 +197,17 @@ impl Link {
         self.within(timeout).custom(custom(command), args).await.map_err(from_call)
     }
 
+    /// Gives an order of which parts are no text. No answer to it begins with what a user chose.
+    pub(crate) async fn order(
+        &self,
+        timeout: Duration,
+        name: &'static str,
+        args: Vec<Bytes>,
+    ) -> Result<()> {
+        let args = args.into_iter().map(Value::Bytes).collect();
+        self.within(timeout).custom::<(), Value>(custom(name), args).await.map_err(from_call)
+    }
+
     /// Asks for a sign of life; without a timeout it waits as long as the link lives. A link on which another answer
     /// comes is closed: from there on every reply would go to the wrong caller.
     pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<()> {

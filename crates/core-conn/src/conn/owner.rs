@@ -16,7 +16,7 @@ use super::{
     Conn, State,
     calls::Calls,
     deadlines::Deadlines,
-    hubs::Hubs,
+    hubs::{Hubs, Trackers},
     lane::{Lane, Purpose},
     layout::{Layout, Server, Shard},
     login::Login,
@@ -59,6 +59,7 @@ pub(crate) struct Core {
     pub(crate) runtime: OnceLock<Handle>,
     pub(super) spares: Spares,
     pub(super) hubs: Hubs,
+    pub(super) trackers: Trackers,
 }
 
 impl Core {
@@ -77,6 +78,7 @@ impl Core {
             runtime: OnceLock::new(),
             spares: Spares::default(),
             hubs: Hubs::default(),
+            trackers: Trackers::new(config.key_prefix.len()),
             config,
         };
         let server = |endpoint| Server::new(&core, endpoint, Purpose::Commands);
@@ -147,6 +149,7 @@ impl Core {
             server.each_lane(Lane::end);
         }
         self.hubs.each(|hub| hub.end());
+        self.trackers.each(|tracker| tracker.end());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a listening link leads, and how long it leads there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{
     Core,
@@ -50,6 +50,25 @@ impl Core {
         self.server_at(&layout, place)?.commands.pick()
     }
 
+    /// The first link for commands to `place`, if that is up.
+    pub(crate) fn first_link_at(&self, place: &Place) -> Option<Arc<Link>> {
+        let layout = self.layout.load();
+        self.server_at(&layout, place)?.commands.link(0).filter(|link| link.is_up())
+    }
+
+    /// Waits until `link` is not the first one for commands to `place` any more.
+    pub(crate) async fn replaced(&self, place: &Place, link: &Weak<Link>) {
+        let mut status = self.status.watch();
+        loop {
+            status.borrow_and_update();
+            let first = self.first_link_at(place);
+            if !first.is_some_and(|first| std::ptr::eq(Arc::as_ptr(&first), link.as_ptr())) {
+                return;
+            }
+            let _ = status.changed().await;
+        }
+    }
+
     /// While nobody is there it is not known to lead elsewhere.
     fn leads_to(&self, place: &Place, address: &Address) -> bool {
         let layout = self.layout.load();
@@ -84,11 +103,17 @@ impl Core {
 
     /// Every master; one anywhere where there is no cluster.
     pub(crate) fn master_places(&self) -> Vec<Place> {
-        let layout = self.layout.load();
-        if !layout.is_cluster() {
+        self.layout.load().master_places()
+    }
+}
+
+impl Layout {
+    /// Every master; one anywhere where there is no cluster.
+    pub(super) fn master_places(&self) -> Vec<Place> {
+        if !self.is_cluster() {
             return vec![Place::Anywhere];
         }
-        let masters = layout.shards.iter().filter_map(|shard| shard.master.node());
+        let masters = self.shards.iter().filter_map(|shard| shard.master.node());
         masters.cloned().map(Place::Master).collect()
     }
 }

@@ -101,6 +101,8 @@ impl Core {
         let holds = |layout: &Layout, server: &Arc<Server>| {
             layout.servers().any(|other| Arc::ptr_eq(other, server))
         };
+        // Before anybody can read there what it would not hear of when it changes.
+        self.trackers.each(|tracker| tracker.rearranging(self, &new.master_places()));
         self.layout.store(Arc::clone(&new));
         for server in new.servers().filter(|server| !holds(&old, server)) {
             server.commands.start(self);

@@ -244,6 +244,16 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
     error.context(server).with_source(err)
 }
 
+/// Reads what `server` refused while a link to it was set up.
+pub(crate) fn from_refusal(text: String, server: &str) -> Error {
+    let code = code(&text).map(str::to_owned);
+    let err = from_dial(FredError::new(FredKind::Unknown, text), server);
+    match code {
+        Some(code) => err.with_code(&code, None),
+        None => err,
+    }
+}
+
 const WRONG_CREDENTIALS: &str = "the server refused the user name or password";
 
 /// The code that a server's error begins with; fred's own texts have none.

@@ -15,9 +15,7 @@ use super::{
     socket::{self, Socket},
 };
 use crate::{
-    Config, Credentials, Error, ErrorKind, Result,
-    conn::Address,
-    error::fred::{FredError, FredKind, from_dial},
+    Config, Credentials, Error, ErrorKind, Result, conn::Address, error::fred::from_refusal,
 };
 
 /// How much is read at once, at least.
@@ -83,11 +81,14 @@ impl Wire {
     /// Asks, and waits for the answer. For the time before the server says anything of its own accord.
     pub(crate) async fn ask(&mut self, parts: &[&str]) -> Result<Frame> {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-        self.say(&parts);
+        self.ask_bytes(&parts).await
+    }
+
+    /// The same with parts that are no text.
+    pub(crate) async fn ask_bytes(&mut self, parts: &[&[u8]]) -> Result<Frame> {
+        self.say(parts);
         match self.next().await? {
-            Frame::Error(text) => {
-                Err(from_dial(FredError::new(FredKind::Unknown, text), &self.address.to_string()))
-            }
+            Frame::Error(text) => Err(from_refusal(text, &self.address.to_string())),
             answer => Ok(answer),
         }
     }

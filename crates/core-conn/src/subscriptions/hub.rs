@@ -222,13 +222,14 @@ impl Hub {
         }
     }
 
-    /// The server has refused a topic.
-    pub(super) fn refused(&self, topic: &Topic, err: &Error) {
-        if let Some(wanted) = self.lock().wanted.get_mut(topic) {
-            for subscriber in &mut wanted.subscribers {
-                subscriber.answer(Err(err.clone()));
-            }
+    /// The server has refused a topic. Returns whether somebody goes on waiting for it, who had it before.
+    pub(super) fn refused(&self, topic: &Topic, err: &Error) -> bool {
+        let mut book = self.lock();
+        let Some(wanted) = book.wanted.get_mut(topic) else { return false };
+        for subscriber in &mut wanted.subscribers {
+            subscriber.answer(Err(err.clone()));
         }
+        wanted.subscribers.iter().any(|subscriber| subscriber.down)
     }
 
     /// A topic does not arrive any more.

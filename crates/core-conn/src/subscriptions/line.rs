@@ -14,9 +14,10 @@ use tokio::{
 
 use super::{hub::Hub, session::Session, topic::Topic};
 use crate::{
-    Error, Result,
+    Result,
     conn::{Backoff, Core, Place, after},
     listen::Wire,
+    listening::Condition,
 };
 
 /// How long a line that nobody wants anything of is kept.
@@ -35,24 +36,13 @@ pub(crate) struct Line {
     task: OnceLock<AbortHandle>,
 }
 
-/// How a line is doing.
-#[derive(Clone, Debug)]
-pub(crate) struct Condition {
-    /// All that is wanted arrives.
-    pub(crate) live: bool,
-    /// The last moment at which it is known to have worked.
-    pub(crate) proven: Instant,
-    /// Why it does not, or did not.
-    pub(crate) error: Option<Error>,
-}
-
 impl Line {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place,
             changes: Mutex::default(),
             changed: Notify::new(),
-            condition: Mutex::new(Condition { live: false, proven: Instant::now(), error: None }),
+            condition: Mutex::new(Condition::new()),
             task: OnceLock::new(),
         }
     }
@@ -101,18 +91,19 @@ pub(super) async fn keep(core: Arc<Core>, hub: Arc<Hub>, line: Arc<Line>) {
         };
         tracing::debug!(error = %err, "subscriptions are made anew");
         let proven = line.proven();
-        {
+        let worked = {
             let mut condition = line.condition();
-            condition.live = false;
             condition.error = Some(err);
-        }
+            std::mem::take(&mut condition.live)
+        };
         for topic in hub.wanted_at(&line) {
             hub.lost(&topic, proven);
         }
-        if begun.elapsed() < STABLE {
-            backoff.pause().await;
-        } else {
+        if worked {
             backoff.reset();
+        }
+        if !worked || begun.elapsed() < STABLE {
+            backoff.pause().await;
         }
     }
 }

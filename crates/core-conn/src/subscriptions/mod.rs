@@ -194,7 +194,7 @@ impl<'a> IntoFuture for Subscribe<'a> {
     ///
     /// [`Denied`](ErrorKind::Denied) without the right to a channel; [`InvalidArgument`](ErrorKind::InvalidArgument) when
     /// nothing is wanted; [`Connect`](ErrorKind::Connect) when the server cannot be reached within the command timeout,
-    /// [`Timeout`](ErrorKind::Timeout) when it does not confirm by then; [`Server`](ErrorKind::Server) for shard channels
+    /// [`Timeout`](ErrorKind::Timeout) when it does not confirm by then; [`Unsupported`](ErrorKind::Unsupported) for shard channels
     /// where the server has none; [`Auth`](ErrorKind::Auth); [`Closed`](ErrorKind::Closed).
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.open())

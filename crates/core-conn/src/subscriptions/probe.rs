@@ -24,6 +24,8 @@ pub(super) struct Probe {
     stage: Stage,
     /// How many there were: the words that are published.
     count: u64,
+    /// When the one under way was begun.
+    began: Instant,
 }
 
 enum Stage {
@@ -55,7 +57,7 @@ impl Probe {
                 (0..MOST_NAMES).map(named).find(is_there).unwrap_or_else(|| named(0))
             }
         };
-        Self { topic, stage: Stage::Off, count: 0 }
+        Self { topic, stage: Stage::Off, count: 0, began: Instant::now() }
     }
 
     /// The server has confirmed the channel.
@@ -75,6 +77,7 @@ impl Probe {
         }
         let Some(link) = core.link_at(place) else { return };
         self.count += 1;
+        self.began = Instant::now();
         let command = if self.topic.kind == Kind::Sharded { "SPUBLISH" } else { "PUBLISH" };
         let (channel, word) = (self.topic.name.clone(), Bytes::from(self.count.to_string()));
         let timeout = core.config.probe_interval;
@@ -108,11 +111,14 @@ impl Probe {
         taken
     }
 
-    /// A message came over the probe's channel.
-    pub(super) fn arrived(&mut self, word: &[u8]) {
-        if word == self.count.to_string().as_bytes() && !matches!(self.stage, Stage::Off) {
-            self.stage = Stage::Idle;
+    /// A message came over the probe's channel. Returns when it was begun, if it is the one under way.
+    pub(super) fn arrived(&mut self, word: &[u8]) -> Option<Instant> {
+        let under_way = matches!(self.stage, Stage::Publishing(_) | Stage::Published { .. });
+        if !under_way || word != self.count.to_string().as_bytes() {
+            return None;
         }
+        self.stage = Stage::Idle;
+        Some(self.began)
     }
 
     /// The link has answered a PING that was sent at `sent`. What the server took before that has to be here.

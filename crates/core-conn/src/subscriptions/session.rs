@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -155,8 +154,12 @@ impl<'a> Session<'a> {
     pub(super) fn heard(&mut self, wire: &mut Wire, frame: Frame) -> Result<Vec<Crowded>> {
         self.heard_at = Instant::now();
         match read(frame) {
+            Some(Heard::Message { topic, payload, .. }) if topic == self.probe.topic => {
+                self.probed(wire, &payload)?;
+            }
             Some(Heard::Message { topic, channel, payload }) => {
-                return Ok(self.message(&topic, &channel, &payload));
+                let prefix = self.core.config.key_prefix.len();
+                return Ok(self.hub.deliver(prefix, &topic, &channel, &payload));
             }
             Some(Heard::Subscribed(topic)) => self.confirmed(wire, &topic)?,
             Some(Heard::Unsubscribed(topic)) => self.unsubscribed(topic),
@@ -167,12 +170,16 @@ impl<'a> Session<'a> {
         Ok(Vec::new())
     }
 
-    fn message(&mut self, topic: &Topic, channel: &Bytes, payload: &Bytes) -> Vec<Crowded> {
-        if *topic == self.probe.topic {
-            self.probe.arrived(payload);
-            return Vec::new();
+    /// A probe has arrived. What was asked long before it was published has been answered, or has never got there.
+    fn probed(&mut self, wire: &Wire, word: &[u8]) -> Result<()> {
+        let Some(began) = self.probe.arrived(word) else { return Ok(()) };
+        let long_before = began - self.core.config.probe_interval / 2;
+        let is_overdue =
+            |asked: &Asked| matches!(asked, Asked::Ping { sent, .. } if *sent < long_before);
+        if self.asked.iter().any(is_overdue) {
+            return Err(wire.lost("nothing that is asked on it arrives any more"));
         }
-        self.hub.deliver(self.core.config.key_prefix.len(), topic, channel, payload)
+        Ok(())
     }
 
     fn confirmed(&mut self, wire: &Wire, topic: &Topic) -> Result<()> {
@@ -267,13 +274,14 @@ impl<'a> Session<'a> {
                 self.probe.refused();
                 continue;
             }
-            if err.kind() == ErrorKind::Topology {
+            let moved = err.kind() == ErrorKind::Topology;
+            if moved {
                 self.core.doubt_layout();
-            } else {
-                self.hub.refused(&topic, &err);
             }
-            self.line.condition().error = Some(err.clone());
-            self.later.push(topic);
+            if moved || self.hub.refused(&topic, &err) {
+                self.line.condition().error = Some(err.clone());
+                self.later.push(topic);
+            }
         }
         Ok(())
     }
@@ -371,7 +379,7 @@ fn out_of_step(wire: &Wire) -> Error {
 
 fn no_sharded(err: FredError) -> Error {
     let what = "this server has no shard channels; Redis has them since 7.0";
-    Error::new(ErrorKind::Server, what).with_code("ERR", None).with_source(err)
+    Error::new(ErrorKind::Unsupported, what).with_code("ERR", None).with_source(err)
 }
 
 fn nothing_arrives(wire: &Wire) -> Error {

@@ -1,5 +1,6 @@
 //! core-conn against real servers.
 
+mod alone;
 mod chance;
 mod commands;
 mod config;
@@ -30,6 +31,7 @@ mod subscribe;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;
+mod tracking;
 mod transaction;
 
 use std::{sync::Arc, time::Duration};

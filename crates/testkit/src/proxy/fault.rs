@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 /// What a [`Proxy`](crate::Proxy) does to its connections; one at a time.
 ///
@@ -41,18 +41,19 @@ pub(super) enum Direction {
 }
 
 /// A fault and when it was set, so that setting the same one again is seen.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) fault: Option<Fault>,
     pub(super) epoch: u64,
-    /// The number of the first connection that it is not for; none when it is for all.
-    pub(super) spares: Option<u64>,
+    /// The numbers of the connections that it is for; none when it is for all.
+    pub(super) only: Option<Range<u64>>,
 }
 
 impl Plan {
     /// What of it concerns one connection.
     pub(super) fn of(self, connection: u64) -> Self {
-        let fault = self.fault.filter(|_| self.spares.is_none_or(|first| connection < first));
+        let concerns = self.only.as_ref().is_none_or(|only| only.contains(&connection));
+        let fault = self.fault.filter(|_| concerns);
         Self { fault, ..self }
     }
 

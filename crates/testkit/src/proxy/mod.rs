@@ -87,7 +87,14 @@ impl Proxy {
     /// So does a network in which the path of one connection breaks, while a new one finds another path.
     pub fn set_for_open(&self, fault: Fault) {
         self.thread.order(Order::Admit);
-        self.thread.set(Some(fault), Some(self.connections()));
+        self.thread.set(Some(fault), Some(0..self.connections()));
+    }
+
+    /// Sets a fault that only the connection has which was accepted last, instead of the one before.
+    pub fn set_for_newest(&self, fault: Fault) {
+        self.thread.order(Order::Admit);
+        let count = self.connections();
+        self.thread.set(Some(fault), Some(count.saturating_sub(1)..count));
     }
 
     /// Ends the fault. What was held back goes on; connections that lost bytes by [`Fault::DropReplies`] are reset,

@@ -82,7 +82,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
     async fn carry(&mut self) -> io::Result<End> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            let plan = self.plan.borrow_and_update().of(self.connection);
+            let plan = self.plan.borrow_and_update().clone().of(self.connection);
             if plan.epoch != self.epoch {
                 self.epoch = plan.epoch;
                 self.written = 0;
@@ -143,7 +143,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pump<'a, R, W> {
             return;
         }
         // Looked at again: what is read after a fault was set is subject to it.
-        let plan = self.plan.borrow().of(self.connection);
+        let plan = self.plan.borrow().clone().of(self.connection);
         if plan.drops(self.direction) {
             self.holed = true;
             count(&self.gauges.dropped_bytes, bytes.len());

@@ -1,6 +1,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
@@ -65,8 +66,8 @@ impl ProxyThread {
         Ok(Self { plan, orders: Some(orders), thread: Some(thread) })
     }
 
-    pub(super) fn set(&self, fault: Option<Fault>, spares: Option<u64>) {
-        self.plan.send_modify(|plan| *plan = Plan { fault, epoch: plan.epoch + 1, spares });
+    pub(super) fn set(&self, fault: Option<Fault>, only: Option<Range<u64>>) {
+        self.plan.send_modify(|plan| *plan = Plan { fault, epoch: plan.epoch + 1, only });
     }
 
     pub(super) fn order(&self, order: Order) {

@@ -284,6 +284,23 @@ fn a_fault_for_those_that_are_open_spares_those_to_come() {
 }
 
 #[test]
+fn a_fault_for_the_newest_concerns_nobody_else() {
+    let (_server, proxy) = pair();
+    let mut first = Client::connect(proxy.address()).unwrap();
+    first.ask("PING").unwrap();
+    let mut newest = Client::connect(proxy.address()).unwrap();
+    proxy.set_for_newest(Fault::Stall);
+    let mut next = Client::connect(proxy.address()).unwrap();
+    newest.send("PING").unwrap();
+    assert!(newest.is_silent(ms(200)));
+    for other in [&mut first, &mut next] {
+        assert_eq!(other.ask("PING").unwrap(), "+PONG");
+    }
+    proxy.clear();
+    assert_eq!(newest.line().unwrap(), "+PONG");
+}
+
+#[test]
 fn dropped_it_refuses() {
     let (_server, proxy) = pair();
     let mut client = Client::connect(proxy.address()).unwrap();

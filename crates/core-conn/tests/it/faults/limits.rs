@@ -12,9 +12,9 @@ use std::{
 
 use redbrick_core_conn::{Config, Conn, Error, ErrorKind, Script, State};
 use redbrick_testkit::Server;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
-use super::{Load, REPLACED, SLACK, count, measured};
+use super::{Load, REPLACED, SLACK, count, forward, measured};
 use crate::{PATIENCE, reach, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,22 +120,6 @@ async fn a_master_that_became_a_replica_refuses_writes_until_it_is_one_again() {
     let tally = load.end().await.tally();
     assert_eq!(tally.unknown, 0, "{tally:?}");
     assert_eq!(count(&server, "m"), tally.done);
-}
-
-/// An address behind which servers are exchanged: a port that carries each new connection to the server of the moment.
-async fn forward(target: Arc<AtomicU16>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let target = ("127.0.0.1", target.load(Ordering::Relaxed));
-            tokio::spawn(async move {
-                let mut server = tokio::net::TcpStream::connect(target).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    port
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,11 +43,18 @@ mod outcomes;
 mod sentinel;
 mod stalls;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use redbrick_testkit::Server;
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
+use crate::alone::tell;
 use load::Load;
 pub(crate) use load::Tally;
 
@@ -62,10 +69,25 @@ fn count(server: &Server, key: &str) -> i64 {
     if stored.is_nil() { 0 } else { stored.as_int().expect("a counter") }
 }
 
+/// An address behind which servers are exchanged: a port that carries each new connection to the server of the moment.
+pub(crate) async fn forward(target: Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = ("127.0.0.1", target.load(Ordering::Relaxed));
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
 /// Tells how long something took since `started`, for those who run the tests with `--nocapture`.
-#[expect(clippy::print_stdout, reason = "the measured time beside the bound it is held to")]
-fn measured(what: &str, started: Instant) -> Duration {
+pub(crate) fn measured(what: &str, started: Instant) -> Duration {
     let took = started.elapsed();
-    println!("{what}: {took:?}");
+    tell(&format!("{what}: {took:?}"));
     took
 }

@@ -5,8 +5,6 @@ mod trouble;
 mod work;
 
 use std::{
-    env, fs,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,14 +19,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{PATIENCE, chance::Chance};
+use crate::{
+    PATIENCE,
+    alone::{is_long, memory, tell},
+    chance::Chance,
+};
 use trouble::Servers;
 use work::{Work, Workers};
 
-/// Set to anything, it makes the soak ten minutes long.
-const LONG: &str = "REDBRICK_TEST_SOAK";
-/// Set in the process in which the soak runs alone, so that its memory and its tasks are its own.
-const ALONE: &str = "REDBRICK_TEST_SOAK_ALONE";
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(1);
 /// By how much the memory of the process may grow after it has warmed up.
@@ -61,23 +59,14 @@ fn a_cluster_in_all_kinds_of_trouble() {
 
 /// Runs the soak in a process of its own.
 fn alone(test: &str, start: impl FnOnce() -> (Servers, ConfigBuilder)) {
-    if env::var_os(ALONE).is_some() {
+    crate::alone::alone(test, || {
         let (servers, config) = start();
-        return soak(test, &Arc::new(servers), config);
-    }
-    let mut child = Command::new(env::current_exe().expect("this program"));
-    child.args(["--exact", test, "--nocapture"]).env(ALONE, "1");
-    let output = child.output().expect("this program runs");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    // Marked, so that nobody takes its result for one of this process.
-    text.lines().for_each(|line| tell(&format!("| {line}")));
-    assert!(output.status.success() && text.contains("1 passed"), "see above");
+        soak(test, &Arc::new(servers), config);
+    });
 }
 
 fn soak(test: &str, servers: &Arc<Servers>, config: ConfigBuilder) {
-    let long = env::var_os(LONG).is_some_and(|long| !long.is_empty());
-    let lasts = Duration::from_secs(if long { 600 } else { 10 });
+    let lasts = Duration::from_secs(if is_long() { 600 } else { 10 });
     let mut chance = Chance::new(test);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -138,17 +127,4 @@ async fn account(servers: &Arc<Servers>, conn: &Conn, work: &Work) {
         let counted = stored.ok().as_ref().and_then(Reply::as_int);
         tally.explains(counted.unwrap_or(0));
     }
-}
-
-/// What the process has in memory, where the system says so.
-fn memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kilobytes << 10)
-}
-
-#[expect(clippy::print_stdout, reason = "what the soak came to, shown when it fails")]
-fn tell(text: &str) {
-    println!("{text}");
 }

@@ -1,0 +1,217 @@
+//! A link over which one server says what has changed.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::cover::Cover;
+use crate::{
+    Error, ErrorKind, Result,
+    conn::{Address, Core, Link, Place, after},
+    error::fred::from_call,
+    listen::{Frame, Wire},
+};
+
+/// Where a server says what has changed, to those who speak the second version of its protocol.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+/// The server reads its data set, and is asked later.
+const REFUSALS_THAT_PASS: [ErrorKind; 3] = [ErrorKind::Loading, ErrorKind::Denied, ErrorKind::Auth];
+
+/// A link to which one server redirects what it tracks. The link is its own tracker; or, where this connection's writes are to
+/// be left out, the link that they go over is.
+pub(super) struct Armed {
+    wire: Wire,
+    pub(super) cover: Cover,
+    /// The link for commands that tracks in its place.
+    tracker: Option<Weak<Link>>,
+    pings: u64,
+    /// When the PINGs were sent that are not answered yet, with their numbers.
+    owed: VecDeque<(u64, Instant)>,
+    pub(super) heard_at: Instant,
+}
+
+/// What the server says.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Heard {
+    Keys(Vec<Bytes>),
+    Flushed,
+    /// An answer to PING, which was sent at this moment: all that was done before it has been said.
+    Pong(Instant),
+    /// Nothing that matters.
+    Other,
+}
+
+impl Armed {
+    /// Connects, and has the server say what changes from now on below `cover`. Returns since when it does.
+    pub(super) async fn open(
+        core: &Core,
+        place: &Place,
+        address: &Address,
+        cover: Cover,
+        own_writes: bool,
+    ) -> Result<(Self, Instant)> {
+        let deadline = after(core.config.connect_timeout);
+        let credentials = core.known_login(deadline).await?;
+        let mut wire = Wire::open(&core.config, address, &credentials, deadline).await?;
+        let arming = async {
+            let Frame::Int(id) = wire.ask(&["CLIENT", "ID"]).await.map_err(unsupported)? else {
+                return Err(unsupported(out_of_step(&wire)));
+            };
+            let id = id.to_string();
+            let tracker = if own_writes {
+                wire.ask_bytes(&request(&id, &cover, false)).await.map_err(unsupported)?;
+                None
+            } else {
+                Some(core.first_link_at(place).ok_or_else(|| wire.lost("no link to track with"))?)
+            };
+            let subscribed = wire.ask_bytes(&[b"SUBSCRIBE", CHANNEL]).await;
+            if !matches!(subscribed.map_err(unsupported)?, Frame::List(_)) {
+                return Err(unsupported(out_of_step(&wire)));
+            }
+            if let Some(tracker) = &tracker {
+                track(core, tracker, &request(&id, &cover, true)).await.map_err(unsupported)?;
+            }
+            let now = Instant::now();
+            let tracker = tracker.as_ref().map(Arc::downgrade);
+            Ok(Self { wire, cover, tracker, pings: 0, owed: VecDeque::new(), heard_at: now })
+        };
+        let armed = tokio::time::timeout_at(deadline, arming).await;
+        let mut armed = armed.unwrap_or_else(|late| {
+            let what = format!("{address}: no answer within {:?}", core.config.connect_timeout);
+            Err(Error::new(ErrorKind::Timeout, what).with_source(late))
+        })?;
+        let since = Instant::now();
+        armed.ping();
+        Ok((armed, since))
+    }
+
+    /// Asks for a sign of life.
+    pub(super) fn ping(&mut self) {
+        self.pings += 1;
+        self.wire.say(&[b"PING", self.pings.to_string().as_bytes()]);
+        self.owed.push_back((self.pings, Instant::now()));
+    }
+
+    /// Since when an answer has been owed.
+    pub(super) fn owed_since(&self) -> Option<Instant> {
+        self.owed.front().map(|(_, sent)| *sent)
+    }
+
+    /// Returns what the server says next. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Heard> {
+        let frame = self.wire.next().await?;
+        self.heard_at = Instant::now();
+        match read(frame) {
+            Some(Said::Keys(keys)) => Ok(Heard::Keys(keys)),
+            Some(Said::Flushed) => Ok(Heard::Flushed),
+            Some(Said::Pong(word)) => match self.owed.pop_front() {
+                Some((number, sent)) if word == number.to_string() => Ok(Heard::Pong(sent)),
+                _ => Err(out_of_step(&self.wire)),
+            },
+            None => Ok(Heard::Other),
+        }
+    }
+
+    /// The link for commands that tracks in its place, where one does.
+    pub(super) fn tracker(&self) -> Option<&Weak<Link>> {
+        self.tracker.as_ref()
+    }
+
+    pub(super) fn lost(&self, why: &'static str) -> Error {
+        self.wire.lost(why)
+    }
+}
+
+/// The command that has a server redirect what changes to the client `id`.
+fn request<'a>(id: &'a str, cover: &'a Cover, without_own: bool) -> Vec<&'a [u8]> {
+    let mut parts: Vec<&[u8]> =
+        vec![b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id.as_bytes(), b"BCAST"];
+    if without_own {
+        parts.push(b"NOLOOP");
+    }
+    for prefix in cover.iter() {
+        parts.extend([&b"PREFIX"[..], prefix]);
+    }
+    parts
+}
+
+/// Has a link for commands track. What it tracked before, it tracks no more.
+async fn track(core: &Core, link: &Link, request: &[&[u8]]) -> Result<()> {
+    let timeout = core.config.command_timeout;
+    let off = link.ask::<()>(timeout, "CLIENT", &["TRACKING", "OFF"]);
+    off.await.map_err(from_call)?;
+    let args = request[1..].iter().map(|part| Bytes::copy_from_slice(part)).collect();
+    link.order(timeout, "CLIENT", args).await
+}
+
+/// A refusal to track is for good, unless it is about something else.
+fn unsupported(err: Error) -> Error {
+    if !err.is_answer() || REFUSALS_THAT_PASS.contains(&err.kind()) {
+        return err;
+    }
+    let what =
+        "the server does not say what changes (CLIENT TRACKING): rely on times to live instead";
+    Error::new(ErrorKind::Unsupported, what).with_source(err)
+}
+
+fn out_of_step(wire: &Wire) -> Error {
+    wire.lost("its answers do not belong to what was asked")
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Said {
+    Keys(Vec<Bytes>),
+    Flushed,
+    Pong(String),
+}
+
+fn read(frame: Frame) -> Option<Said> {
+    let Frame::List(items) = frame else { return None };
+    let mut items = items.into_iter();
+    let what = items.next()?.into_bytes()?;
+    let next = items.next()?.into_bytes()?;
+    match &*what {
+        b"pong" => Some(Said::Pong(String::from_utf8_lossy(&next).into_owned())),
+        b"message" if next == CHANNEL => match items.next()? {
+            Frame::Nil => Some(Said::Flushed),
+            Frame::List(keys) => {
+                Some(Said::Keys(keys.into_iter().filter_map(Frame::into_bytes).collect()))
+            }
+            // Anybody may publish there.
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &'static str) -> Frame {
+        Frame::Bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn pushed(payload: Frame) -> Frame {
+        Frame::List(vec![bytes("message"), bytes("__redis__:invalidate"), payload])
+    }
+
+    #[test]
+    fn keys_of_any_words_are_read_and_nothing_else_is_taken_for_one() {
+        let words = ["message", "subscribe", "pong"];
+        let keys = Frame::List(words.map(bytes).into());
+        let expected = words.map(|word| Bytes::from_static(word.as_bytes())).into();
+        assert_eq!(read(pushed(keys)), Some(Said::Keys(expected)));
+        assert_eq!(read(pushed(Frame::Nil)), Some(Said::Flushed));
+        assert_eq!(read(pushed(bytes("published by somebody"))), None);
+        let other = Frame::List(vec![bytes("message"), bytes("other"), Frame::Nil]);
+        assert_eq!(read(other), None);
+        let pong = Frame::List(vec![bytes("pong"), bytes("7")]);
+        assert_eq!(read(pong), Some(Said::Pong("7".into())));
+        assert_eq!(read(Frame::Error("ERR".into())), None);
+    }
+}

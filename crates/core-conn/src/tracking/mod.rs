@@ -1,0 +1,282 @@
+//! The invalidation feed: the servers say which keys have changed, and how far that is complete is always known.
+
+mod armed;
+mod changes;
+mod cover;
+mod master;
+mod tracker;
+
+use std::{
+    collections::HashSet,
+    fmt,
+    future::{Future, IntoFuture, poll_fn},
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::{sync::watch, time::timeout_at};
+
+use crate::{Conn, Error, ErrorKind, Result, conn::after};
+
+pub(crate) use tracker::Tracker;
+
+use changes::Changes;
+use tracker::{Interest, Ready};
+
+/// How far a feed may be behind: one second.
+pub const DEFAULT_TRACKING_BOUND: Duration = Duration::from_secs(1);
+/// How many keys wait for a slow reader of a feed: 16,384.
+pub const DEFAULT_TRACKING_QUEUE: NonZeroUsize = NonZeroUsize::new(1 << 14).unwrap();
+/// The shortest bound of a feed: 50 ms.
+const SHORTEST_BOUND: Duration = Duration::from_millis(50);
+
+/// What a [`Tracking`] says.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// The value at this key has changed or may have: it was written, deleted, has expired or was evicted. The
+    /// connection's prefix is left out.
+    Key(Bytes),
+    /// Any value may have changed: forget all of them.
+    Flush,
+}
+
+/// A feed that has not been asked for yet; awaiting it does so. See [`Conn::track`].
+#[must_use = "nothing is asked until it is awaited"]
+pub struct Track<'a> {
+    conn: &'a Conn,
+    interest: Interest,
+    queue: NonZeroUsize,
+    own_writes: bool,
+}
+
+/// What changes on the servers, as it happens, and how far that is known to be complete. Dropping it ends it.
+///
+/// It keeps the connection open, and ends when that is [closed](Conn::close).
+pub struct Tracking {
+    // The connection must outlive the rest.
+    conn: Conn,
+    tracker: Arc<Tracker>,
+    id: u64,
+    changes: Arc<Changes>,
+    bound: Duration,
+}
+
+/// Tells how far a [`Tracking`] is complete, to whoever does not read it. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Freshness {
+    changes: Arc<Changes>,
+    bound: Duration,
+}
+
+impl Conn {
+    /// Has the servers say which keys change: name prefixes or keys, then await it.
+    ///
+    /// This is what a copy of values in this process is kept true by. Whoever keeps one does three things:
+    ///
+    /// 1. reads this feed, forgets the value at each [`Key`](Invalidation::Key), and all at a [`Flush`](Invalidation::Flush);
+    /// 2. keeps a value only if neither was said since the reading of it began;
+    /// 3. answers from the copy only while [`is_current`](Freshness::is_current) says so. Then no value is older than the
+    ///    [bound](Track::bound).
+    ///
+    /// ```no_run
+    /// # use redbrick_core_conn::{Conn, Error, Invalidation};
+    /// # async fn f(conn: Conn) -> Result<(), Error> {
+    /// let mut changes = conn.track().prefix("user:").await?;
+    /// while let Some(change) = changes.next().await {
+    ///     match change {
+    ///         Invalidation::Key(key) => println!("{key:?} has changed"),
+    ///         _ => println!("anything may have changed"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// All feeds of a connection share one link to each master, which carries nothing else (`CLIENT TRACKING` in
+    /// broadcasting mode, redirected to the link itself). `Flush` is said at first, after `FLUSHDB` and `FLUSHALL`, when a
+    /// link is lost and again when it is back, when a master is new, and when the feed is not read fast enough. Nothing is
+    /// said by servers of `SWAPDB`, of any version: do not use it beside a feed. A key of the same name in another
+    /// database counts as the same one.
+    pub fn track(&self) -> Track<'_> {
+        let (prefixes, keys) = (Vec::new(), HashSet::new());
+        Track {
+            conn: self,
+            interest: Interest { prefixes, keys, bound: DEFAULT_TRACKING_BOUND },
+            queue: DEFAULT_TRACKING_QUEUE,
+            own_writes: true,
+        }
+    }
+}
+
+impl Track<'_> {
+    /// Wants to hear of all keys that begin with `prefix`, which the connection's prefix is put before. An empty one means
+    /// all keys.
+    ///
+    /// Servers look at every prefix with every write, so have few.
+    pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
+        self.interest.prefixes.push(self.conn.wire_key(prefix));
+        self
+    }
+
+    /// Wants to hear of `key` alone, which costs as much as a prefix.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.interest.keys.insert(self.conn.wire_key(key));
+        self
+    }
+
+    /// Sets how far the feed may be behind while it [is current](Freshness::is_current): each master is asked for a sign of
+    /// life four times within this time, at least once a second. At least 50 milliseconds.
+    ///
+    /// Changes arrive as soon as they happen; this is about a network that falls silent.
+    ///
+    /// Default: 1 second.
+    pub fn bound(mut self, bound: Duration) -> Self {
+        self.interest.bound = bound.max(SHORTEST_BOUND);
+        self
+    }
+
+    /// Sets how many keys may wait to be read; one more is a [`Flush`](Invalidation::Flush).
+    ///
+    /// Default: 16,384.
+    pub fn queue(mut self, keys: NonZeroUsize) -> Self {
+        self.queue = keys;
+        self
+    }
+
+    /// Leaves out what this connection writes itself, by plain commands and pipelines of them. What scripts write is said, as by
+    /// others.
+    ///
+    /// It holds for the first of its [command links](crate::ConfigBuilder::command_links); what goes over others, and
+    /// transactions, is said all the same. Such feeds have a link of their own, and a `Flush` also when the command link is
+    /// made anew.
+    ///
+    /// Default: own writes are said as all others.
+    pub fn without_own_writes(mut self) -> Self {
+        self.own_writes = false;
+        self
+    }
+
+    #[tracing::instrument(level = "debug", name = "core_conn.track", skip_all)]
+    async fn open(self) -> Result<Tracking> {
+        let Self { conn, interest, queue, own_writes } = self;
+        if interest.prefixes.is_empty() && interest.keys.is_empty() {
+            let what = "a feed of nothing; name a prefix or a key";
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        let deadline = after(conn.command_timeout());
+        let core = conn.begun()?;
+        conn.layout_known(deadline).await;
+        let (tracker, bound) = (core.tracker(own_writes), interest.bound);
+        let (id, changes, mut ready) = tracker.join(core, interest, queue);
+        // From here on, being dropped leaves nothing behind.
+        let tracking = Tracking { conn: conn.clone(), tracker, id, changes, bound };
+        let ready = timeout_at(deadline, becomes_ready(&mut ready)).await;
+        match ready {
+            Ok(ready) => ready.map(|()| tracking),
+            Err(_) => Err(tracking.not_ready()),
+        }
+    }
+}
+
+async fn becomes_ready(ready: &mut watch::Receiver<Ready>) -> Result<()> {
+    let ready = ready.wait_for(|ready| !matches!(ready, Ready::No)).await;
+    match ready.map(|ready| ready.clone()) {
+        Ok(Ready::Refused(err)) => Err(err),
+        Ok(Ready::Yes | Ready::No) => Ok(()),
+        Err(_) => Err(Error::closed()),
+    }
+}
+
+impl<'a> IntoFuture for Track<'a> {
+    type Output = Result<Tracking>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Tracking>> + Send + 'a>>;
+
+    /// Returns when every master has confirmed that it says what changes. When it fails or is dropped, nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) where a server or a proxy does not do this, [`Denied`](ErrorKind::Denied)
+    /// without the right to it (`+client|tracking`, `+client|id`, `+subscribe`, and the channel `__redis__:invalidate`): rely
+    /// on times to live then. [`InvalidArgument`](ErrorKind::InvalidArgument) when nothing is wanted;
+    /// [`Connect`](ErrorKind::Connect) when a master cannot be reached within the command timeout,
+    /// [`Timeout`](ErrorKind::Timeout) when one does not confirm by then; [`Auth`](ErrorKind::Auth);
+    /// [`Closed`](ErrorKind::Closed).
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
+impl Tracking {
+    /// Waits for what changes next; `None` when the connection is closed.
+    ///
+    /// Cancel safe: what was not returned is returned by the next call.
+    pub async fn next(&mut self) -> Option<Invalidation> {
+        poll_fn(|cx| self.changes.poll_next(cx)).await
+    }
+
+    /// Returns what tells how far this is complete, for others than its reader.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        Freshness { changes: Arc::clone(&self.changes), bound: self.bound }
+    }
+
+    fn not_ready(&self) -> Error {
+        let late = |reason: &str| {
+            let what = format!("the servers do not say yet what changes: {reason}");
+            Error::new(ErrorKind::Connect, what)
+        };
+        let why = self.tracker.conditions().into_iter().find_map(|condition| condition.error);
+        match why.or_else(|| self.conn.outage()) {
+            Some(err) => late(&err.to_string()).with_source(err),
+            None => Error::timeout(Some(self.conn.command_timeout())),
+        }
+    }
+}
+
+impl Freshness {
+    /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.complete_until().is_some_and(|moment| moment.elapsed() < self.bound)
+    }
+
+    /// Returns the moment before which everything that the servers did has been read from the feed; `None` while that is not
+    /// known, as while a link is missing and until a `Flush` has been read.
+    #[must_use]
+    pub fn complete_until(&self) -> Option<Instant> {
+        self.changes.proven().map(tokio::time::Instant::into_std)
+    }
+}
+
+impl Stream for Tracking {
+    type Item = Invalidation;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Invalidation>> {
+        self.changes.poll_next(cx)
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        self.tracker.leave(self.id);
+        self.changes.close();
+    }
+}
+
+impl fmt::Debug for Track<'_> {
+    /// Does not show what is wanted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Track").field("bound", &self.interest.bound).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tracking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracking").field("bound", &self.bound).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! What a feed says when a link is lost.
+
+use std::time::Duration;
+
+use redbrick_core_conn::{Config, Conn, Invalidation};
+use redbrick_testkit::{Cluster, Fault, Sentinel, Server};
+use tokio::time::Instant;
+
+use super::{begun, is_current, key, next, until_now};
+use crate::{PATIENCE, alone::tell, client_list, faults::SLACK, server};
+
+const BOUND: Duration = Duration::from_millis(400);
+
+fn kill_listeners(server: &Server) -> i64 {
+    let killed = server.command(["CLIENT", "KILL", "TYPE", "pubsub"]).expect("the right to kill");
+    killed.as_int().expect("a count")
+}
+
+#[tokio::test]
+async fn a_killed_link_is_a_flush_and_back_at_once() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("a")).await;
+    let freshness = feed.freshness();
+    let mut slowest = Duration::ZERO;
+    for n in 0..20 {
+        let killed = Instant::now();
+        assert_eq!(kill_listeners(&server), 1);
+        server.command(["SET", "a-unheard", "x"]).unwrap();
+        assert_eq!(next(&mut feed).await, Invalidation::Flush, "the link is lost");
+        assert!(!freshness.is_current());
+        assert_eq!(next(&mut feed).await, Invalidation::Flush, "it is back");
+        until_now(&mut feed).await;
+        slowest = slowest.max(killed.elapsed());
+        let name = format!("a{n}");
+        server.command(["SET", &name, "x"]).unwrap();
+        assert_eq!(key(&mut feed).await, name);
+    }
+    tell(&format!("20 kills of the feed's link: back after at most {slowest:?}"));
+    assert!(slowest < Duration::from_millis(300) + SLACK, "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_killed_command_link_is_a_flush_where_it_tracks() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut plain = begun(conn.track().prefix("a")).await;
+    let mut feed = begun(conn.track().prefix("a").without_own_writes()).await;
+    for n in 0..5 {
+        let killed = server.command(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+        assert_eq!(killed.as_int(), Some(1), "the command link");
+        assert_eq!(next(&mut feed).await, Invalidation::Flush);
+        while next(&mut feed).await != Invalidation::Flush {}
+        until_now(&mut feed).await;
+        let name = format!("a{n}");
+        server.command(["SET", &name, "theirs"]).unwrap();
+        assert_eq!(key(&mut feed).await, name);
+        conn.set("a-own", "mine").await.unwrap();
+        assert_eq!(until_now(&mut feed).await, [""; 0]);
+        assert_eq!(until_now(&mut plain).await.len(), 2, "this one tracks for itself");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_link_is_not_current_within_the_bound_and_is_replaced() {
+    for fault in [Fault::Stall, Fault::StallReplies, Fault::StallRequests] {
+        let server = server();
+        let proxy = server.proxy().unwrap();
+        let conn = Conn::connect(proxy.url()).await.unwrap();
+        let mut feed = begun(conn.track().prefix("a").bound(BOUND)).await;
+        let freshness = feed.freshness();
+        let reading = tokio::spawn(async move {
+            let mut flushes = 0;
+            while flushes < 2 {
+                flushes += u32::from(next(&mut feed).await == Invalidation::Flush);
+            }
+            feed
+        });
+        is_current(&freshness).await;
+        proxy.set_for_newest(fault);
+        let stalled = Instant::now();
+        while freshness.is_current() {
+            assert!(stalled.elapsed() < BOUND, "{fault:?}: it says that it is current");
+            tokio::task::yield_now().await;
+        }
+        let mut feed = reading.await.unwrap();
+        until_now(&mut feed).await;
+        let took = stalled.elapsed();
+        tell(&format!("{fault:?}: current again after {took:?}"));
+        assert!(took < PATIENCE, "{took:?}");
+        server.command(["SET", "a", "x"]).unwrap();
+        assert_eq!(key(&mut feed).await, "a");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_is_asked_again() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("a")).await;
+    server.kill().unwrap();
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    let health = conn.health().await;
+    assert!(!health.tracking.as_ref().unwrap().live, "{health}");
+    server.restart().unwrap();
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    server.command(["SET", "a", "x"]).unwrap();
+    assert_eq!(key(&mut feed).await, "a");
+    assert!(conn.health().await.tracking.unwrap().live);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_master_of_sentinel_is_followed() {
+    let sentinel = Sentinel::start().unwrap();
+    let conn = Conn::connect(sentinel.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("a")).await;
+    sentinel.kill_master().unwrap();
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    until_now(&mut feed).await;
+    sentinel.command(["SET", "a", "x"]).unwrap();
+    assert_eq!(key(&mut feed).await, "a");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_master_of_a_cluster_is_heard_and_a_lost_one_is_a_flush() {
+    let cluster = Cluster::builder().masters(3).replicas(1).start().unwrap();
+    let conn = Conn::connect(cluster.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("a")).await;
+    for n in 0..30 {
+        let name = format!("a{n}");
+        cluster.command(["SET", &name, "x"]).unwrap();
+        assert_eq!(key(&mut feed).await, name);
+    }
+    let one = cluster.masters().unwrap()[0];
+    cluster.nodes()[one].command(["FLUSHALL"]).unwrap();
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    until_now(&mut feed).await;
+
+    cluster.kill_master(one).unwrap();
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    until_now(&mut feed).await;
+    for n in 0..30 {
+        let name = format!("a{n}");
+        cluster.command(["SET", &name, "y"]).unwrap();
+        loop {
+            match next(&mut feed).await {
+                Invalidation::Key(key) => break assert_eq!(&key[..], name.as_bytes()),
+                other => assert_eq!(other, Invalidation::Flush),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_and_names_are_those_of_the_connection() {
+    let server = Server::builder().password("pw").start().unwrap();
+    let config = Config::builder().url(server.url()).password("pw").client_name("billing");
+    let conn = Conn::connect(config).await.unwrap();
+    let _feed = begun(conn.track().prefix("a")).await;
+    let _subscription = conn.subscribe().channel("a").await.unwrap();
+    let clients = client_list(&server);
+    assert_eq!(clients.len(), 3, "{clients:?}");
+    assert!(clients.iter().all(|client| client.contains(" name=billing ")), "{clients:?}");
+}
