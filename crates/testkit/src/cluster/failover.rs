@@ -1,5 +1,10 @@
+use std::time::{Duration, Instant};
+
 use super::{Cluster, unexpected, view::Node};
 use crate::{Error, wait::await_that};
+
+/// A replica that has not taken over by then has given up: it tries for five seconds.
+const GIVEN_UP: Duration = Duration::from_secs(7);
 
 impl Cluster {
     /// Has a replica of a master take over in good order (`CLUSTER FAILOVER`), and waits until all nodes know and the
@@ -16,8 +21,14 @@ impl Cluster {
                 &format!("node {master} is no master with a running replica"),
             )
         })?;
-        self.nodes[replica].command(["CLUSTER", "FAILOVER"])?;
+        let ask = || self.nodes[replica].command(["CLUSTER", "FAILOVER"]);
+        ask()?;
+        let mut asked = Instant::now();
         await_that("a failover", || {
+            if asked.elapsed() > GIVEN_UP && self.replicas_of(master)?.contains(&replica) {
+                ask()?;
+                asked = Instant::now();
+            }
             let (old, new) = (&self.ids[master], &self.ids[replica]);
             let known = |node: &Node| {
                 (node.id != *new || node.is("master")) && (node.id != *old || node.is("slave"))
