@@ -32,9 +32,10 @@ pub use commands::{
     ScriptCall, Set, SortedSet, Ticket, Transaction, Ttl,
 };
 pub use config::{
-    Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
-    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY,
-    DEFAULT_RETRIES, DEFAULT_SENTINEL_PORT, ReadFrom, SentinelConfig,
+    Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST, DEFAULT_MAX_WAITING, DEFAULT_PORT,
+    DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, DEFAULT_SENTINEL_PORT,
+    ReadFrom, SentinelConfig,
 };
 pub use conn::{
     CloseReport, Conn, RawClient, Replay, State, StateChange, StateChanges, WARNING_INTERVAL,

@@ -1,13 +1,21 @@
 use std::{
     fmt,
     ops::{Bound, RangeBounds},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, FromReply, reply::Reply, request::Request, values};
-use crate::{Codec, Conn, Result};
+use super::{Call, FromReply, call::Label, reply::Reply, request::Request, values};
+use crate::{Codec, Conn, Result, conn::Blocking};
+
+/// One of the two ends of a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ListEnd {
+    Front,
+    Back,
+}
 
 /// The list at a key.
 ///
@@ -78,6 +86,61 @@ impl<'a> List<'a> {
     #[doc(alias = "rpop")]
     pub fn pop_back<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
         Call::new(self.conn, Ok(Request::ListPopBack(self.key.clone())), values::decode)
+    }
+
+    /// Takes the first item, and waits for one at most for `wait` (`BLPOP`).
+    ///
+    /// It looks at least once, however short the wait. It waits on a connection of its own, so that no other call waits
+    /// behind it; at most as many at once as the config's [`blocking_links`](crate::ConfigBuilder::blocking_links).
+    /// Several that wait for one key get its items in the order in which they came, begun anew every 5 seconds.
+    ///
+    /// When the future is dropped, the server is told to stop; an item that it had taken by then is put back where it was,
+    /// in the background. Only when this process or the link ends in that moment can it be lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_front`](Self::pop_front); [`ErrorKind::Busy`](crate::ErrorKind::Busy) when as many calls wait as may.
+    /// After [an unknown outcome](crate::Error::is_outcome_unknown) an item may be lost.
+    #[doc(alias = "blpop")]
+    pub async fn pop_front_within<T: DeserializeOwned>(&self, wait: Duration) -> Result<Option<T>> {
+        self.pop_within(ListEnd::Front, wait).await
+    }
+
+    /// Takes the last item, and waits for one at most for `wait` (`BRPOP`); see
+    /// [`pop_front_within`](Self::pop_front_within).
+    ///
+    /// # Errors
+    ///
+    /// As [`pop_front_within`](Self::pop_front_within).
+    #[doc(alias = "brpop")]
+    pub async fn pop_back_within<T: DeserializeOwned>(&self, wait: Duration) -> Result<Option<T>> {
+        self.pop_within(ListEnd::Back, wait).await
+    }
+
+    #[tracing::instrument(level = "debug", name = "core_conn.pop_within", skip_all)]
+    async fn pop_within<T: DeserializeOwned>(
+        &self,
+        end: ListEnd,
+        wait: Duration,
+    ) -> Result<Option<T>> {
+        let (key, again) = (self.key.clone(), self.key.clone());
+        let blocking = Blocking {
+            request: Box::new(move |wait| Request::ListPopWithin(key.clone(), end, wait)),
+            undo: Box::new(move |taken| {
+                let Ok(Reply::Bytes(item)) = taken.into_taken() else { return None };
+                let items = vec![item];
+                Some(match end {
+                    ListEnd::Front => Request::ListPushFront(again.clone(), items),
+                    ListEnd::Back => Request::ListPushBack(again.clone(), items),
+                })
+            }),
+        };
+        let label = Label::new(if end == ListEnd::Front { "BLPOP" } else { "BRPOP" }, true);
+        let taken = self.conn.block(blocking, wait).await.and_then(|taken| match taken {
+            Reply::Nil => Ok(None),
+            taken => values::decode(self.conn.codec(), taken.into_taken()?),
+        });
+        taken.map_err(|err| label.on(&self.conn.config().key_prefix, err))
     }
 
     /// Returns the items in `range` (`LRANGE`), and fewer where the list is shorter.

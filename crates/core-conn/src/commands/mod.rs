@@ -57,7 +57,7 @@ impl Conn {
     }
 
     /// The manner of a request, unless its caller says otherwise. Slots are told apart on a cluster only.
-    fn manner_of(&self, request: &Request) -> Manner {
+    pub(crate) fn manner_of(&self, request: &Request) -> Manner {
         Manner {
             route: if self.config().endpoint.is_cluster() { request.route() } else { Route::Any },
             replay: request.replay(),

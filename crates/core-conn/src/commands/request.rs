@@ -1,5 +1,7 @@
 //! Commands as data: what is asked, where it goes, and whether it may be sent twice.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::{
     error::{Error as FredError, ErrorKind as FredKind},
@@ -8,6 +10,7 @@ use fred::{
 };
 
 use super::{
+    list::ListEnd,
     reply::Reply,
     script::{self, Script},
 };
@@ -54,6 +57,8 @@ pub(crate) enum Request {
     ListPushBack(Bytes, Vec<Bytes>),
     ListPopFront(Bytes),
     ListPopBack(Bytes),
+    /// From the front or from the back, as soon as there is an item within a time.
+    ListPopWithin(Bytes, ListEnd, Duration),
     ListTrim(Bytes, i64, i64),
     ListLen(Bytes),
     SetAdd(Bytes, Vec<Bytes>),
@@ -103,7 +108,7 @@ pub(crate) enum Request {
 }
 
 /// The commands of which an argument is a key or a value.
-pub(crate) const COMMANDS: [&str; 43] = [
+pub(crate) const COMMANDS: [&str; 45] = [
     "GET",
     "MGET",
     "SET",
@@ -124,6 +129,8 @@ pub(crate) const COMMANDS: [&str; 43] = [
     "RPUSH",
     "LPOP",
     "RPOP",
+    "BLPOP",
+    "BRPOP",
     "LTRIM",
     "LLEN",
     "SADD",
@@ -175,6 +182,8 @@ impl Request {
             Self::ListPushBack(..) => "RPUSH",
             Self::ListPopFront(_) => "LPOP",
             Self::ListPopBack(_) => "RPOP",
+            Self::ListPopWithin(_, ListEnd::Front, _) => "BLPOP",
+            Self::ListPopWithin(_, ListEnd::Back, _) => "BRPOP",
             Self::ListTrim(..) => "LTRIM",
             Self::ListLen(_) => "LLEN",
             Self::SetAdd(..) => "SADD",
@@ -234,6 +243,7 @@ impl Request {
             | Self::ListPushBack(key, _)
             | Self::ListPopFront(key)
             | Self::ListPopBack(key)
+            | Self::ListPopWithin(key, ..)
             | Self::ListTrim(key, ..)
             | Self::ListLen(key)
             | Self::SetAdd(key, _)
@@ -297,6 +307,7 @@ impl Request {
             | Self::ListPushBack(..)
             | Self::ListPopFront(_)
             | Self::ListPopBack(_)
+            | Self::ListPopWithin(..)
             | Self::ListTrim(..)
             | Self::SortedIncrement(..)
             | Self::Publish(..)

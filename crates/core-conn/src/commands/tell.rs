@@ -12,6 +12,7 @@ use fred::{
 };
 
 use super::{
+    list::ListEnd,
     reply::Reply,
     request::Request,
     script::{READ, Script},
@@ -61,6 +62,11 @@ impl Request {
             Self::ListPushBack(key, items) => to.rpush(key, items).await?,
             Self::ListPopFront(key) => to.lpop(key, None).await?,
             Self::ListPopBack(key) => to.rpop(key, None).await?,
+            Self::ListPopWithin(key, end, wait) => {
+                let name = if end == ListEnd::Front { "BLPOP" } else { "BRPOP" };
+                let wait = format!("{:.3}", wait.as_secs_f64()).into();
+                return raw(to, name, vec![Value::Bytes(key), wait]).await;
+            }
             Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await?,
             Self::ListLen(key) => to.llen(key).await?,
             Self::SetAdd(key, members) => to.sadd(key, members).await?,

@@ -35,6 +35,7 @@ pub struct ConfigBuilder {
     pub(super) client_name: Option<String>,
     pub(super) codec: Codec,
     pub(super) command_links: Option<NonZeroUsize>,
+    pub(super) blocking_links: Option<NonZeroUsize>,
     #[serde(with = "humantime_serde")]
     pub(super) connect_timeout: Option<Duration>,
     #[serde(with = "humantime_serde")]
@@ -264,6 +265,16 @@ impl ConfigBuilder {
     pub fn reconnect_delay(mut self, min: Duration, max: Duration) -> Self {
         self.reconnect_delay_min = Some(min);
         self.reconnect_delay_max = Some(max);
+        self
+    }
+
+    /// Sets how many calls may wait at a server at once, as [`pop_front_within`](crate::List::pop_front_within) does: each on
+    /// a link of its own, which is opened when it is needed and kept for the next one.
+    ///
+    /// Default: 16.
+    #[must_use]
+    pub fn blocking_links(mut self, links: NonZeroUsize) -> Self {
+        self.blocking_links = Some(links);
         self
     }
 

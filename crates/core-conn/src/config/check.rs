@@ -1,9 +1,9 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
-    Config, ConfigBuilder, DEFAULT_COMMAND_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST,
-    DEFAULT_MAX_WAITING, DEFAULT_PORT, DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY,
-    DEFAULT_RETRIES, Endpoint, Node,
+    Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST, DEFAULT_MAX_WAITING, DEFAULT_PORT,
+    DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, Endpoint, Node,
     node::is_host,
     url::{self, UrlParts},
 };
@@ -101,6 +101,7 @@ impl ConfigBuilder {
             client_name: self.client_name,
             codec: self.codec,
             command_links,
+            blocking_links: self.blocking_links.unwrap_or(DEFAULT_BLOCKING_LINKS),
             retries: self.retries.unwrap_or(DEFAULT_RETRIES),
             retry_auth_errors: self.retry_auth_errors,
             ready_check: self.ready_check.unwrap_or(true),

@@ -34,6 +34,8 @@ pub const DEFAULT_RETRIES: u32 = 3;
 /// The shortest and the longest pause between two attempts to reconnect: 50 ms and 2 s.
 pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
+/// How many calls may wait at a server at once: 16.
+pub const DEFAULT_BLOCKING_LINKS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 /// How often a link with subscriptions is probed: every 2 s.
 pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How many calls may wait for a link or an answer at once: 10,000.
@@ -77,6 +79,7 @@ pub struct Config {
     pub(crate) client_name: Option<String>,
     pub(crate) codec: Codec,
     pub(crate) command_links: NonZeroUsize,
+    pub(crate) blocking_links: NonZeroUsize,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) retries: u32,

@@ -13,6 +13,7 @@ pub(crate) struct Calls {
     in_flight: AtomicUsize,
     closing: AtomicBool,
     finished: Notify,
+    refused: Notify,
 }
 
 /// Calls that count until this is dropped.
@@ -43,6 +44,15 @@ impl Calls {
     /// Refuses calls from now on.
     pub(crate) fn refuse(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        self.refused.notify_waiters();
+    }
+
+    /// Waits until calls are refused.
+    pub(crate) async fn refused(&self) {
+        let refused = self.refused.notified();
+        if !self.is_closing() {
+            refused.await;
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {

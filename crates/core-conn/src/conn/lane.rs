@@ -39,6 +39,8 @@ pub(crate) enum Purpose {
     Reads,
     /// What goes out between `MULTI` and `EXEC`, and nothing else.
     Transactions,
+    /// One command that waits at the server.
+    Blocking,
     /// What a sentinel is asked.
     Questions,
 }

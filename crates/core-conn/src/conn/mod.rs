@@ -1,9 +1,11 @@
 mod attempts;
+mod blocking;
 mod buffers;
 mod calls;
 mod close;
 mod deadlines;
 mod dial;
+mod handoff;
 mod hubs;
 mod introduction;
 mod keeper;
@@ -37,6 +39,7 @@ use std::{
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
 pub(crate) use attempts::{Attempts, Manner};
+pub(crate) use blocking::Blocking;
 pub(crate) use calls::Entered;
 pub use close::CloseReport;
 pub(crate) use deadlines::Watch;

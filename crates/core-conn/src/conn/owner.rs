@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
     Conn, State,
+    blocking::BlockingLinks,
     calls::Calls,
     deadlines::Deadlines,
     hubs::{Hubs, Trackers},
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     pub(super) spares: Spares,
     pub(super) hubs: Hubs,
     pub(super) trackers: Trackers,
+    pub(super) blocking: BlockingLinks,
 }
 
 impl Core {
@@ -78,6 +80,7 @@ impl Core {
             runtime: OnceLock::new(),
             spares: Spares::default(),
             hubs: Hubs::default(),
+            blocking: BlockingLinks::new(config.blocking_links.get()),
             trackers: Trackers::new(config.key_prefix.len()),
             config,
         };
@@ -150,6 +153,7 @@ impl Core {
         }
         self.hubs.each(|hub| hub.end());
         self.trackers.each(|tracker| tracker.end());
+        self.blocking.end();
     }
 }
 

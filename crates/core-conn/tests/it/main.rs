@@ -1,6 +1,7 @@
 //! core-conn against real servers.
 
 mod alone;
+mod blocking;
 mod chance;
 mod commands;
 mod config;

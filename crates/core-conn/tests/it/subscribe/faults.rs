@@ -160,16 +160,16 @@ async fn a_server_that_was_away_is_subscribed_to_again() {
 /// Only the link with the subscription stalls; the others work.
 async fn a_stall_is_healed(fault: Fault) {
     let server = server();
-    let proxy = server.proxy().unwrap();
-    let conn = Conn::connect(config(proxy.url())).await.unwrap();
+    let proxy = server.proxy().expect("it works");
+    let conn = Conn::connect(config(proxy.url())).await.expect("it works");
     assert!(conn.health().await.subscriptions.is_none());
-    let mut subscription = conn.subscribe().channel("a").await.unwrap();
-    conn.publish("a", "before").await.unwrap();
+    let mut subscription = conn.subscribe().channel("a").await.expect("it works");
+    conn.publish("a", "before").await.expect("it works");
     assert_eq!(heard(&mut subscription).await.1, "before");
     proxy.set_for_newest(fault);
     proxy.refuse();
     let stalled = Instant::now();
-    conn.publish("a", "maybe lost").await.unwrap();
+    conn.publish("a", "maybe lost").await.expect("it works");
     let since = loop {
         match next(&mut subscription).await {
             Event::Gap { since, .. } => break since,
@@ -181,13 +181,13 @@ async fn a_stall_is_healed(fault: Fault) {
     assert!(noticed < 2 * PROBE + SLACK, "{noticed:?}");
     assert!(since <= stalled, "the lost one lies in the gap");
     let health = conn.health().await;
-    assert!(health.healthy && !health.subscriptions.as_ref().unwrap().live, "{health}");
+    assert!(health.healthy && !health.subscriptions.as_ref().expect("it works").live, "{health}");
 
-    proxy.accept().unwrap();
+    proxy.accept().expect("it works");
     assert!(matches!(next(&mut subscription).await, Event::Resumed));
-    conn.publish("a", "after").await.unwrap();
+    conn.publish("a", "after").await.expect("it works");
     assert_eq!(heard(&mut subscription).await.1, "after");
-    assert!(conn.health().await.subscriptions.unwrap().live);
+    assert!(conn.health().await.subscriptions.expect("it works").live);
 }
 
 #[tokio::test]

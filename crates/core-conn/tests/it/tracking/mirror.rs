@@ -12,7 +12,7 @@ use std::{
 
 use redbrick_core_conn::{Config, Conn, Freshness, Invalidation, Tracking};
 use redbrick_testkit::{Cluster, Server};
-use tokio::{sync::RwLock, task::JoinSet};
+use tokio::{sync::RwLock, task::JoinSet, time::timeout};
 
 use crate::{
     PATIENCE,
@@ -350,28 +350,31 @@ async fn mirrored(
     let mut made: HashMap<&'static str, u32> = HashMap::new();
     let disturbing = async {
         loop {
-            let pause = Duration::from_millis(chance.of(20..200));
-            tokio::select! {
-                biased;
-                written = writing.join_next() => match written {
-                    Some(written) => written.expect("a writer"),
-                    None => break,
-                },
-                () = tokio::time::sleep(pause), if deaf_to_one_in.is_none() => {
-                    let (servers, mut own) = (Arc::clone(&servers), chance.fork());
-                    let what = if own.one_in(4) {
-                        let _quiet = quiet.write().await;
-                        let empty = Arc::clone(&servers);
-                        let what = blocking(move || empty.empty(&mut own)).await;
-                        written.gone();
-                        blocking(move || servers.mend(what)).await;
-                        what
-                    } else {
-                        blocking(move || servers.disturb(&mut own)).await
-                    };
-                    *made.entry(what).or_default() += 1;
+            let calm = if deaf_to_one_in.is_some() {
+                PATIENCE
+            } else {
+                Duration::from_millis(chance.of(20..200))
+            };
+            match timeout(calm, writing.join_next()).await {
+                Ok(Some(written)) => {
+                    written.expect("a writer");
+                    continue;
                 }
+                Ok(None) => break,
+                Err(_still_writing) => {}
             }
+            let (servers, mut own) = (Arc::clone(&servers), chance.fork());
+            let what = if own.one_in(4) {
+                let _quiet = quiet.write().await;
+                let empty = Arc::clone(&servers);
+                let what = blocking(move || empty.empty(&mut own)).await;
+                written.gone();
+                blocking(move || servers.mend(what)).await;
+                what
+            } else {
+                blocking(move || servers.disturb(&mut own)).await
+            };
+            *made.entry(what).or_default() += 1;
         }
     };
     disturbing.await;
