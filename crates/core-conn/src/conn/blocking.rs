@@ -141,7 +141,10 @@ impl Waiting {
             let (permit, Idle { link, end, credentials }) = tokio::select! {
                 biased;
                 ended = &mut given_up => return ended,
-                link = self.link() => link?,
+                link = self.link() => match link {
+                    Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
+                    link => link?,
+                },
             };
             let (answer, ended) = {
                 let known = self.known(&link);
@@ -196,8 +199,7 @@ impl Waiting {
     async fn link(&self) -> Result<(SemaphorePermit<'_>, Idle)> {
         let conn = &self.conn;
         let core = &conn.owner.core;
-        // However short the call waits, it may look once.
-        let deadline = self.deadline.max(after(conn.command_timeout()));
+        let deadline = self.deadline;
         let permit = timeout_at(deadline, core.blocking.free.acquire()).await.map_err(|late| {
             let what =
                 "as many calls wait at the server as may; retry later or raise `blocking_links`";
@@ -222,6 +224,8 @@ impl Waiting {
             let server = layout.server(&self.route, 0).ok_or_else(Error::unsent)?;
             server.commands.endpoint.clone()
         };
+        // However short the call waits, it may look once.
+        let deadline = deadline.max(after(conn.command_timeout()));
         let deadline = deadline.min(after(core.config.connect_timeout));
         let (link, end) =
             dial(&core.config, &endpoint, &credentials, Purpose::Blocking, deadline).await?;

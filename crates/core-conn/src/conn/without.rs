@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Conn, State, attempts::Manner, owner::Core};
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 /// How often, at most, a connection warns that calls are answered without the server: every 30 s.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(30);
@@ -55,6 +55,12 @@ impl Conn {
         makes_do
     }
 
+    /// Whether what failed is answered with nothing, because there is no server and the connection can do without; says so
+    /// in the log.
+    pub(crate) fn does_without_any(&self, err: &Error) -> bool {
+        self.makes_do(self.config().optional && err.kind() == ErrorKind::Connect, err)
+    }
+
     /// Whether a call is to be answered with nothing, because that is enough for it or for the whole connection, and no
     /// server is there. The end of the first attempt to connect is waited for.
     pub(crate) async fn does_without(
@@ -84,8 +90,7 @@ impl Conn {
         if matches!(now.state(), State::End | State::Error) {
             return false;
         }
-        let err =
-            now.error.unwrap_or_else(|| Error::new(crate::ErrorKind::Connect, "not connected yet"));
+        let err = now.error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "not connected yet"));
         core.warn("there is no server, and calls are answered with nothing", &err);
         true
     }

@@ -114,6 +114,22 @@ impl Hub {
         (id, answers)
     }
 
+    /// Has a subscriber begin with a gap instead of waiting for answers.
+    pub(super) fn begin_without(&self, id: Id, topics: &[Topic]) {
+        let mut book = self.lock();
+        for topic in topics {
+            let subscribers =
+                book.wanted.get_mut(topic).into_iter().flat_map(|wanted| &mut wanted.subscribers);
+            for subscriber in subscribers.filter(|subscriber| subscriber.id == id) {
+                // No answer has come yet.
+                if subscriber.waiting.take().is_some() {
+                    subscriber.down = true;
+                    subscriber.queue.lost(Instant::now());
+                }
+            }
+        }
+    }
+
     /// Forgets a subscriber.
     pub(super) fn leave(&self, id: Id, topics: &[Topic]) {
         let mut book = self.lock();

@@ -20,7 +20,7 @@ use std::{
 use futures_core::Stream;
 use tokio::time::timeout_at;
 
-use crate::{Conn, Error, ErrorKind, Pattern, Result, conn::after};
+use crate::{Conn, Error, ErrorKind, Pattern, Replay, Result, conn::after};
 
 pub(crate) use hub::Hub;
 pub use message::{Event, Message};
@@ -170,6 +170,10 @@ impl Subscribe<'_> {
         let (id, answers) = hub.join(core, wishes, &queue, conn.codec());
         // From here on, being dropped leaves nothing behind.
         let subscription = Subscription { conn: conn.clone(), hub, alone, id, topics, queue };
+        if conn.does_without(&conn.anywhere(Replay::Idempotent), deadline, false).await {
+            subscription.begin_without();
+            return Ok(subscription);
+        }
         for answer in answers {
             match timeout_at(deadline, answer).await {
                 Ok(Ok(confirmed)) => confirmed?,
@@ -188,7 +192,8 @@ impl<'a> IntoFuture for Subscribe<'a> {
     /// Returns when the server has confirmed everything.
     ///
     /// One round trip, and those of connecting when the link is not open yet. When it fails or is dropped, nothing stays
-    /// subscribed.
+    /// subscribed. An [optional](crate::ConfigBuilder::optional) connection without a server returns at once: its
+    /// subscription begins with an [`Event::Gap`].
     ///
     /// # Errors
     ///
@@ -207,6 +212,11 @@ impl Subscription {
     /// Cancel safe: what was not returned is returned by the next call.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|cx| self.queue.poll_next(cx)).await
+    }
+
+    /// Goes on without a server: what is subscribed to begins with a gap.
+    fn begin_without(&self) {
+        self.hub.begin_without(self.id, &self.topics);
     }
 
     fn unconfirmed(&self) -> Error {

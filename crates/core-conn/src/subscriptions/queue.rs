@@ -246,3 +246,106 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Codec;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn queue(messages: usize) -> Queue {
+        let messages = NonZeroUsize::new(messages).unwrap();
+        Queue::new(Limits { messages, bytes: 1000, overflow: Overflow::DropOldest })
+    }
+
+    fn message(text: &'static str) -> Message {
+        let channel = Bytes::from_static(b"c");
+        Message { channel, payload: Bytes::from_static(text.as_bytes()), codec: Codec::Plain }
+    }
+
+    /// All that waits, in words.
+    fn read(queue: &Queue, start: Instant) -> Vec<String> {
+        let mut events = Vec::new();
+        while let Poll::Ready(Some(event)) =
+            queue.poll_next(&mut Context::from_waker(Waker::noop()))
+        {
+            events.push(match event {
+                Event::Message(message) => message.value::<String>().unwrap(),
+                Event::Lagged(lost) => format!("lost {lost}"),
+                Event::Gap { since } => format!("gap {}", since.duration_since(start).as_secs()),
+                Event::Resumed => "resumed".to_owned(),
+            });
+        }
+        events
+    }
+
+    #[test]
+    fn losses_stand_where_they_happened() {
+        let (queue, start) = (queue(2), Instant::now());
+        for text in ["a", "b", "c"] {
+            assert!(queue.push(message(text)).is_none());
+        }
+        queue.lost(start + SECOND);
+        queue.found();
+        assert_eq!(read(&queue, start), ["lost 1", "b", "c", "gap 1", "resumed"]);
+        queue.lost(start + 2 * SECOND);
+        queue.found();
+        for text in ["d", "e", "f"] {
+            assert!(queue.push(message(text)).is_none());
+        }
+        assert_eq!(read(&queue, start), ["gap 2", "resumed", "lost 1", "e", "f"]);
+    }
+
+    #[test]
+    fn a_gap_is_over_when_all_that_was_lost_is_back() {
+        let (queue, start) = (queue(9), Instant::now());
+        queue.lost(start + 2 * SECOND);
+        queue.lost(start + SECOND);
+        queue.found();
+        assert!(queue.push(message("a")).is_none());
+        queue.found();
+        assert_eq!(read(&queue, start), ["gap 1", "a", "resumed"]);
+    }
+
+    #[test]
+    fn gaps_with_nothing_between_them_are_one() {
+        let (queue, start) = (queue(9), Instant::now());
+        for second in 1..100 {
+            queue.lost(start + second * SECOND);
+            queue.found();
+        }
+        assert!(queue.push(message("a")).is_none());
+        queue.lost(start + 200 * SECOND);
+        assert_eq!(read(&queue, start), ["gap 1", "resumed", "a", "gap 200"]);
+    }
+
+    #[test]
+    fn however_much_is_lost_few_events_tell_of_it() {
+        let (queue, start) = (queue(2), Instant::now());
+        for second in 1..1000 {
+            queue.lost(start + second * SECOND);
+            queue.found();
+            assert!(queue.push(message("a")).is_none());
+        }
+        let events = read(&queue, start);
+        assert!(events.len() < MOST_LOSSES + 8, "{events:?}");
+        assert_eq!(events[1..3], ["gap 1", "resumed"], "{events:?}");
+        let lost = events.iter().filter_map(|event| event.strip_prefix("lost "));
+        assert_eq!(lost.map(|lost| lost.parse::<u32>().unwrap()).sum::<u32>(), 997);
+        assert_eq!(events.iter().filter(|event| *event == "a").count(), 2);
+    }
+
+    #[test]
+    fn bytes_count_as_messages_do_and_one_has_room_in_any_case() {
+        let (queue, start) = (queue(9), Instant::now());
+        let big = message(Box::leak("x".repeat(600).into_boxed_str()));
+        assert!(queue.push(big.clone()).is_none() && queue.push(big).is_none());
+        let events = read(&queue, start);
+        assert_eq!((events.len(), &*events[0]), (2, "lost 1"));
+        assert!(queue.push(message(Box::leak("x".repeat(5000).into_boxed_str()))).is_none());
+        assert_eq!(read(&queue, start).len(), 1);
+    }
+}

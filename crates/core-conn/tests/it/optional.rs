@@ -14,10 +14,11 @@ use std::{
 };
 
 use redbrick_core_conn::{
-    Config, Confirm, Conn, ErrorKind, Pattern, ReadFrom, Replay, Script, State, Ttl,
+    self as core_conn, Config, Confirm, Conn, ErrorKind, Pattern, ReadFrom, Replay, Script, State,
+    Ttl,
 };
 use redbrick_testkit::{Fault, Server};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{
     Event, Level, Metadata,
     field::{Field, Visit},
@@ -229,6 +230,32 @@ async fn without_a_server_each_call_has_its_empty_outcome_and_one_warning_says_s
     let mut transaction = conn.transaction();
     let _get = transaction.add(conn.get::<u8>("k"));
     assert_eq!(transaction.send().await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn without_a_server_a_subscription_begins_with_a_gap_and_a_wait_ends_with_nothing() {
+    let absent = absent();
+    let conn = Conn::connect(optional(&absent.url())).await.unwrap();
+    let subscribing = async { conn.subscribe().channel("a").await };
+    let mut subscription = quickly("subscribing", subscribing).await.unwrap();
+    let first = quickly("the first event", subscription.next()).await.unwrap();
+    assert!(matches!(first, core_conn::Event::Gap { .. }), "{first:?}");
+    let list = conn.list("jobs");
+    let wait = Duration::from_millis(50);
+    assert_eq!(quickly("waiting", list.pop_front_within::<u8>(wait)).await.unwrap(), None);
+    assert_eq!(conn.publish("a", "x").await.unwrap(), 0);
+    let hasty = conn.with_command_timeout(wait);
+    let err = hasty.track().prefix("a").await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "who keeps a copy does without it: {err:?}");
+
+    let mut changes = conn.state_changes();
+    absent.restart().unwrap();
+    reach(&mut changes, State::Connected).await;
+    let second = timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
+    assert!(matches!(second, core_conn::Event::Resumed), "{second:?}");
+    conn.publish("a", "x").await.unwrap();
+    let third = timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
+    assert!(matches!(third, core_conn::Event::Message(_)), "{third:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{
-    Codec, Config, Conn, ErrorKind, Pattern, Prefix, Reply, Script, State,
+    Codec, Config, Conn, ErrorKind, Event, Invalidation, Pattern, Prefix, Reply, Script, State,
     fred::interfaces::KeysInterface,
 };
 use redbrick_testkit::{Server, poison, unique};
@@ -27,6 +27,9 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("scan", |conn, words| Box::pin(scans(conn, words))),
     ("hash", |conn, words| Box::pin(hashes(conn, words))),
     ("list", |conn, words| Box::pin(lists(conn, words))),
+    ("pop_within", |conn, words| Box::pin(waits(conn, words))),
+    ("publish and subscribe", |conn, words| Box::pin(messages(conn, words))),
+    ("track", |conn, words| Box::pin(changes(conn, words))),
     ("members", |conn, words| Box::pin(sets(conn, words))),
     ("sorted_set", |conn, words| Box::pin(sorted_sets(conn, words))),
     ("script", |conn, words| Box::pin(scripts(conn, words))),
@@ -118,6 +121,47 @@ async fn lists(conn: &Conn, words: &Words) {
     let last = list.pop_back::<String>().await.unwrap();
     same(last.as_deref(), Some(words[words.len() - 1]), words);
     list.trim(..0).await.unwrap();
+}
+
+async fn waits(conn: &Conn, words: &Words) {
+    for word in words {
+        let list = conn.list(word);
+        list.extend(words).await.unwrap();
+        let front = list.pop_front_within::<String>(Duration::ZERO).await.unwrap();
+        same(front.as_deref(), Some(words[0]), words);
+        while list.pop_back_within::<String>(Duration::ZERO).await.unwrap().is_some() {}
+    }
+}
+
+async fn messages(conn: &Conn, words: &Words) {
+    // What is alike for a server is alike for a node.
+    let mut all = conn.subscribe().pattern(Pattern::new("*").unwrap());
+    for word in words {
+        all = all.channel(word);
+    }
+    let mut all = all.await.unwrap();
+    for word in words {
+        let plain = conn.with_codec(Codec::Plain);
+        plain.publish(word, words[0]).await.unwrap();
+        for _ in 0..2 {
+            let Some(Event::Message(message)) = all.next().await else { panic!("a message") };
+            same(message.channel(), word.as_bytes(), words);
+            same(&message.payload()[..], words[0].as_bytes(), words);
+        }
+    }
+}
+
+async fn changes(conn: &Conn, words: &Words) {
+    let mut feed = conn.track();
+    for word in words {
+        feed = feed.key(word);
+    }
+    let mut feed = feed.await.unwrap();
+    for word in words {
+        conn.set(word, word).await.unwrap();
+        while feed.next().await != Some(Invalidation::Key(Bytes::from_static(word.as_bytes()))) {}
+        conn.delete(word).await.unwrap();
+    }
 }
 
 async fn sets(conn: &Conn, words: &Words) {
