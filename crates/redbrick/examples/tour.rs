@@ -61,6 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     values(&mut tour, &conn).await?;
     several(&mut tour, &conn).await?;
+    messages(&mut tour, &conn, &server).await?;
+    changes(&mut tour, &conn).await?;
     poison(&mut tour, &conn).await?;
     mistakes(&mut tour).await;
     outage(&mut tour, &conn, &server).await?;
@@ -133,6 +135,41 @@ async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
 
     let deleted = conn.delete_matching(Pattern::new("page:*")?).await?;
     tour.say(format_args!("found and deleted {deleted} keys, a thousand in a step"));
+    Ok(())
+}
+
+/// Subscriptions that say what they miss, and waiting for work.
+async fn messages(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
+    tour.step("Messages, and a link that is killed");
+    let mut orders = conn.subscribe().channel("orders").await?;
+    conn.publish("orders", "order 1").await?;
+    if let Some(Event::Message(message)) = orders.next().await {
+        tour.say(format_args!("a message: {}", message.value::<String>()?));
+    }
+    server.command(["CLIENT", "KILL", "TYPE", "pubsub"])?;
+    if let Some(Event::Gap { .. }) = orders.next().await {
+        tour.say("the link is gone: a gap, in which messages may be missing");
+    }
+    if let Some(Event::Resumed) = orders.next().await {
+        tour.say("subscribed again, by itself");
+    }
+
+    let worker = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.list("jobs").pop_front_within::<String>(Duration::from_secs(10)).await }
+    });
+    conn.list("jobs").push_back("a job").await?;
+    tour.say(format_args!("a worker that waited at the server has {:?}", worker.await??));
+    Ok(())
+}
+
+/// What a copy in this process is kept true by.
+async fn changes(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+    tour.step("What changes on the server, as it happens");
+    let mut feed = conn.track().prefix("user:").await?;
+    tour.say(format_args!("first, forget everything: {:?}", feed.next().await));
+    conn.set("user:1", &true).await?;
+    tour.say(format_args!("somebody wrote: {:?}", feed.next().await));
     Ok(())
 }
 

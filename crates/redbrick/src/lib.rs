@@ -9,7 +9,7 @@ pub use redbrick_core_conn as core_conn;
 pub mod prelude {
     #[doc(no_inline)]
     pub use redbrick_core_conn::{
-        Codec, Config, Conn, Credentials, Error, ErrorKind, Health, Key, Pattern, Prefix, ReadFrom,
-        Registry, Replay, Script, State, Ttl,
+        Codec, Config, Conn, Credentials, Error, ErrorKind, Event, Health, Invalidation, Key,
+        Overflow, Pattern, Prefix, ReadFrom, Registry, Replay, Script, State, Ttl,
     };
 }

@@ -32,6 +32,17 @@
 //! | loading 200 MB | calls wait, or surely did not run | `limits::{calls_to_a_server_that_is_loading…, a_server_that_restarts…}` |
 //! | 1,000 connections come and go | no socket and no task is left | `leaks::a_thousand…`, `lifecycle::*` |
 //! | calls are given up at any point | every link stays in step | `outcomes::calls_given_up…`, `reconnect::cancelled_calls…` |
+//! | the link with subscriptions is killed, 100 times under traffic | 200 ms and the pause; what is lost lies in a gap | `subscribe::faults::every_message_that…` |
+//! | it stalls, either way or both | noticed within two probe intervals | `subscribe::faults::{a_link_that_stalls…, a_link_whose_messages…, a_link_whose_requests…}` |
+//! | it answers and delivers nothing | two probe intervals | `subscribe::faults::a_link_that_answers_and…` |
+//! | it delivers slowly | kept | `subscribe::faults::a_slow_link_that…` |
+//! | the server closes it for its backlog, a right is taken away, the server was away | a gap until it is back | `subscribe::faults::{the_server_that…, a_right_that…, a_server_that…}` |
+//! | failover, a lost node, a slot that moves, with subscriptions | a gap until they are back | `subscribe::faults::{a_failover…, any_node…, shard_channels…}` |
+//! | a subscriber does not read | it learns how many it lost, the others lose none | `subscribe::load::*` |
+//! | the link of a feed is lost, stalls, its command link is lost | not current within its bound, then a flush | `tracking::faults::*` |
+//! | writes, kills, restarts, flushes, expiry, eviction, moves beside a feed | a copy is never older than the bound | `tracking::mirror::*` |
+//! | a wait is given up at any moment | no item is lost | `blocking::{a_call_that_is_given…, nor_without…}` |
+//! | a wait while its server goes away, falls silent, or its slot moves | unclear, or it goes on | `blocking::{a_server_that…, a_link_that…, a_list_whose…}` |
 //! | any of it, in any order | every call is accounted for | `soak::*` |
 
 mod cluster;

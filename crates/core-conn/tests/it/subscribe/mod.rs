@@ -7,6 +7,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use redbrick_core_conn::{
     Capability, Codec, Config, Conn, ErrorKind, Event, Message, Overflow, Pattern, Subscription,
+    fred::interfaces::{ClientLike, EventInterface, PubsubInterface},
 };
 use redbrick_testkit::{Server, Topology, shared, unique};
 use tokio::time::timeout;
@@ -359,4 +360,44 @@ async fn a_subscription_works_on_every_topology() {
         let bare = Conn::connect(crate::shared_config(&raw)).await.unwrap();
         assert_eq!(bare.publish("a", "nobody").await.unwrap(), 0);
     }
+}
+
+/// Why links that listen are read here: the same words through fred alone.
+#[tokio::test]
+async fn raw_fred_loses_what_arrives_here() {
+    let server = Server::builder().user("limited", "pw", "+@all ~* resetchannels &p*").start();
+    let server = server.unwrap();
+    let config = Config::builder().url(server.url()).username("limited").password("pw");
+    let conn = Conn::connect(config).await.unwrap();
+    let everything = Pattern::new("p*").unwrap();
+    let mut subscription = conn.subscribe().pattern(everything).await.unwrap();
+    let raw = conn.fred().await.unwrap();
+    let mut messages = raw.message_rx();
+    raw.psubscribe("p*").await.unwrap();
+    raw.ping::<()>(None).await.unwrap();
+
+    // A name that is no UTF-8.
+    let bytes = b"p\xff";
+    assert_eq!(conn.publish(bytes, "x").await.unwrap(), 2);
+    conn.publish("p", "next").await.unwrap();
+    assert_eq!(message(&mut subscription).await.channel(), bytes);
+    assert_eq!(heard(&mut subscription).await.1, "next");
+    let first = timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
+    assert_eq!(first.channel, "p", "fred has not seen the first one");
+
+    // More at once than a channel holds.
+    let mut pipeline = conn.pipeline();
+    for n in 0..500 {
+        let _ = pipeline.add(conn.publish("p", &n));
+    }
+    pipeline.send().await.check().unwrap();
+    for n in 0..500 {
+        assert_eq!(message(&mut subscription).await.value::<i32>().unwrap(), n);
+    }
+    let lagged = timeout(PATIENCE, messages.recv()).await.unwrap();
+    assert!(lagged.is_err(), "fred has dropped some");
+
+    // A refusal.
+    assert_eq!(conn.subscribe().channel("secret").await.unwrap_err().kind(), ErrorKind::Denied);
+    raw.subscribe("secret").await.expect("fred does not wait for the answer");
 }
