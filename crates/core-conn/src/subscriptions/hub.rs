@@ -182,9 +182,13 @@ impl Hub {
         }
     }
 
-    /// The lines there are.
+    /// The lines that somebody wants something of.
     pub(crate) fn lines(&self) -> Vec<Arc<Line>> {
-        self.lock().lines.values().cloned().collect()
+        let book = self.lock();
+        let is_wanted = |line: &&Arc<Line>| {
+            book.wanted.values().any(|wanted| wanted.place.as_ref() == Some(&line.place))
+        };
+        book.lines.values().filter(is_wanted).cloned().collect()
     }
 
     /// Whether a line is to be subscribed to `topic`.

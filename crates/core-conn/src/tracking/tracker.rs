@@ -267,8 +267,11 @@ impl Tracker {
         }
     }
 
+    /// How the links are doing that somebody reads from.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
-        self.lock().masters.values().map(|master| master.condition()).collect()
+        let book = self.lock();
+        let masters = book.masters.values().filter(|_| !book.readers.is_empty());
+        masters.map(|master| master.condition()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
