@@ -98,6 +98,12 @@ impl Conn {
             let what = "no replica is up for some of the data: its reads go to the master";
             health.warnings.push(what.to_owned());
         }
+        let listening = [("subscriptions", &health.subscriptions), ("tracking", &health.tracking)];
+        for (what, listening) in listening {
+            if let Some(listening) = listening.as_ref().filter(|listening| !listening.live) {
+                health.warnings.push(format!("{what} {listening}"));
+            }
+        }
         if let Some(err) = self.stale_login() {
             let what = "the newest credentials do not work, the link still uses those before";
             health.warnings.push(format!("{what}: {err}"));
@@ -229,12 +235,6 @@ impl fmt::Display for Health {
         }
         if let Some(memory) = &self.used_memory_human {
             write!(f, ", {memory} of memory")?;
-        }
-        if let Some(subscriptions) = &self.subscriptions {
-            write!(f, ", subscriptions: {subscriptions}")?;
-        }
-        if let Some(tracking) = &self.tracking {
-            write!(f, ", tracking: {tracking}")?;
         }
         for warning in &self.warnings {
             write!(f, ", warning: {warning}")?;

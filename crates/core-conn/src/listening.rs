@@ -10,7 +10,7 @@ use crate::Error;
 pub struct Listening {
     /// Whether everything that was asked for arrives, as far as is known.
     pub live: bool,
-    /// How long ago each of them was last known to work.
+    /// How long ago the one of them that has been silent longest was last known to work.
     pub unproven_for: Duration,
     /// Why something does not arrive.
     pub error: Option<Error>,
@@ -57,7 +57,7 @@ impl fmt::Display for Listening {
         if self.live {
             return f.write_str("live");
         }
-        write!(f, "interrupted for {:.1?}", self.unproven_for)?;
+        write!(f, "interrupted, last known to work {:.1?} ago", self.unproven_for)?;
         match &self.error {
             Some(error) => write!(f, " ({error})"),
             None => Ok(()),

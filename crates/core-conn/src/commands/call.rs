@@ -313,6 +313,11 @@ impl Sent<'_> {
 }
 
 impl Conn {
+    /// An error that says of which command it is, and below which prefix.
+    pub(crate) fn located(&self, name: &'static str, err: Error) -> Error {
+        Label::new(name, true).on(&self.config().key_prefix, err)
+    }
+
     /// Sends a request until it is answered, and unwraps the answer.
     ///
     /// Not as a call, which an optional connection answers with nothing: what asks about the server fails at once there.

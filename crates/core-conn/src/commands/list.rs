@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, FromReply, call::Label, reply::Reply, request::Request, values};
+use super::{Call, FromReply, reply::Reply, request::Request, values};
 use crate::{Codec, Conn, Result, conn::Blocking};
 
 /// One of the two ends of a list.
@@ -17,9 +17,27 @@ pub(crate) enum ListEnd {
     Back,
 }
 
+impl ListEnd {
+    /// The command that waits for an item there.
+    pub(super) fn pops_within(self) -> &'static str {
+        match self {
+            Self::Front => "BLPOP",
+            Self::Back => "BRPOP",
+        }
+    }
+}
+
+/// What a server took from a list: by itself, or behind the key that it took it from.
+fn taken(reply: Reply) -> Result<Reply> {
+    match reply {
+        Reply::List(_) => <(Reply, Reply)>::from_reply(reply).map(|(_, taken)| taken),
+        taken => Ok(taken),
+    }
+}
+
 /// The list at a key.
 ///
-/// Items are encoded as by [`Conn::set`]. One round trip per call. Pushes and pops are never sent twice after they
+/// Items are encoded as by [`Conn::set`]. One round trip per call, unless it says otherwise. Pushes and pops are never sent twice after they
 /// may have run.
 ///
 /// ```no_run
@@ -88,19 +106,27 @@ impl<'a> List<'a> {
         Call::new(self.conn, Ok(Request::ListPopBack(self.key.clone())), values::decode)
     }
 
-    /// Takes the first item, and waits for one at most for `wait` (`BLPOP`).
+    /// Takes the first item, and waits for one at most for `wait`; `None` when none came (`LPOP`, then `BLPOP`).
     ///
-    /// It looks at least once, however short the wait. It waits on a connection of its own, so that no other call waits
-    /// behind it; at most as many at once as the config's [`blocking_links`](crate::ConfigBuilder::blocking_links).
-    /// Several that wait for one key get its items in the order in which they came, begun anew every 5 seconds.
+    /// It looks once at the beginning, and needs no more when there is an item. Otherwise it waits at the server, on a link of
+    /// its own, so that no other call waits behind it: at most as many calls at once as the config's
+    /// [`blocking_links`](crate::ConfigBuilder::blocking_links), in turns of 5 seconds; the others wait for a turn, and look
+    /// once more at the end. One round trip for each look and each turn, and those of connecting when a link is opened.
+    /// Those who wait at the server for one key get its items in the order in which they came. The command timeout
+    /// is about each answer, not about the wait.
     ///
-    /// When the future is dropped, the server is told to stop; an item that it had taken by then is put back where it was,
-    /// in the background. Only when this process or the link ends in that moment can it be lost.
+    /// When the future is dropped, the server is told to stop, and an item that it has taken by then is put back where it was,
+    /// in the background. [`Conn::close`] waits for that; a process that ends without it, or a link that breaks in that moment,
+    /// loses the item. Without the right to `CLIENT UNBLOCK` a turn takes one second, and as long passes until then.
+    ///
+    /// Whoever has an item has taken it: when they end before its work is done, so does the item. An
+    /// [optional](crate::ConfigBuilder::optional) connection without a server waits in vain.
     ///
     /// # Errors
     ///
-    /// As [`pop_front`](Self::pop_front); [`ErrorKind::Busy`](crate::ErrorKind::Busy) when as many calls wait as may.
-    /// After [an unknown outcome](crate::Error::is_outcome_unknown) an item may be lost.
+    /// As [`pop_front`](Self::pop_front); one that cannot be decoded is gone too. After [an unknown
+    /// outcome](crate::Error::is_outcome_unknown), as when the server restarts meanwhile, an item may be lost; ask
+    /// again.
     #[doc(alias = "blpop")]
     pub async fn pop_front_within<T: DeserializeOwned>(&self, wait: Duration) -> Result<Option<T>> {
         self.pop_within(ListEnd::Front, wait).await
@@ -125,9 +151,13 @@ impl<'a> List<'a> {
     ) -> Result<Option<T>> {
         let (key, again) = (self.key.clone(), self.key.clone());
         let blocking = Blocking {
+            look: match end {
+                ListEnd::Front => Request::ListPopFront(self.key.clone()),
+                ListEnd::Back => Request::ListPopBack(self.key.clone()),
+            },
             request: Box::new(move |wait| Request::ListPopWithin(key.clone(), end, wait)),
-            undo: Box::new(move |taken| {
-                let Ok(Reply::Bytes(item)) = taken.into_taken() else { return None };
+            undo: Box::new(move |reply| {
+                let Ok(Reply::Bytes(item)) = taken(reply) else { return None };
                 let items = vec![item];
                 Some(match end {
                     ListEnd::Front => Request::ListPushFront(again.clone(), items),
@@ -135,12 +165,11 @@ impl<'a> List<'a> {
                 })
             }),
         };
-        let label = Label::new(if end == ListEnd::Front { "BLPOP" } else { "BRPOP" }, true);
-        let taken = self.conn.block(blocking, wait).await.and_then(|taken| match taken {
+        let item = self.conn.block(blocking, wait).await.and_then(|reply| match reply {
             Reply::Nil => Ok(None),
-            taken => values::decode(self.conn.codec(), taken.into_taken()?),
+            reply => values::decode(self.conn.codec(), taken(reply)?),
         });
-        taken.map_err(|err| label.on(&self.conn.config().key_prefix, err))
+        item.map_err(|err| self.conn.located(end.pops_within(), err))
     }
 
     /// Returns the items in `range` (`LRANGE`), and fewer where the list is shorter.

@@ -4,11 +4,12 @@ use super::{Call, request::Request};
 use crate::Conn;
 
 impl Conn {
-    /// Publishes `message` to all who have subscribed to `channel`, and returns how many received it.
+    /// Publishes `message` to all who have subscribed to `channel`, and returns how many connections received it: all subscribers
+    /// of one `Conn` count as one.
     ///
     /// One round trip (`PUBLISH`). The connection's prefix is put before the channel. The message is encoded as by
-    /// [`set`](Self::set), with the codec of this handle. On Cluster the count is that of one node, which is the same for all
-    /// messages to a channel, so that they stay in order; between channels there is none.
+    /// [`set`](Self::set), with the codec of this handle. On Cluster all messages to one channel go through one
+    /// node, so that they stay in order, and only the subscribers at that node are counted; between channels there is no order.
     /// It is not sent twice after it may have been published.
     ///
     /// # Errors
@@ -28,7 +29,7 @@ impl Conn {
     }
 
     /// Publishes `message` to the shard channel `channel`, which on Cluster stays within the nodes that have its slot; returns
-    /// how many received it. Redis has shard channels since 7.0.
+    /// how many connections received it. Redis has shard channels since 7.0.
     ///
     /// One round trip (`SPUBLISH`); otherwise as [`publish`](Self::publish).
     ///

@@ -12,7 +12,6 @@ use fred::{
 };
 
 use super::{
-    list::ListEnd,
     reply::Reply,
     request::Request,
     script::{READ, Script},
@@ -63,9 +62,8 @@ impl Request {
             Self::ListPopFront(key) => to.lpop(key, None).await?,
             Self::ListPopBack(key) => to.rpop(key, None).await?,
             Self::ListPopWithin(key, end, wait) => {
-                let name = if end == ListEnd::Front { "BLPOP" } else { "BRPOP" };
                 let wait = format!("{:.3}", wait.as_secs_f64()).into();
-                return raw(to, name, vec![Value::Bytes(key), wait]).await;
+                return raw(to, end.pops_within(), vec![Value::Bytes(key), wait]).await;
             }
             Self::ListTrim(key, first, last) => to.ltrim(key, first, last).await?,
             Self::ListLen(key) => to.llen(key).await?,
@@ -83,6 +81,7 @@ impl Request {
             }
             Self::SortedScore(key, member) => to.zscore(key, member).await?,
             Self::SortedLen(key) => to.zcard(key).await?,
+            // fred takes texts only, and flushes after each command that it has no method for.
             Self::Publish(channel, message) => match Str::from_inner(channel) {
                 Ok(channel) => to.publish(channel, message).await?,
                 Err(other) => {

@@ -268,8 +268,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets how many calls may wait at a server at once, as [`pop_front_within`](crate::List::pop_front_within) does: each on
-    /// a link of its own, which is opened when it is needed and kept for the next one.
+    /// Sets how many calls of this connection may wait at servers at once, as
+    /// [`pop_front_within`](crate::List::pop_front_within) does: each on a link of its own, which is opened when it is
+    /// needed and kept for the next one. More take turns of 5 seconds, so have as many as calls that wait. At most 1000.
     ///
     /// Default: 16.
     #[must_use]

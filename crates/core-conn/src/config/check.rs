@@ -74,6 +74,8 @@ impl ConfigBuilder {
 
         let command_links = self.at_most("command_links", self.command_links, MOST_LINKS)?;
         let command_links = command_links.unwrap_or(NonZeroUsize::MIN);
+        let blocking_links = self.at_most("blocking_links", self.blocking_links, MOST_LINKS)?;
+        let blocking_links = blocking_links.unwrap_or(DEFAULT_BLOCKING_LINKS);
         let max_waiting = self.at_most("max_waiting", self.max_waiting, MOST_WAITING)?;
         let max_waiting = max_waiting.unwrap_or(DEFAULT_MAX_WAITING);
 
@@ -101,7 +103,7 @@ impl ConfigBuilder {
             client_name: self.client_name,
             codec: self.codec,
             command_links,
-            blocking_links: self.blocking_links.unwrap_or(DEFAULT_BLOCKING_LINKS),
+            blocking_links,
             retries: self.retries.unwrap_or(DEFAULT_RETRIES),
             retry_auth_errors: self.retry_auth_errors,
             ready_check: self.ready_check.unwrap_or(true),

@@ -34,7 +34,7 @@ pub const DEFAULT_RETRIES: u32 = 3;
 /// The shortest and the longest pause between two attempts to reconnect: 50 ms and 2 s.
 pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
-/// How many calls may wait at a server at once: 16.
+/// How many calls of a connection may wait at servers at once: 16.
 pub const DEFAULT_BLOCKING_LINKS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 /// How often a link with subscriptions is probed: every 2 s.
 pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(2);

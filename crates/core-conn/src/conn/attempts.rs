@@ -47,9 +47,14 @@ impl Conn {
 
     /// Begins the attempts at `count` calls that go out as one.
     pub(super) fn attempts_at(&self, count: usize, manner: Manner) -> Result<Attempts<'_>> {
+        Ok(Attempts { _call: Some(self.enter(count)?), ..self.uncounted_attempts(manner) })
+    }
+
+    /// Begins the attempts at a call that was counted in before.
+    pub(super) fn uncounted_attempts(&self, manner: Manner) -> Attempts<'_> {
         let config = self.config();
-        Ok(Attempts {
-            _call: self.enter(count)?,
+        Attempts {
+            _call: None,
             conn: self,
             deadline: after(manner.timeout.max(SHORTEST)),
             manner,
@@ -59,7 +64,7 @@ impl Conn {
             redirected: None,
             redirections: 0,
             unclear: None,
-        })
+        }
     }
 }
 
@@ -77,7 +82,7 @@ pub(crate) struct Attempts<'a> {
     redirections: u32,
     /// An attempt that may have run is not undone by a later one that surely did not.
     unclear: Option<Error>,
-    _call: Entered<'a>,
+    _call: Option<Entered<'a>>,
 }
 
 /// What became of a command that a node did not run.

@@ -1,7 +1,6 @@
 //! Calls that wait at the server, each on a link of its own, so that nothing else waits behind them.
 
 use std::{
-    future::ready,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -19,11 +18,10 @@ use super::{
     handoff::{Giving, handoff},
     lane::Purpose,
     link::{Link, LinkEnd},
-    time::{Backoff, after},
+    time::{Backoff, after, pause},
 };
 use crate::{
-    Credentials, Error, ErrorKind, FromReply, Reply, Result, commands::Request,
-    error::fred::from_call,
+    Credentials, Error, ErrorKind, Reply, Result, commands::Request, error::fred::from_call,
 };
 
 /// How long the server is asked to wait at once. A link on which it has fallen silent is noticed after that and the command
@@ -40,6 +38,8 @@ const UNBLOCKED: &str = "UNBLOCKED";
 
 /// Something to wait for at the server.
 pub(crate) struct Blocking {
+    /// The command that takes what is there already.
+    pub(crate) look: Request,
     /// The command that waits for so long.
     pub(crate) request: Box<dyn Fn(Duration) -> Request + Send + Sync>,
     /// The command that puts back what was taken for nobody.
@@ -48,15 +48,16 @@ pub(crate) struct Blocking {
 
 /// The links of a connection that calls wait on.
 pub(super) struct BlockingLinks {
-    /// One for each link that there may be.
+    /// One for each call that may wait.
     free: Semaphore,
-    idle: Mutex<Vec<Idle>>,
+    /// As many at most.
+    idle: Mutex<Vec<Kept>>,
     /// Those in use.
     used: Mutex<Vec<Weak<Link>>>,
 }
 
-/// A link that no call waits on.
-struct Idle {
+/// A link, on which one call waits or none.
+struct Kept {
     link: Arc<Link>,
     end: LinkEnd,
     credentials: Credentials,
@@ -64,8 +65,7 @@ struct Idle {
 
 impl BlockingLinks {
     pub(super) fn new(most: usize) -> Self {
-        let free = Semaphore::new(most.min(Semaphore::MAX_PERMITS));
-        Self { free, idle: Mutex::default(), used: Mutex::default() }
+        Self { free: Semaphore::new(most), idle: Mutex::default(), used: Mutex::default() }
     }
 
     /// Closes all.
@@ -76,17 +76,28 @@ impl BlockingLinks {
         }
     }
 
-    /// Keeps a link for the next call.
-    fn keep(&self, core: &Core, idle: Idle) {
-        self.used().retain(|used| !std::ptr::eq(used.as_ptr(), Arc::as_ptr(&idle.link)));
-        self.idle().push(idle);
+    /// Notes that a call waits on a link.
+    fn take_up(&self, link: &Arc<Link>) {
+        let mut used = self.used();
+        used.retain(|used| used.strong_count() > 0);
+        used.push(Arc::downgrade(link));
+    }
+
+    /// Keeps a link for the next call, unless enough are kept.
+    fn keep(&self, core: &Core, kept: Kept) {
+        {
+            let mut idle = self.idle();
+            if idle.len() < core.config.blocking_links.get() {
+                idle.push(kept);
+            }
+        }
         // The end may have come a moment before.
         if core.has_ended() {
             self.end();
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +107,7 @@ impl BlockingLinks {
 }
 
 impl Conn {
-    /// Waits at the server until there is an answer that is not nil, at most for `wait`. It looks at least once.
+    /// Waits at the server until there is an answer that is not nil, at most for `wait`.
     ///
     /// When the returned future is dropped, the server is told to stop, and what it may have taken by then is put back.
     pub(crate) async fn block(&self, blocking: Blocking, wait: Duration) -> Result<Reply> {
@@ -119,16 +130,21 @@ struct Waiting {
 
 impl Waiting {
     async fn run(self, giving: Giving) {
-        let answer = self.answer(&giving).await;
+        // It counts until what it took was taken or put back, so that closing waits for that.
+        let call = self.conn.enter(1);
+        let answer = match &call {
+            Ok(_) => self.answer(&giving).await,
+            Err(err) => Err(err.clone()),
+        };
         let Some(Ok(untaken)) = giving.give(answer).await else { return };
         if let Some(undo) = (self.blocking.undo)(untaken) {
             self.put_back(&undo).await;
         }
+        drop(call);
     }
 
     async fn answer(&self, giving: &Giving) -> Result<Reply> {
         let conn = &self.conn;
-        let _call = conn.enter(1)?;
         let core = &conn.owner.core;
         let mut backoff = Backoff::new(RETRY_DELAY);
         let mut given_up = pin!(async {
@@ -137,14 +153,29 @@ impl Waiting {
                 () = core.calls.refused() => Err(Error::closed()),
             }
         });
-        loop {
-            let (permit, Idle { link, end, credentials }) = tokio::select! {
+        // Whoever finds something there needs no link of its own.
+        match self.look().await {
+            Ok(Reply::Nil) => {}
+            Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
+            answer => return answer,
+        }
+        while Instant::now() < self.deadline {
+            let found = tokio::select! {
                 biased;
                 ended = &mut given_up => return ended,
-                link = self.link() => match link {
-                    Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
-                    link => link?,
-                },
+                found = self.link() => found,
+            };
+            let (permit, Kept { link, end, credentials }) = match found {
+                Ok(Some(found)) => found,
+                // As many wait as may, until the end.
+                Ok(None) => return self.look().await,
+                Err(err) if comes_again(&err) && Instant::now() < self.deadline => {
+                    // The deadline is looked at above.
+                    let _ = timeout_at(self.deadline, backoff.pause()).await;
+                    continue;
+                }
+                Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
+                Err(err) => return Err(err),
             };
             let (answer, ended) = {
                 let known = self.known(&link);
@@ -153,16 +184,18 @@ impl Waiting {
                     biased;
                     answer = &mut answer => (answer, None),
                     ended = &mut given_up => {
-                        if let Some((commands, number)) = &known {
-                            unblock(commands, number, conn.command_timeout()).await;
+                        let stopping = stop(known, conn.command_timeout());
+                        tokio::select! {
+                            biased;
+                            answer = &mut answer => (answer, Some(ended)),
+                            () = stopping => (answer.await, Some(ended)),
                         }
-                        (answer.await, Some(ended))
                     }
                 }
             };
             match answer {
                 Ok(answer) => {
-                    core.blocking.keep(core, Idle { link, end, credentials });
+                    core.blocking.keep(core, Kept { link, end, credentials });
                     drop(permit);
                     match (answer, ended) {
                         (Reply::Nil, Some(ended)) => return ended,
@@ -174,16 +207,41 @@ impl Waiting {
                     }
                 }
                 Err(err) => {
-                    link.abort();
-                    if ended.is_some() || !comes_again(&err) || Instant::now() >= self.deadline {
+                    if err.is_answer() {
+                        core.blocking.keep(core, Kept { link, end, credentials });
+                    } else {
+                        link.abort();
+                    }
+                    if ended.is_some() || !comes_again(&err) {
                         return Err(err);
                     }
                     core.doubt_layout();
+                    // On its way to another node, it is found there by a plain command.
+                    if err.redirect().is_some_and(|redirect| redirect.ask) {
+                        match self.look().await {
+                            Ok(Reply::Nil) => {}
+                            answer => return answer,
+                        }
+                    }
                     // The deadline is looked at above.
                     let _ = timeout_at(self.deadline, backoff.pause()).await;
                 }
             }
         }
+        Ok(Reply::Nil)
+    }
+
+    /// Takes what is there already.
+    async fn look(&self) -> Result<Reply> {
+        self.conn.link_to(&self.route, self.deadline).await?;
+        self.send(&self.blocking.look).await
+    }
+
+    /// Sends a plain command, wherever its key is just now.
+    async fn send(&self, request: &Request) -> Result<Reply> {
+        let conn = &self.conn;
+        let answer = conn.uncounted_attempts(conn.manner_of(request)).run(request, None).await?;
+        conn.reply_of(request, answer)
     }
 
     /// Has the server wait once, for less long where it cannot be told to stop.
@@ -195,28 +253,21 @@ impl Waiting {
         self.conn.send_once(link, &(self.blocking.request)(wait), deadline).await
     }
 
-    /// A link that nobody else uses, to the server that the call goes to.
-    async fn link(&self) -> Result<(SemaphorePermit<'_>, Idle)> {
+    /// A link that nobody else uses, to the server that the call goes to; none when as many wait as may, until the deadline.
+    async fn link(&self) -> Result<Option<(SemaphorePermit<'_>, Kept)>> {
         let conn = &self.conn;
         let core = &conn.owner.core;
         let deadline = self.deadline;
-        let permit = timeout_at(deadline, core.blocking.free.acquire()).await.map_err(|late| {
-            let what =
-                "as many calls wait at the server as may; retry later or raise `blocking_links`";
-            Error::new(ErrorKind::Busy, what).with_source(late)
-        })?;
+        let Ok(permit) = timeout_at(deadline, core.blocking.free.acquire()).await else {
+            return Ok(None);
+        };
         let permit = permit.map_err(|closed| Error::closed().with_source(closed))?;
         let commands = conn.link_to(&self.route, deadline).await?;
         let credentials = core.known_login(deadline).await?;
         while let Some(mut idle) = self.idle(&commands, &credentials) {
-            let is_well = tokio::select! {
-                biased;
-                _ = idle.end.wait() => false,
-                () = ready(()) => idle.link.is_up(),
-            };
-            if is_well {
-                core.blocking.used().push(Arc::downgrade(&idle.link));
-                return Ok((permit, idle));
+            if !idle.end.has_come().await {
+                core.blocking.take_up(&idle.link);
+                return Ok(Some((permit, idle)));
             }
         }
         let endpoint = {
@@ -224,21 +275,33 @@ impl Waiting {
             let server = layout.server(&self.route, 0).ok_or_else(Error::unsent)?;
             server.commands.endpoint.clone()
         };
-        // However short the call waits, it may look once.
-        let deadline = deadline.max(after(conn.command_timeout()));
         let deadline = deadline.min(after(core.config.connect_timeout));
-        let (link, end) =
-            dial(&core.config, &endpoint, &credentials, Purpose::Blocking, deadline).await?;
+        let dialed = dial(&core.config, &endpoint, &credentials, Purpose::Blocking, deadline).await;
+        let (link, end) = dialed.map_err(|err| match err.kind() {
+            // Nothing was asked of it yet.
+            ErrorKind::Timeout => Error::unsent().with_source(err),
+            _ => err,
+        })?;
         let link = Arc::new(link);
-        core.blocking.used().push(Arc::downgrade(&link));
-        Ok((permit, Idle { link, end, credentials }))
+        core.blocking.take_up(&link);
+        Ok(Some((permit, Kept { link, end, credentials })))
     }
 
-    /// Takes a link that is kept out, and forgets those that lead elsewhere or use credentials of before.
-    fn idle(&self, commands: &Link, credentials: &Credentials) -> Option<Idle> {
+    /// Takes a link out that is kept, and forgets those that have ended, lead to nobody any more, or use credentials of before.
+    fn idle(&self, commands: &Link, credentials: &Credentials) -> Option<Kept> {
         let core = &self.conn.owner.core;
         let mut idle = core.blocking.idle();
-        idle.retain(|idle| idle.credentials.logs_in_as(credentials));
+        let layout = core.layout.load();
+        let leads_somewhere = |link: &Link| {
+            let mut servers = layout.servers();
+            servers
+                .any(|server| server.commands.pick().is_some_and(|to| to.address == link.address))
+        };
+        idle.retain(|kept| {
+            kept.link.is_up()
+                && kept.credentials.logs_in_as(credentials)
+                && leads_somewhere(&kept.link)
+        });
         let at = idle.iter().position(|idle| idle.link.address == commands.address)?;
         Some(idle.swap_remove(at))
     }
@@ -254,21 +317,8 @@ impl Waiting {
 
     /// Puts back what was taken for somebody who had gone.
     async fn put_back(&self, undo: &Request) {
-        let conn = &self.conn;
-        let deadline = after(conn.command_timeout());
-        let mut backoff = Backoff::new(RETRY_DELAY);
-        loop {
-            let sent = async {
-                let link = conn.link_to(&self.route, deadline).await?;
-                conn.send_once(&link, undo, deadline).await
-            };
-            let Err(err) = sent.await else { return };
-            if !comes_again(&err) || Instant::now() >= deadline {
-                tracing::warn!(error = %err, "what was taken for a call that had been given up is lost");
-                return;
-            }
-            conn.owner.core.doubt_layout();
-            backoff.pause().await;
+        if let Err(err) = self.send(undo).await {
+            tracing::warn!(error = %err, "what was taken for a call that had been given up is lost");
         }
     }
 }
@@ -285,20 +335,19 @@ fn comes_again(err: &Error) -> bool {
     kinds.contains(&err.kind()) || err.code() == Some(UNBLOCKED)
 }
 
-/// Has the server stop waiting on the link that it calls by this number. Without the right to it, the server goes on for a
-/// while.
-async fn unblock(commands: &Link, number: &str, timeout: Duration) {
-    let order = ["UNBLOCK", number];
-    match commands.ask::<i64>(timeout, "CLIENT", &order).await.map_err(from_call) {
-        Ok(_) => {}
-        Err(err) => tracing::debug!(error = %err, "a call that was given up goes on waiting"),
-    }
-}
-
-impl Reply {
-    /// The second of two: what a server took, behind the key that it took it from.
-    pub(crate) fn into_taken(self) -> Result<Self> {
-        let (_, taken) = <(Self, Self)>::from_reply(self)?;
-        Ok(taken)
+/// Has the server stop waiting on a link, which it calls by this number. It may not have begun to, so it is told until it says
+/// that it has stopped. Without the right to it, the server goes on for a while.
+async fn stop(known: Option<(Arc<Link>, String)>, timeout: Duration) {
+    let Some((commands, number)) = known else { return };
+    let order = ["UNBLOCK", &number];
+    loop {
+        match commands.ask::<i64>(timeout, "CLIENT", &order).await.map_err(from_call) {
+            Ok(0) => pause(RETRY_DELAY.0).await,
+            Ok(_) => return,
+            Err(err) => {
+                tracing::debug!(error = %err, "a call that was given up goes on waiting");
+                return;
+            }
+        }
     }
 }

@@ -98,6 +98,11 @@ impl Lane {
         })
     }
 
+    /// All links that are up.
+    pub(super) fn up(&self) -> impl Iterator<Item = Arc<Link>> {
+        self.seats.iter().filter_map(|seat| seat.link.load_full().filter(|link| link.is_up()))
+    }
+
     pub(super) fn id(&self, seat: usize) -> SeatId {
         self.seats[seat].id
     }

@@ -185,16 +185,16 @@ impl Link {
         self.within(timeout).custom::<T, Value>(custom(name), args).await
     }
 
-    /// Publishes `payload` by `command`, and returns how many received it at this server.
-    pub(crate) async fn publish(
-        &self,
-        timeout: Duration,
-        command: &'static str,
-        channel: Bytes,
-        payload: Bytes,
-    ) -> Result<i64> {
-        let args = vec![Value::Bytes(channel), Value::Bytes(payload)];
-        self.within(timeout).custom(custom(command), args).await.map_err(from_call)
+    /// Asks whether the server is a master. One that does not let the user ask is believed to be.
+    pub(crate) async fn is_master(&self, timeout: Duration) -> Result<bool> {
+        match self.ask::<Value>(timeout, "ROLE", &[]).await.map_err(from_call) {
+            Ok(role) => {
+                let role = role.into_array().into_iter().next().and_then(|role| role.into_string());
+                Ok(role.as_deref() == Some("master"))
+            }
+            Err(err) if err.is_answer() => Ok(true),
+            Err(err) => Err(err),
+        }
     }
 
     /// Gives an order of which parts are no text. No answer to it begins with what a user chose.
@@ -244,7 +244,7 @@ impl Link {
             None => Ok(()),
             Some(name) => {
                 let what = format!("{}: this server does not know {name}", self.address);
-                Err(Error::new(ErrorKind::Server, what).with_code("ERR", None))
+                Err(Error::new(ErrorKind::Unsupported, what).with_code("ERR", None))
             }
         }
     }
@@ -298,6 +298,15 @@ impl Drop for Link {
 }
 
 impl LinkEnd {
+    /// Whether the link has ended. It does not wait.
+    pub(crate) async fn has_come(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.wait() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+
     /// Waits for the end of the link and returns why. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Error {
         tokio::select! {

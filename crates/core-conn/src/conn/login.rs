@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
     owner::Core,
     state::LinkState,
-    time::{Backoff, FAR, after, pause},
+    time::{Backoff, FAR, after, pause, until},
 };
 use crate::{BoxError, Config, CredentialProvider, Credentials, Error, ErrorKind, Result};
 
@@ -157,13 +157,6 @@ async fn changed(provider: Arc<dyn CredentialProvider>, known: Credentials) {
     if let Err(err) = guarded(async move { provider.changed(&known).await }).await {
         tracing::warn!(error = %err, "the credential provider will announce no changes");
         std::future::pending::<()>().await;
-    }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) use place::Place;
 pub use raw::RawClient;
 pub use replay::Replay;
 pub use state::{State, StateChange, StateChanges};
-pub(crate) use time::{Backoff, FAR, after, left};
+pub(crate) use time::{Backoff, FAR, after, left, until};
 pub(crate) use together::together;
 pub use without::WARNING_INTERVAL;
 

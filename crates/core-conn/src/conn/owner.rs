@@ -112,7 +112,7 @@ impl Core {
 
     /// Finds out who takes writes, because somebody who should does not: the cluster is asked, other servers are dialed
     /// again.
-    pub(super) fn doubt_writers(&self) {
+    pub(crate) fn doubt_writers(&self) {
         if self.config.endpoint.is_cluster() {
             self.layout_wanted.notify_one();
             return;
@@ -125,6 +125,11 @@ impl Core {
     /// Has the layout read again, because something is not where it says.
     pub(crate) fn doubt_layout(&self) {
         self.layout_wanted.notify_one();
+    }
+
+    /// Whether another server can become the master, and this one be told to obey it.
+    pub(crate) fn masters_change(&self) -> bool {
+        matches!(self.config.endpoint, Endpoint::Cluster(_) | Endpoint::Sentinel(_))
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

@@ -33,7 +33,7 @@ impl Core {
     }
 
     /// Waits until a link to `address` is known to lead elsewhere than to `place`.
-    pub(crate) async fn left(&self, place: &Place, address: &Address) {
+    pub(crate) async fn leaves(&self, place: &Place, address: &Address) {
         let mut status = self.status.watch();
         loop {
             status.borrow_and_update();
@@ -56,30 +56,39 @@ impl Core {
         self.server_at(&layout, place)?.commands.link(0).filter(|link| link.is_up())
     }
 
-    /// Waits until `link` is not the first one for commands to `place` any more.
-    pub(crate) async fn replaced(&self, place: &Place, link: &Weak<Link>) {
+    /// All links for commands to `place` that are up.
+    pub(crate) fn links_at(&self, place: &Place) -> Vec<Weak<Link>> {
+        let layout = self.layout.load();
+        let Some(server) = self.server_at(&layout, place) else { return Vec::new() };
+        server.commands.up().map(|link| Arc::downgrade(&link)).collect()
+    }
+
+    /// Waits until the links for commands to `place` are others than `links`.
+    pub(crate) async fn replaced(&self, place: &Place, links: Vec<Weak<Link>>) {
         let mut status = self.status.watch();
         loop {
             status.borrow_and_update();
-            let first = self.first_link_at(place);
-            if !first.is_some_and(|first| std::ptr::eq(Arc::as_ptr(&first), link.as_ptr())) {
+            let now = self.links_at(place);
+            if now.len() != links.len() || !now.iter().zip(&links).all(|(a, b)| a.ptr_eq(b)) {
                 return;
             }
             let _ = status.changed().await;
         }
     }
 
-    /// While nobody is there it is not known to lead elsewhere.
+    /// Whether `place` may still be at `address`. While nobody is there, it may.
     fn leads_to(&self, place: &Place, address: &Address) -> bool {
         let layout = self.layout.load();
         if !layout.is_cluster() {
             return self.link_at(place).is_none_or(|link| link.address == *address);
         }
         let is_there = |node: &Node| matches!(address, Address::Tcp(there) if there == node);
-        let wanted =
-            |node: &&Node| *place == Place::Anywhere || Place::Master((*node).clone()) == *place;
+        let is_wanted = |node: &Node| match place {
+            Place::Anywhere => true,
+            Place::Master(at) => at == node,
+        };
         let mut masters = layout.shards.iter().filter_map(|shard| shard.master.node());
-        layout.shards.is_empty() || masters.any(|node| wanted(&node) && is_there(node))
+        layout.shards.is_empty() || masters.any(|node| is_wanted(node) && is_there(node))
     }
 
     fn server_at<'a>(&self, layout: &'a Layout, place: &Place) -> Option<&'a Arc<Server>> {

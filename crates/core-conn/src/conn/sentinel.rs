@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fred::types::Value;
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
@@ -129,19 +128,11 @@ async fn named(config: &Config, target: &Target, service: &str, deadline: Instan
 /// Dials and makes sure that the server is a master; one that does not let the user ask is believed.
 async fn master(config: Config, target: Target, deadline: Instant) -> Result<(Link, LinkEnd)> {
     let (link, end) = Link::dial(&config, &target, deadline).await?;
-    let role = link.ask::<Value>(config.connect_timeout, "ROLE", &[]).await;
-    match role.map_err(from_call) {
-        Ok(role) => {
-            let role = role.into_array().into_iter().next().and_then(|role| role.into_string());
-            if role.as_deref() == Some("master") {
-                return Ok((link, end));
-            }
-            let what = "the server that the sentinels name is not a master yet";
-            Err(Error::new(ErrorKind::Topology, what))
-        }
-        Err(err) if err.is_answer() => Ok((link, end)),
-        Err(err) => Err(err),
+    if link.is_master(config.connect_timeout).await? {
+        return Ok((link, end));
     }
+    let what = "the server that the sentinels name is not a master yet";
+    Err(Error::new(ErrorKind::Topology, what))
 }
 
 /// It was ended together with the runtime.

@@ -26,6 +26,14 @@ pub(crate) fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(SHORTEST)
 }
 
+/// Waits for a moment, if there is one.
+pub(crate) async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits between two attempts at something outside this process.
 #[expect(
     clippy::disallowed_methods,

@@ -104,6 +104,8 @@ impl Core {
         // Before anybody can read there what it would not hear of when it changes.
         self.trackers.each(|tracker| tracker.rearranging(self, &new.master_places()));
         self.layout.store(Arc::clone(&new));
+        // And whoever came between the two has looked at the old one.
+        self.trackers.each(|tracker| tracker.rearranging(self, &new.master_places()));
         for server in new.servers().filter(|server| !holds(&old, server)) {
             server.commands.start(self);
         }

@@ -194,6 +194,12 @@ pub(crate) fn is_no_script(err: &FredError) -> bool {
     code(err.details()) == Some("NOSCRIPT")
 }
 
+/// Whether the server does not know the client that it was to redirect to.
+pub(crate) fn is_unknown_client(err: &Error) -> bool {
+    let text = std::error::Error::source(err).map(ToString::to_string).unwrap_or_default();
+    text.contains("client ID you want redirect")
+}
+
 /// Whether the server does not know the command.
 pub(crate) fn is_unknown_command(err: &FredError) -> bool {
     err.details().to_ascii_lowercase().contains("unknown command")
@@ -244,14 +250,24 @@ pub(crate) fn from_dial(err: FredError, server: &str) -> Error {
     error.context(server).with_source(err)
 }
 
-/// Reads what `server` refused while a link to it was set up.
+/// Reads what `server` refused on a link that is read here.
 pub(crate) fn from_refusal(text: String, server: &str) -> Error {
+    let is_unknown = text.to_ascii_lowercase().contains("unknown command");
     let code = code(&text).map(str::to_owned);
-    let err = from_dial(FredError::new(FredKind::Unknown, text), server);
+    let err = FredError::new(FredKind::Unknown, text);
+    let err = if is_unknown {
+        unknown_command().context(server).with_source(err)
+    } else {
+        from_dial(err, server)
+    };
     match code {
         Some(code) => err.with_code(&code, None),
         None => err,
     }
+}
+
+fn unknown_command() -> Error {
+    Error::new(ErrorKind::Unsupported, "this server does not know the command")
 }
 
 const WRONG_CREDENTIALS: &str = "the server refused the user name or password";

@@ -82,7 +82,7 @@ pub enum ErrorKind {
     Tls,
     /// Cluster or Sentinel cannot say who serves the key right now. The command did not run.
     Topology,
-    /// The server, or a proxy before it, does not offer this.
+    /// The server, or a proxy before it, does not offer this. The command did not run, and will not on this server.
     Unsupported,
     /// The key holds another type of value than the command works on.
     WrongType,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use redis_protocol::resp2::{decode::decode_bytes_mut, types::BytesFrame};
 use tokio_util::codec::Decoder;
 
@@ -16,6 +16,48 @@ pub(crate) enum Frame {
     List(Vec<Self>),
     /// A refusal, in the server's words.
     Error(String),
+}
+
+/// How deep lists are nested in what a server says of its own accord, and in answers to what is asked here.
+const DEEPEST: usize = 4;
+
+/// Whether lists begin within lists, deeper than that. The parser would follow them down to the end of its stack.
+fn nests_deeper_than(deepest: usize, mut arrived: &[u8]) -> bool {
+    // For each list that has begun, how many of its items are to come.
+    let mut open: Vec<usize> = Vec::new();
+    while let Some(end) = arrived.windows(2).position(|two| two == b"\r\n") {
+        let (line, rest) = (&arrived[..end], &arrived[end + 2..]);
+        let number = || std::str::from_utf8(&line[1..]).ok()?.parse::<usize>().ok();
+        arrived = rest;
+        match line.first() {
+            Some(b'*') => open.push(number().unwrap_or(0)),
+            Some(b'$') => {
+                let Some(len) = number() else { continue };
+                let Some(rest) = arrived.get(len.saturating_add(2)..) else { return false };
+                arrived = rest;
+                complete(&mut open);
+            }
+            _ => complete(&mut open),
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+            complete(&mut open);
+        }
+        if open.is_empty() {
+            return false;
+        }
+        if open.len() > deepest {
+            return true;
+        }
+    }
+    false
+}
+
+/// An item has come to its end.
+fn complete(open: &mut [usize]) {
+    if let Some(items) = open.last_mut() {
+        *items = items.saturating_sub(1);
+    }
 }
 
 /// Cuts frames out of what arrives.
@@ -34,6 +76,10 @@ impl Decoder for Resp {
                 let line = arrived.split_to(end + 2);
                 Frame::Error(String::from_utf8_lossy(&line[1..end]).into_owned())
             }));
+        }
+        if nests_deeper_than(DEEPEST, arrived) {
+            let what = "lists within lists, deeper than a server says anything";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         let decoded = decode_bytes_mut(arrived);
         let decoded = decoded.map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
@@ -64,9 +110,9 @@ impl From<BytesFrame> for Frame {
 }
 
 /// Appends a command to what is to be sent.
-pub(super) fn push_command(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    let number = |out: &mut Vec<u8>, mark, number: usize| {
-        out.push(mark);
+pub(super) fn push_command(out: &mut BytesMut, parts: &[&[u8]]) {
+    let number = |out: &mut BytesMut, mark, number: usize| {
+        out.put_u8(mark);
         out.extend_from_slice(number.to_string().as_bytes());
         out.extend_from_slice(b"\r\n");
     };
@@ -136,9 +182,24 @@ mod tests {
     }
 
     #[test]
+    fn what_nests_too_deep_is_refused_before_it_is_parsed() {
+        for (said, refused) in [
+            ("*1\r\n".repeat(100_000), true),
+            ("*2\r\n:1\r\n".repeat(100_000), true),
+            ("*2\r\n$3\r\n*1\r\r\n".repeat(6), true),
+            (format!("{}:1\r\n", "*1\r\n".repeat(DEEPEST)), false),
+            (format!("*100000\r\n{}", "*1\r\n:1\r\n".repeat(100_000)), false),
+            (format!("*2\r\n$8\r\n*1\r\n*1\r\n\r\n{}", ":1\r\n*-1\r\n*0\r\n".repeat(9)), false),
+        ] {
+            let mut arrived = BytesMut::from(said.as_str());
+            assert_eq!(Resp.decode(&mut arrived).is_err(), refused, "{}", &said[..20]);
+        }
+    }
+
+    #[test]
     fn a_command_is_a_list_of_its_parts() {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         push_command(&mut out, &[b"SUBSCRIBE", b"a\r\nb", b""]);
-        assert_eq!(out, b"*3\r\n$9\r\nSUBSCRIBE\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+        assert_eq!(&out[..], b"*3\r\n$9\r\nSUBSCRIBE\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
     }
 }

@@ -52,10 +52,7 @@ impl Wire {
             wire.log_in(config, credentials).await?;
             Ok(wire)
         };
-        timeout_at(deadline, opening).await.unwrap_or_else(|late| {
-            let what = format!("{address}: no answer within {:?}", config.connect_timeout);
-            Err(Error::new(ErrorKind::Timeout, what).with_source(late))
-        })
+        timeout_at(deadline, opening).await.map_err(|_late| late(config, address))?
     }
 
     async fn log_in(&mut self, config: &Config, credentials: &Credentials) -> Result<()> {
@@ -95,10 +92,13 @@ impl Wire {
 
     /// Puts a command behind those that wait to be written.
     pub(crate) fn say(&mut self, parts: &[&[u8]]) {
-        let mut command = Vec::new();
-        push_command(&mut command, parts);
-        self.out.extend_from_slice(&command);
+        push_command(&mut self.out, parts);
         self.unflushed = true;
+    }
+
+    /// How much has arrived of what is not complete yet.
+    pub(crate) fn buffered(&self) -> usize {
+        self.reader.read_buffer().len()
     }
 
     /// Returns what the server says next, and meanwhile writes what waits. Cancel safe.
@@ -127,11 +127,22 @@ impl Wire {
         outcome.map_err(|err| self.lost(err))
     }
 
+    /// The error of a link whose answers do not belong to what was asked.
+    pub(crate) fn out_of_step(&self) -> Error {
+        self.lost("its answers do not belong to what was asked")
+    }
+
     /// The error of a link that has ended.
     pub(crate) fn lost(&self, source: impl Into<crate::BoxError>) -> Error {
         let what = format!("{}: the connection was lost", self.address);
         Error::new(ErrorKind::Connect, what).with_source(source)
     }
+}
+
+/// The error of a link that was not set up in time.
+pub(crate) fn late(config: &Config, address: &Address) -> Error {
+    let what = format!("{address}: no answer within {:?}", config.connect_timeout);
+    Error::new(ErrorKind::Timeout, what)
 }
 
 /// Reads the next frame; none when the server has closed the socket. Cancel safe.

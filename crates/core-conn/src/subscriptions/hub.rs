@@ -53,7 +53,7 @@ struct Subscriber {
     queue: Arc<Queue>,
     codec: Codec,
     /// What the server's wildcard may find beyond what is meant.
-    pattern: Option<Pattern>,
+    pattern: Option<Arc<Pattern>>,
     /// Told when the server has confirmed or refused.
     waiting: Option<oneshot::Sender<Result<()>>>,
     /// It has been told of a gap and not of its end.
@@ -61,17 +61,17 @@ struct Subscriber {
 }
 
 /// Names one subscriber.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Id(u64);
 
 /// The answer to a wish for a topic.
 pub(super) type Confirmation = oneshot::Receiver<Result<()>>;
 
 /// What somebody wants to hear.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Wish {
     pub(super) topic: Topic,
-    pub(super) pattern: Option<Pattern>,
+    pub(super) pattern: Option<Arc<Pattern>>,
 }
 
 /// What a message did not find room for.
@@ -124,7 +124,7 @@ impl Hub {
                 // No answer has come yet.
                 if subscriber.waiting.take().is_some() {
                     subscriber.down = true;
-                    subscriber.queue.lost(Instant::now());
+                    subscriber.queue.lost(1, Instant::now());
                 }
             }
         }
@@ -258,14 +258,17 @@ impl Hub {
     }
 
     fn lost_in(&self, book: &mut Book, topic: &Topic, since: Instant) {
-        let Some(wanted) = book.wanted.get_mut(topic) else { return };
-        if !std::mem::take(&mut wanted.live) {
-            return;
+        if let Some(wanted) = book.wanted.get_mut(topic) {
+            tell_lost(wanted.lost(), since);
         }
-        for subscriber in &mut wanted.subscribers {
-            subscriber.down = true;
-            subscriber.queue.lost(since);
-        }
+    }
+
+    /// Nothing arrives over a line any more.
+    pub(super) fn lost_all(&self, line: &Line, since: Instant) {
+        let mut book = self.lock();
+        let here =
+            book.wanted.values_mut().filter(|wanted| wanted.place.as_ref() == Some(&line.place));
+        tell_lost(here.flat_map(Wanted::lost), since);
     }
 
     /// Hands out a message; returns it for those who want to be waited for.
@@ -290,7 +293,7 @@ impl Hub {
                 continue;
             }
             let (channel, payload) = (channel.clone(), payload.clone());
-            let message = Message { channel, payload, codec: *codec };
+            let message = Message { channel, payload, codec: *codec, pattern: pattern.clone() };
             if let Some(message) = queue.push(message) {
                 crowded.push((Arc::clone(queue), message));
             }
@@ -315,6 +318,28 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    /// It does not arrive any more: the subscribers to be told so.
+    fn lost(&mut self) -> impl Iterator<Item = (Id, Arc<Queue>)> {
+        let was_live = std::mem::take(&mut self.live);
+        self.subscribers.iter_mut().filter(move |_| was_live).map(|subscriber| {
+            subscriber.down = true;
+            (subscriber.id, Arc::clone(&subscriber.queue))
+        })
+    }
+}
+
+/// Tells each subscriber once, however many of its topics do not arrive any more.
+fn tell_lost(lost: impl Iterator<Item = (Id, Arc<Queue>)>, since: Instant) {
+    let mut told: HashMap<Id, (Arc<Queue>, usize)> = HashMap::new();
+    for (id, queue) in lost {
+        told.entry(id).or_insert((queue, 0)).1 += 1;
+    }
+    for (queue, topics) in told.into_values() {
+        queue.lost(topics, since);
     }
 }
 

@@ -1,39 +1,38 @@
 //! The task that keeps one line: makes its link, has it subscribed to what is wanted, and makes it anew when it is lost.
 
 use std::{
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::{hub::Hub, session::Session, topic::Topic};
 use crate::{
-    Result,
-    conn::{Backoff, Core, Place, after},
-    listen::Wire,
+    Error, Result,
+    conn::{Address, Core, Place, after, until},
+    listen::{self, LINGER, Listens, Wire},
     listening::Condition,
 };
-
-/// How long a line that nobody wants anything of is kept.
-const LINGER: Duration = Duration::from_secs(10);
-/// A link that was lost after a shorter life is made anew after a pause only.
-const STABLE: Duration = Duration::from_secs(1);
 
 /// A link with subscriptions, and those that come after it.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(super) place: Place,
-    /// Topics of which somebody began or ceased to want them.
-    changes: Mutex<Vec<Topic>>,
+    /// Topics of which somebody began or ceased to want them; not noted while there is no link, which begins with all.
+    changes: Mutex<Option<BTreeSet<Topic>>>,
     changed: Notify,
     condition: Mutex<Condition>,
     task: OnceLock<AbortHandle>,
+    /// Nobody wants it any more.
+    released: AtomicBool,
 }
 
 impl Line {
@@ -44,6 +43,7 @@ impl Line {
             changed: Notify::new(),
             condition: Mutex::new(Condition::new()),
             task: OnceLock::new(),
+            released: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +54,7 @@ impl Line {
     }
 
     pub(super) fn end(&self) {
+        self.released.store(true, Ordering::Release);
         if let Some(task) = self.task.get() {
             task.abort();
         }
@@ -61,12 +62,18 @@ impl Line {
 
     /// Somebody began or ceased to want `topic`.
     pub(super) fn changed(&self, topic: Topic) {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(topic);
-        self.changed.notify_one();
+        if let Some(changes) = &mut *self.changes() {
+            changes.insert(topic);
+            self.changed.notify_one();
+        }
     }
 
-    pub(super) fn take_changes(&self) -> Vec<Topic> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_changes(&self) -> BTreeSet<Topic> {
+        self.changes().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Option<BTreeSet<Topic>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last moment at which it is known to have worked.
@@ -81,65 +88,77 @@ impl Line {
 
 /// Keeps a line until nobody wants anything of it.
 pub(super) async fn keep(core: Arc<Core>, hub: Arc<Hub>, line: Arc<Line>) {
-    let mut backoff = Backoff::new(core.config.reconnect_delay);
-    loop {
-        let begun = Instant::now();
-        let err = match serve(&core, &hub, &line).await {
-            Ok(()) if hub.let_go(&line) => return,
-            Ok(()) => continue,
-            Err(err) => err,
-        };
-        tracing::debug!(error = %err, "subscriptions are made anew");
-        let proven = line.proven();
-        let worked = {
-            let mut condition = line.condition();
-            condition.error = Some(err);
-            std::mem::take(&mut condition.live)
-        };
-        for topic in hub.wanted_at(&line) {
-            hub.lost(&topic, proven);
-        }
-        if worked {
-            backoff.reset();
-        }
-        if !worked || begun.elapsed() < STABLE {
-            backoff.pause().await;
+    let _ending = Ending { hub: &hub, line: &line };
+    listen::keep(&core, &Kept { core: &core, hub: &hub, line: &line }).await;
+    line.released.store(true, Ordering::Release);
+}
+
+/// A task that nobody has ended has ended with its runtime, and no other one will be heard of.
+struct Ending<'a> {
+    hub: &'a Hub,
+    line: &'a Line,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.line.released.load(Ordering::Acquire) {
+            self.hub.end();
         }
     }
 }
 
-/// Keeps one link, until it is lost or nobody wants anything of it any more.
-async fn serve(core: &Core, hub: &Hub, line: &Line) -> Result<()> {
-    let Ok(address) = timeout(LINGER, core.reach(&line.place)).await else { return Ok(()) };
-    let deadline = after(core.config.connect_timeout);
-    let credentials = core.known_login(deadline).await?;
-    let mut wire = Wire::open(&core.config, &address, &credentials, deadline).await?;
-    line.take_changes();
-    let mut session = Session::begin(core, hub, line, &mut wire);
-    let period = core.config.probe_interval;
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut left = pin!(core.left(&line.place, &address));
-    let mut idle_since: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            heard = wire.next() => {
-                for (queue, message) in session.heard(&mut wire, heard?)? {
-                    queue.wait(message).await;
-                    session.waited();
+struct Kept<'a> {
+    core: &'a Core,
+    hub: &'a Hub,
+    line: &'a Line,
+}
+
+impl Listens for Kept<'_> {
+    fn place(&self) -> &Place {
+        &self.line.place
+    }
+
+    async fn serve(&self, address: &Address) -> Result<()> {
+        let Self { core, hub, line } = *self;
+        let deadline = after(core.config.connect_timeout);
+        let credentials = core.known_login(deadline).await?;
+        let mut wire = Wire::open(&core.config, address, &credentials, deadline).await?;
+        // From here on changes are noted; all that is wanted now is asked for below.
+        *line.changes() = Some(BTreeSet::new());
+        let mut session = Session::begin(core, hub, line, &mut wire);
+        let period = core.config.probe_interval;
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle_at: Option<Instant> = None;
+        loop {
+            idle_at = session.is_idle().then(|| idle_at.unwrap_or_else(|| Instant::now() + LINGER));
+            tokio::select! {
+                heard = wire.next() => {
+                    for (queue, message) in session.heard(&mut wire, heard?)? {
+                        queue.wait(message).await;
+                        session.waited();
+                    }
                 }
+                () = line.changed.notified() => session.reconcile(&mut wire, line.take_changes()),
+                _ = ticks.tick() => session.tick(&mut wire)?,
+                () = until(idle_at) => return Ok(()),
+                published = session.published() => session.acknowledged(&mut wire, published),
             }
-            () = line.changed.notified() => session.reconcile(&mut wire, line.take_changes()),
-            _ = ticks.tick() => {
-                session.tick(&mut wire)?;
-                if !session.is_idle() {
-                    idle_since = None;
-                } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= LINGER {
-                    return Ok(());
-                }
-            }
-            published = session.published() => session.acknowledged(&mut wire, published),
-            () = &mut left => return Err(wire.lost("another server is to be talked to")),
         }
+    }
+
+    fn lost(&self, err: Error) -> bool {
+        *self.line.changes() = None;
+        let (worked, proven) = {
+            let mut condition = self.line.condition();
+            condition.error = Some(err);
+            (std::mem::take(&mut condition.live), condition.proven.into_std())
+        };
+        self.hub.lost_all(self.line, proven);
+        worked
+    }
+
+    fn let_go(&self) -> bool {
+        self.hub.let_go(self.line)
     }
 }

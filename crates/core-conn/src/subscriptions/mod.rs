@@ -9,6 +9,7 @@ mod session;
 mod topic;
 
 use std::{
+    collections::HashSet,
     fmt,
     future::{Future, IntoFuture, poll_fn},
     num::NonZeroUsize,
@@ -20,7 +21,10 @@ use std::{
 use futures_core::Stream;
 use tokio::time::timeout_at;
 
-use crate::{Conn, Error, ErrorKind, Pattern, Replay, Result, conn::after};
+use crate::{
+    Conn, Error, ErrorKind, Pattern, Replay, Result,
+    conn::{Route, after},
+};
 
 pub(crate) use hub::Hub;
 pub use message::{Event, Message};
@@ -31,7 +35,7 @@ use queue::{Limits, Queue};
 use topic::{Kind, Topic};
 
 /// How many messages wait for a slow subscriber: 1024.
-pub const DEFAULT_QUEUE_MESSAGES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+pub const DEFAULT_QUEUE_MESSAGES: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not zero");
 /// How many bytes of messages wait for a slow subscriber: 16 MiB.
 pub const DEFAULT_QUEUE_BYTES: usize = 16 << 20;
 
@@ -42,13 +46,15 @@ pub struct Subscribe<'a> {
     conn: &'a Conn,
     wishes: Vec<Wish>,
     limits: Limits,
+    lazy: bool,
 }
 
 /// What was subscribed to, as it arrives. Dropping it unsubscribes.
 ///
-/// It keeps the connection open, and ends when that is [closed](Conn::close).
+/// It keeps the connection open, and ends when that is [closed](Conn::close); what is in its queue by then can still be read.
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
-    // The connection must outlive the rest.
+    /// Keeps the connection open.
     conn: Conn,
     hub: Arc<Hub>,
     /// The hub is this subscription's alone.
@@ -69,7 +75,7 @@ impl Conn {
     ///     match event {
     ///         Event::Message(message) => println!("{}", message.value::<String>()?),
     ///         Event::Lagged(lost) => println!("too slow: {lost} messages were dropped"),
-    ///         Event::Gap { since, .. } => println!("messages since {since:?} may be missing"),
+    ///         Event::Gap { since, .. } => println!("messages of the last {:?} may be missing", since.elapsed()),
     ///         Event::Resumed => println!("they arrive again"),
     ///         _ => {}
     ///     }
@@ -77,21 +83,34 @@ impl Conn {
     /// # Ok(()) }
     /// ```
     ///
-    /// All subscribers of a connection share one link, which carries nothing else; on Cluster there is another one to
+    /// All subscribers of a connection, but for those that are [waited for](Overflow::Wait), share one link, which carries nothing else; on Cluster there is another one to
     /// each master of a slot with [sharded](Subscribe::sharded) channels. It is opened when it is first needed and closed
     /// when nobody has needed it for ten seconds. After a loss it is made anew and subscribed again; what came in between
     /// is lost, as with every publish/subscribe of Redis, and an [`Event::Gap`] says so.
     ///
     /// The link is probed: [every so often](crate::ConfigBuilder::probe_interval) it publishes a message to itself, on a
-    /// channel `redbrick:probe:…` of its own behind the connection's prefix. When that does not arrive within another
+    /// channel `redbrick:probe:…` of its own behind the connection's prefix; patterns do not find those. When that does not arrive within another
     /// such period, the link is replaced. Without the right to that channel only PINGs are sent.
+    ///
+    /// A subscription is for what it was made with. For more channels make another one: that costs a command and no
+    /// connection. Channels of parts are made and read with a [`Prefix`](crate::Prefix) as keys are. The servers' own channels
+    /// (`__keyevent@0__:expired`) can be subscribed to on a connection without a prefix; their messages have no header
+    /// ([`Codec::Plain`](crate::Codec::Plain)).
+    ///
+    /// # Errors
+    ///
+    /// When it is awaited: [`Denied`](ErrorKind::Denied) without the right to a channel;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when nothing is wanted; [`Connect`](ErrorKind::Connect) when the server
+    /// cannot be reached within the command timeout, [`Timeout`](ErrorKind::Timeout) when it does not confirm by then;
+    /// [`Unsupported`](ErrorKind::Unsupported) for shard channels where the server has none; [`Auth`](ErrorKind::Auth);
+    /// [`Closed`](ErrorKind::Closed).
     pub fn subscribe(&self) -> Subscribe<'_> {
         let limits = Limits {
             messages: DEFAULT_QUEUE_MESSAGES,
             bytes: DEFAULT_QUEUE_BYTES,
             overflow: Overflow::default(),
         };
-        Subscribe { conn: self, wishes: Vec::new(), limits }
+        Subscribe { conn: self, wishes: Vec::new(), limits, lazy: false }
     }
 }
 
@@ -105,7 +124,7 @@ impl Subscribe<'_> {
     /// Wants what is published to every channel that matches `pattern` (`PSUBSCRIBE`). A message to a channel that is wanted twice comes twice.
     pub fn pattern(self, pattern: Pattern) -> Self {
         let name = pattern.glob(&self.conn.config().key_prefix);
-        self.wish(Topic { kind: Kind::Pattern, name }, Some(pattern))
+        self.wish(Topic { kind: Kind::Pattern, name }, Some(Arc::new(pattern)))
     }
 
     /// Wants what is [published](Conn::publish_sharded) to the shard channel `channel` (`SSUBSCRIBE`), which on Cluster
@@ -139,21 +158,25 @@ impl Subscribe<'_> {
         self
     }
 
-    fn wish(mut self, topic: Topic, pattern: Option<Pattern>) -> Self {
-        let wish = Wish { topic, pattern };
-        if !self
-            .wishes
-            .iter()
-            .any(|other| other.topic == wish.topic && other.pattern == wish.pattern)
-        {
-            self.wishes.push(wish);
-        }
+    /// Begins also while no server can be reached, with an [`Event::Gap`]: awaiting it returns at once then.
+    ///
+    /// Default: it is an error after the command timeout, unless the connection is
+    /// [optional](crate::ConfigBuilder::optional).
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    fn wish(mut self, topic: Topic, pattern: Option<Arc<Pattern>>) -> Self {
+        self.wishes.push(Wish { topic, pattern });
         self
     }
 
     #[tracing::instrument(level = "debug", name = "core_conn.subscribe", skip_all)]
     async fn open(self) -> Result<Subscription> {
-        let Self { conn, wishes, limits } = self;
+        let Self { conn, mut wishes, limits, lazy } = self;
+        let mut named = HashSet::new();
+        wishes.retain(|wish| named.insert(wish.clone()));
         if wishes.is_empty() {
             let what = "a subscription to nothing; name a channel, a pattern or a shard channel";
             return Err(Error::new(ErrorKind::InvalidArgument, what));
@@ -170,13 +193,15 @@ impl Subscribe<'_> {
         let (id, answers) = hub.join(core, wishes, &queue, conn.codec());
         // From here on, being dropped leaves nothing behind.
         let subscription = Subscription { conn: conn.clone(), hub, alone, id, topics, queue };
-        if conn.does_without(&conn.anywhere(Replay::Idempotent), deadline, false).await {
-            subscription.begin_without();
+        if conn.does_without(&conn.anywhere(Replay::Idempotent), deadline, lazy).await {
+            subscription.hub.begin_without(subscription.id, &subscription.topics);
             return Ok(subscription);
         }
+        // Whoever cannot log in is told so at once.
+        conn.link_to(&Route::Any, deadline).await?;
         for answer in answers {
             match timeout_at(deadline, answer).await {
-                Ok(Ok(confirmed)) => confirmed?,
+                Ok(Ok(confirmed)) => confirmed.map_err(|err| conn.located("SUBSCRIBE", err))?,
                 Ok(Err(_)) => return Err(Error::closed()),
                 Err(_) => return Err(subscription.unconfirmed()),
             }
@@ -192,15 +217,11 @@ impl<'a> IntoFuture for Subscribe<'a> {
     /// Returns when the server has confirmed everything.
     ///
     /// One round trip, and those of connecting when the link is not open yet. When it fails or is dropped, nothing stays
-    /// subscribed. An [optional](crate::ConfigBuilder::optional) connection without a server returns at once: its
-    /// subscription begins with an [`Event::Gap`].
+    /// subscribed.
     ///
     /// # Errors
     ///
-    /// [`Denied`](ErrorKind::Denied) without the right to a channel; [`InvalidArgument`](ErrorKind::InvalidArgument) when
-    /// nothing is wanted; [`Connect`](ErrorKind::Connect) when the server cannot be reached within the command timeout,
-    /// [`Timeout`](ErrorKind::Timeout) when it does not confirm by then; [`Unsupported`](ErrorKind::Unsupported) for shard channels
-    /// where the server has none; [`Auth`](ErrorKind::Auth); [`Closed`](ErrorKind::Closed).
+    /// Those of [`Conn::subscribe`].
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.open())
     }
@@ -214,23 +235,16 @@ impl Subscription {
         poll_fn(|cx| self.queue.poll_next(cx)).await
     }
 
-    /// Goes on without a server: what is subscribed to begins with a gap.
-    fn begin_without(&self) {
-        self.hub.begin_without(self.id, &self.topics);
-    }
-
     fn unconfirmed(&self) -> Error {
         let late = |reason: &str| {
             let what = format!("not subscribed in time: {reason}");
             Error::new(ErrorKind::Connect, what)
         };
         let lines = self.hub.lines();
-        match lines.iter().find_map(|line| line.condition().error.clone()) {
+        let why = lines.iter().find_map(|line| line.condition().error.clone());
+        match self.conn.outage().or(why) {
             Some(err) => late(&err.to_string()).with_source(err),
-            None => match self.conn.outage() {
-                Some(err) => late(&err.to_string()).with_source(err),
-                None => Error::timeout(Some(self.conn.command_timeout())),
-            },
+            None => Error::timeout(Some(self.conn.command_timeout())),
         }
     }
 }

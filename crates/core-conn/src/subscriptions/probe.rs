@@ -15,6 +15,8 @@ use crate::{
     conn::{Core, Place},
 };
 
+/// What all channels of probes begin with, behind the connection's prefix.
+const CHANNELS: &str = "redbrick:probe:";
 /// How many names are tried for a channel in a slot of a given master: more than there are slots.
 const MOST_NAMES: u32 = 1 << 18;
 
@@ -33,7 +35,7 @@ enum Stage {
     Off,
     Idle,
     /// It is being handed to the server.
-    Publishing(Pin<Box<dyn Future<Output = Result<i64>> + Send>>),
+    Publishing(Pin<Box<dyn Future<Output = Result<()>> + Send>>),
     Published {
         at: Instant,
         /// The link has answered a PING since then.
@@ -46,7 +48,7 @@ impl Probe {
     pub(super) fn new(core: &Core, place: &Place) -> Self {
         let random = || RandomState::new().hash_one(());
         let prefix = &core.config.key_prefix;
-        let name = format!("{prefix}redbrick:probe:{:016x}{:016x}", random(), random());
+        let name = format!("{prefix}{CHANNELS}{:016x}{:016x}", random(), random());
         let topic = |kind, name: String| Topic { kind, name: name.into() };
         let topic = match place {
             Place::Anywhere => topic(Kind::Channel, name),
@@ -60,9 +62,19 @@ impl Probe {
         Self { topic, stage: Stage::Off, count: 0, began: Instant::now() }
     }
 
+    /// Whether messages to `channel` are probes, of whichever connection with the same prefix.
+    pub(super) fn is_one(core: &Core, channel: &[u8]) -> bool {
+        let rest = channel.strip_prefix(core.config.key_prefix.as_bytes());
+        rest.is_some_and(|rest| rest.starts_with(CHANNELS.as_bytes()))
+    }
+
     /// The server has confirmed the channel.
     pub(super) fn confirmed(&mut self) {
         self.stage = Stage::Idle;
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.stage, Stage::Off)
     }
 
     /// It cannot be subscribed to any more.
@@ -82,12 +94,12 @@ impl Probe {
         let (channel, word) = (self.topic.name.clone(), Bytes::from(self.count.to_string()));
         let timeout = core.config.probe_interval;
         self.stage = Stage::Publishing(Box::pin(async move {
-            link.publish(timeout, command, channel, word).await
+            link.order(timeout, command, vec![channel, word]).await
         }));
     }
 
     /// Waits until the server has taken what is being published. Cancel safe.
-    pub(super) async fn published(&mut self) -> Result<i64> {
+    pub(super) async fn published(&mut self) -> Result<()> {
         match &mut self.stage {
             Stage::Publishing(publishing) => publishing.await,
             _ => pending().await,
@@ -95,7 +107,7 @@ impl Probe {
     }
 
     /// What came of publishing; returns whether it is to arrive now.
-    pub(super) fn acknowledged(&mut self, published: Result<i64>) -> bool {
+    pub(super) fn acknowledged(&mut self, published: Result<()>) -> bool {
         let taken = match published {
             Ok(_) => true,
             Err(err) => {

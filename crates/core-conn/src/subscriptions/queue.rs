@@ -19,7 +19,8 @@ pub enum Overflow {
     /// The oldest messages are dropped, and [`Event::Lagged`] stands in their place.
     #[default]
     DropOldest,
-    /// The subscription ends: what is in the queue can still be read, then comes [`Event::Lagged`], then nothing.
+    /// The subscription ends: what is in the queue can still be read, then comes [`Event::Lagged`] for the message that had no room, then
+    /// nothing.
     Close,
     /// Nothing more is read from the server until there is room, for at most this long; after that the oldest messages are
     /// dropped until the queue has been emptied once.
@@ -110,19 +111,21 @@ impl Queue {
         }
     }
 
-    /// One of its topics stopped arriving.
-    pub(super) fn lost(&self, since: Instant) {
+    /// So many of its topics stopped arriving.
+    pub(super) fn lost(&self, topics: usize, since: Instant) {
         let mut waiting = self.lock();
-        waiting.down += 1;
-        waiting.gap(since);
-        waiting.wake();
+        waiting.down += topics;
+        if !waiting.closed {
+            waiting.gap(since);
+            waiting.wake();
+        }
     }
 
     /// One of its topics arrives again.
     pub(super) fn found(&self) {
         let mut waiting = self.lock();
         waiting.down -= 1;
-        if waiting.down == 0 {
+        if waiting.down == 0 && !waiting.closed {
             waiting.events.push_back(Event::Resumed);
             waiting.wake();
         }
@@ -263,7 +266,12 @@ mod tests {
 
     fn message(text: &'static str) -> Message {
         let channel = Bytes::from_static(b"c");
-        Message { channel, payload: Bytes::from_static(text.as_bytes()), codec: Codec::Plain }
+        Message {
+            channel,
+            payload: Bytes::from_static(text.as_bytes()),
+            codec: Codec::Plain,
+            pattern: None,
+        }
     }
 
     /// All that waits, in words.
@@ -288,10 +296,10 @@ mod tests {
         for text in ["a", "b", "c"] {
             assert!(queue.push(message(text)).is_none());
         }
-        queue.lost(start + SECOND);
+        queue.lost(1, start + SECOND);
         queue.found();
         assert_eq!(read(&queue, start), ["lost 1", "b", "c", "gap 1", "resumed"]);
-        queue.lost(start + 2 * SECOND);
+        queue.lost(1, start + 2 * SECOND);
         queue.found();
         for text in ["d", "e", "f"] {
             assert!(queue.push(message(text)).is_none());
@@ -302,8 +310,8 @@ mod tests {
     #[test]
     fn a_gap_is_over_when_all_that_was_lost_is_back() {
         let (queue, start) = (queue(9), Instant::now());
-        queue.lost(start + 2 * SECOND);
-        queue.lost(start + SECOND);
+        queue.lost(1, start + 2 * SECOND);
+        queue.lost(1, start + SECOND);
         queue.found();
         assert!(queue.push(message("a")).is_none());
         queue.found();
@@ -314,11 +322,11 @@ mod tests {
     fn gaps_with_nothing_between_them_are_one() {
         let (queue, start) = (queue(9), Instant::now());
         for second in 1..100 {
-            queue.lost(start + second * SECOND);
+            queue.lost(1, start + second * SECOND);
             queue.found();
         }
         assert!(queue.push(message("a")).is_none());
-        queue.lost(start + 200 * SECOND);
+        queue.lost(1, start + 200 * SECOND);
         assert_eq!(read(&queue, start), ["gap 1", "resumed", "a", "gap 200"]);
     }
 
@@ -326,7 +334,7 @@ mod tests {
     fn however_much_is_lost_few_events_tell_of_it() {
         let (queue, start) = (queue(2), Instant::now());
         for second in 1..1000 {
-            queue.lost(start + second * SECOND);
+            queue.lost(1, start + second * SECOND);
             queue.found();
             assert!(queue.push(message("a")).is_none());
         }

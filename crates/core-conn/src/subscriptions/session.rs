@@ -1,7 +1,7 @@
 //! One link of a line: what it is subscribed to, what was asked and not answered yet, and whether it works.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     conn::{Core, Place},
-    error::fred::{FredError, FredKind, from_call, is_unknown_command},
+    error::fred::from_refusal,
     listen::{Frame, Wire},
 };
 
@@ -38,7 +38,14 @@ pub(super) struct Session<'a> {
     probe: Probe,
     pings: u64,
     heard_at: Instant,
+    /// When the last answer came to something that was asked.
+    answered_at: Instant,
+    ticked_at: Instant,
+    /// How much of a frame had arrived then.
+    buffered: usize,
     began: Instant,
+    /// When the probe that arrived last was begun.
+    arrived: Instant,
 }
 
 /// A command whose answer is to come.
@@ -68,19 +75,24 @@ impl<'a> Session<'a> {
             probe: Probe::new(core, &line.place),
             pings: 0,
             heard_at: now,
+            answered_at: now,
+            ticked_at: now,
+            buffered: 0,
             began: now,
+            arrived: now,
         };
+        // By itself, so that nobody is refused together with it.
         let probe = session.probe.topic.clone();
-        session.subscribe(wire, vec![probe]);
+        session.reconcile(wire, vec![probe]);
         session.reconcile(wire, hub.wanted_at(line));
         session
     }
 
     /// Asks for those of `topics` that are wanted, and to be spared those that are not.
-    pub(super) fn reconcile(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+    pub(super) fn reconcile(&mut self, wire: &mut Wire, topics: impl IntoIterator<Item = Topic>) {
         let (mut wanted, mut unwanted) = (BTreeMap::new(), BTreeMap::new());
         for topic in topics {
-            let wants = self.hub.wants(self.line, &topic);
+            let wants = topic == self.probe.topic || self.hub.wants(self.line, &topic);
             if wants == self.subscribed.contains(&topic) {
                 if wants && !self.unanswered.contains_key(&topic) {
                     // Somebody left, and somebody came before it was said.
@@ -91,39 +103,37 @@ impl<'a> Session<'a> {
             let by_command = if wants { &mut wanted } else { &mut unwanted };
             // What one command names has to lie in one slot.
             let slot = if topic.kind == Kind::Sharded { topic.slot() } else { 0 };
-            let together: &mut Vec<Topic> = by_command.entry((topic.kind, slot)).or_default();
-            if !together.contains(&topic) {
-                together.push(topic);
-            }
+            let together: &mut BTreeSet<Topic> = by_command.entry((topic.kind, slot)).or_default();
+            together.insert(topic);
         }
         for topics in unwanted.into_values() {
-            for topics in topics.chunks(AT_ONCE) {
-                self.unsubscribe(wire, topics.to_vec());
+            for topics in Vec::from_iter(topics).chunks(AT_ONCE) {
+                self.unsubscribe(wire, topics);
             }
         }
         for topics in wanted.into_values() {
-            for topics in topics.chunks(AT_ONCE) {
-                self.subscribe(wire, topics.to_vec());
+            for topics in Vec::from_iter(topics).chunks(AT_ONCE) {
+                self.subscribe(wire, topics);
             }
         }
     }
 
-    fn subscribe(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+    fn subscribe(&mut self, wire: &mut Wire, topics: &[Topic]) {
         let Some(first) = topics.first() else { return };
-        say(wire, first.kind.subscribe(), &topics);
+        say(wire, first.kind.subscribe(), topics);
         self.subscribed.extend(topics.iter().cloned());
-        self.asks_about(&topics);
-        self.asked.push_back(Asked::Subscribe(topics.into()));
+        self.asks_about(topics);
+        self.asked.push_back(Asked::Subscribe(topics.to_vec().into()));
     }
 
-    fn unsubscribe(&mut self, wire: &mut Wire, topics: Vec<Topic>) {
+    fn unsubscribe(&mut self, wire: &mut Wire, topics: &[Topic]) {
         let Some(first) = topics.first() else { return };
-        say(wire, first.kind.unsubscribe(), &topics);
-        for topic in &topics {
+        say(wire, first.kind.unsubscribe(), topics);
+        for topic in topics {
             self.subscribed.remove(topic);
         }
-        self.asks_about(&topics);
-        self.asked.push_back(Asked::Unsubscribe(topics.into()));
+        self.asks_about(topics);
+        self.asked.push_back(Asked::Unsubscribe(topics.to_vec().into()));
     }
 
     fn asks_about(&mut self, topics: &[Topic]) {
@@ -157,14 +167,22 @@ impl<'a> Session<'a> {
             Some(Heard::Message { topic, payload, .. }) if topic == self.probe.topic => {
                 self.probed(wire, &payload)?;
             }
+            // Those of others, which a wide pattern finds.
+            Some(Heard::Message { channel, .. }) if Probe::is_one(self.core, &channel) => {}
             Some(Heard::Message { topic, channel, payload }) => {
                 let prefix = self.core.config.key_prefix.len();
                 return Ok(self.hub.deliver(prefix, &topic, &channel, &payload));
             }
-            Some(Heard::Subscribed(topic)) => self.confirmed(wire, &topic)?,
-            Some(Heard::Unsubscribed(topic)) => self.unsubscribed(topic),
-            Some(Heard::Pong(word)) => self.pong(wire, &word)?,
-            Some(Heard::Refused(text)) => self.refused(wire, text)?,
+            Some(answer) => {
+                self.answered_at = self.heard_at;
+                match answer {
+                    Heard::Subscribed(topic) => self.confirmed(wire, &topic)?,
+                    Heard::Unsubscribed(topic) => self.unsubscribed(topic),
+                    Heard::Pong(word) => self.pong(wire, &word)?,
+                    Heard::Refused(text) => self.refused(wire, text)?,
+                    Heard::Message { .. } => {}
+                }
+            }
             None => {}
         }
         Ok(Vec::new())
@@ -173,10 +191,15 @@ impl<'a> Session<'a> {
     /// A probe has arrived. What was asked long before it was published has been answered, or has never got there.
     fn probed(&mut self, wire: &Wire, word: &[u8]) -> Result<()> {
         let Some(began) = self.probe.arrived(word) else { return Ok(()) };
-        let long_before = began - self.core.config.probe_interval / 2;
+        // Between nodes one message may overtake another, so there the one before counts.
+        let proves = if self.is_one_server() { began } else { self.arrived };
+        self.arrived = began;
+        self.prove(proves);
+        let half = self.core.config.probe_interval / 2;
+        let Some(long_before) = began.checked_sub(half) else { return Ok(()) };
         let is_overdue =
             |asked: &Asked| matches!(asked, Asked::Ping { sent, .. } if *sent < long_before);
-        if self.asked.iter().any(is_overdue) {
+        if self.asked.iter().any(is_overdue) && self.answered_at < long_before {
             return Err(wire.lost("nothing that is asked on it arrives any more"));
         }
         Ok(())
@@ -184,10 +207,10 @@ impl<'a> Session<'a> {
 
     fn confirmed(&mut self, wire: &Wire, topic: &Topic) -> Result<()> {
         let Some(Asked::Subscribe(topics)) = self.asked.front_mut() else {
-            return Err(out_of_step(wire));
+            return Err(wire.out_of_step());
         };
         if topics.pop_front().as_ref() != Some(topic) {
-            return Err(out_of_step(wire));
+            return Err(wire.out_of_step());
         }
         if topics.is_empty() {
             self.asked.pop_front();
@@ -233,17 +256,19 @@ impl<'a> Session<'a> {
             Some(Asked::Ping { word: expected, sent }) if expected.as_bytes() == word => {
                 self.alive(wire, sent)
             }
-            _ => Err(out_of_step(wire)),
+            _ => Err(wire.out_of_step()),
         }
     }
 
     /// A PING that was sent at `sent` was answered.
     fn alive(&mut self, wire: &Wire, sent: Instant) -> Result<()> {
-        self.prove(sent);
+        // An answer says nothing about where messages are published; only a probe does.
+        if self.probe.is_off() {
+            self.prove(sent);
+        }
         self.probe.passed_by(sent);
         // What one server took before it answers comes before the answer. Between nodes it may take longer.
-        let one_server = self.line.place != Place::Anywhere || !self.core.is_cluster();
-        if one_server && self.probe.missing_since().is_some() {
+        if self.is_one_server() && self.probe.missing_since().is_some() {
             return Err(nothing_arrives(wire));
         }
         self.settle();
@@ -251,30 +276,37 @@ impl<'a> Session<'a> {
     }
 
     fn refused(&mut self, wire: &mut Wire, text: String) -> Result<()> {
-        let err = FredError::new(FredKind::Unknown, text);
         let topics = match self.asked.pop_front() {
             Some(Asked::Subscribe(topics) | Asked::Unsubscribe(topics)) => topics,
             // A refusal is an answer too.
             Some(Asked::Ping { sent, .. }) => return self.alive(wire, sent),
-            None => return Err(wire.lost(from_call(err))),
+            None => return Err(wire.lost(text)),
         };
-        let err = if is_unknown_command(&err) { no_sharded(err) } else { from_call(err) };
+        let err = from_refusal(text, &wire.address.to_string());
         let topics: Vec<Topic> =
             topics.into_iter().filter(|topic| self.is_refused(topic)).collect();
         if topics.len() > 1 {
             // One of them is enough for all to be refused.
             for topic in topics {
-                self.subscribe(wire, vec![topic]);
+                self.subscribe(wire, &[topic]);
             }
             return Ok(());
         }
         for topic in topics {
+            let moved = err.kind() == ErrorKind::Topology;
             if topic == self.probe.topic {
                 tracing::debug!(error = %err, "subscriptions are not probed");
                 self.probe.refused();
+                if moved {
+                    self.core.doubt_layout();
+                    self.probe = Probe::new(self.core, &self.line.place);
+                }
+                // Without the right it goes on without; all else may pass.
+                if err.kind() != ErrorKind::Denied {
+                    self.later.push(self.probe.topic.clone());
+                }
                 continue;
             }
-            let moved = err.kind() == ErrorKind::Topology;
             if moved {
                 self.core.doubt_layout();
             }
@@ -296,22 +328,36 @@ impl<'a> Session<'a> {
     pub(super) fn tick(&mut self, wire: &mut Wire) -> Result<()> {
         let period = self.core.config.probe_interval;
         let now = Instant::now();
-        if self.is_owed(period) && now.duration_since(self.heard_at) >= period {
-            return Err(wire.lost("nothing arrives on it any more"));
+        // Part of something big is a sign of life too.
+        let buffered = wire.buffered();
+        if buffered > self.buffered {
+            self.heard_at = now;
         }
-        if self.probe.missing_since().is_some_and(|since| now.duration_since(since) >= period / 2) {
-            return Err(nothing_arrives(wire));
+        self.buffered = buffered;
+        // Where this task was not run for a while, what has arrived was not read.
+        let was_kept =
+            now.duration_since(std::mem::replace(&mut self.ticked_at, now)) > period * 3 / 2;
+        if !was_kept {
+            self.judge(wire, period, now)?;
         }
         if !self.is_owed(Duration::ZERO) {
             self.ping(wire);
         }
         let again = std::mem::take(&mut self.later);
-        if again.contains(&self.probe.topic) {
-            let probe = self.probe.topic.clone();
-            self.subscribe(wire, vec![probe]);
-        }
         self.reconcile(wire, again);
         self.probe.begin(self.core, &self.line.place);
+        Ok(())
+    }
+
+    /// Fails when the signs of life that were asked for a period ago have not come.
+    fn judge(&self, wire: &Wire, period: Duration, now: Instant) -> Result<()> {
+        if self.is_owed(period) && now.duration_since(self.heard_at) >= period {
+            return Err(wire.lost("nothing arrives on it any more"));
+        }
+        let missing = self.probe.missing_since();
+        if missing.is_some_and(|since| now.duration_since(since) >= period / 2) {
+            return Err(nothing_arrives(wire));
+        }
         Ok(())
     }
 
@@ -322,13 +368,18 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Whether what is published goes through the server that is subscribed to, and no other.
+    fn is_one_server(&self) -> bool {
+        self.line.place != Place::Anywhere || !self.core.is_cluster()
+    }
+
     /// Waits until the server has taken the probe under way.
-    pub(super) async fn published(&mut self) -> Result<i64> {
+    pub(super) async fn published(&mut self) -> Result<()> {
         self.probe.published().await
     }
 
     /// What the server said of the probe.
-    pub(super) fn acknowledged(&mut self, wire: &mut Wire, published: Result<i64>) {
+    pub(super) fn acknowledged(&mut self, wire: &mut Wire, published: Result<()>) {
         if self.probe.acknowledged(published) {
             self.ping(wire);
         }
@@ -371,15 +422,6 @@ fn say(wire: &mut Wire, command: &str, topics: &[Topic]) {
     let names = topics.iter().map(|topic| &*topic.name);
     let parts: Vec<&[u8]> = std::iter::once(command.as_bytes()).chain(names).collect();
     wire.say(&parts);
-}
-
-fn out_of_step(wire: &Wire) -> Error {
-    wire.lost("its answers do not belong to what was asked")
-}
-
-fn no_sharded(err: FredError) -> Error {
-    let what = "this server has no shard channels; Redis has them since 7.0";
-    Error::new(ErrorKind::Unsupported, what).with_code("ERR", None).with_source(err)
 }
 
 fn nothing_arrives(wire: &Wire) -> Error {

@@ -12,15 +12,12 @@ use super::cover::Cover;
 use crate::{
     Error, ErrorKind, Result,
     conn::{Address, Core, Link, Place, after},
-    error::fred::from_call,
-    listen::{Frame, Wire},
+    error::fred::{from_call, is_unknown_client},
+    listen::{Frame, Wire, late},
 };
 
 /// Where a server says what has changed, to those who speak the second version of its protocol.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
-/// The server reads its data set, and is asked later.
-const REFUSALS_THAT_PASS: [ErrorKind; 3] = [ErrorKind::Loading, ErrorKind::Denied, ErrorKind::Auth];
-
 /// A link to which one server redirects what it tracks. The link is its own tracker; or, where this connection's writes are to
 /// be left out, the link that they go over is.
 pub(super) struct Armed {
@@ -32,6 +29,8 @@ pub(super) struct Armed {
     /// When the PINGs were sent that are not answered yet, with their numbers.
     owed: VecDeque<(u64, Instant)>,
     pub(super) heard_at: Instant,
+    /// How much of a frame had arrived when that was last asked.
+    buffered: usize,
 }
 
 /// What the server says.
@@ -59,32 +58,41 @@ impl Armed {
         let mut wire = Wire::open(&core.config, address, &credentials, deadline).await?;
         let arming = async {
             let Frame::Int(id) = wire.ask(&["CLIENT", "ID"]).await.map_err(unsupported)? else {
-                return Err(unsupported(out_of_step(&wire)));
+                return Err(wire.out_of_step());
             };
             let id = id.to_string();
+            let since = Instant::now();
             let tracker = if own_writes {
                 wire.ask_bytes(&request(&id, &cover, false)).await.map_err(unsupported)?;
                 None
             } else {
-                Some(core.first_link_at(place).ok_or_else(|| wire.lost("no link to track with"))?)
+                let link = core.first_link_at(place).filter(|link| link.address == *address);
+                Some(link.ok_or_else(|| wire.lost("no link to track with"))?)
             };
             let subscribed = wire.ask_bytes(&[b"SUBSCRIBE", CHANNEL]).await;
             if !matches!(subscribed.map_err(unsupported)?, Frame::List(_)) {
-                return Err(unsupported(out_of_step(&wire)));
+                return Err(wire.out_of_step());
             }
             if let Some(tracker) = &tracker {
                 track(core, tracker, &request(&id, &cover, true)).await.map_err(unsupported)?;
             }
             let now = Instant::now();
             let tracker = tracker.as_ref().map(Arc::downgrade);
-            Ok(Self { wire, cover, tracker, pings: 0, owed: VecDeque::new(), heard_at: now })
+            Ok((
+                Self {
+                    wire,
+                    cover,
+                    tracker,
+                    pings: 0,
+                    owed: VecDeque::new(),
+                    heard_at: now,
+                    buffered: 0,
+                },
+                since,
+            ))
         };
         let armed = tokio::time::timeout_at(deadline, arming).await;
-        let mut armed = armed.unwrap_or_else(|late| {
-            let what = format!("{address}: no answer within {:?}", core.config.connect_timeout);
-            Err(Error::new(ErrorKind::Timeout, what).with_source(late))
-        })?;
-        let since = Instant::now();
+        let (mut armed, since) = armed.map_err(|_late| late(&core.config, address))??;
         armed.ping();
         Ok((armed, since))
     }
@@ -110,7 +118,7 @@ impl Armed {
             Some(Said::Flushed) => Ok(Heard::Flushed),
             Some(Said::Pong(word)) => match self.owed.pop_front() {
                 Some((number, sent)) if word == number.to_string() => Ok(Heard::Pong(sent)),
-                _ => Err(out_of_step(&self.wire)),
+                _ => Err(self.wire.out_of_step()),
             },
             None => Ok(Heard::Other),
         }
@@ -119,6 +127,16 @@ impl Armed {
     /// The link for commands that tracks in its place, where one does.
     pub(super) fn tracker(&self) -> Option<&Weak<Link>> {
         self.tracker.as_ref()
+    }
+
+    /// Whether part of something big has arrived since this was last asked.
+    pub(super) fn is_arriving(&mut self) -> bool {
+        let buffered = self.wire.buffered();
+        std::mem::replace(&mut self.buffered, buffered) < buffered
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.wire.address
     }
 
     pub(super) fn lost(&self, why: &'static str) -> Error {
@@ -148,18 +166,16 @@ async fn track(core: &Core, link: &Link, request: &[&[u8]]) -> Result<()> {
     link.order(timeout, "CLIENT", args).await
 }
 
-/// A refusal to track is for good, unless it is about something else.
+/// A refusal without a kind of its own is about tracking, and for good.
 fn unsupported(err: Error) -> Error {
-    if !err.is_answer() || REFUSALS_THAT_PASS.contains(&err.kind()) {
+    let is_refusal = matches!(err.kind(), ErrorKind::Server | ErrorKind::Unsupported);
+    // The link that was to be told of changes has ended meanwhile.
+    if !(err.is_answer() && is_refusal) || is_unknown_client(&err) {
         return err;
     }
     let what =
         "the server does not say what changes (CLIENT TRACKING): rely on times to live instead";
     Error::new(ErrorKind::Unsupported, what).with_source(err)
-}
-
-fn out_of_step(wire: &Wire) -> Error {
-    wire.lost("its answers do not belong to what was asked")
 }
 
 #[derive(Debug, Eq, PartialEq)]

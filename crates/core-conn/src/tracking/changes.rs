@@ -60,9 +60,13 @@ impl Changes {
     /// All that the servers did before `moment` has been put here.
     pub(super) fn prove(&self, moment: Instant) {
         let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
         match waiting.entries.back_mut() {
-            None => waiting.proven = Some(moment),
-            Some(Entry::Proof(last)) => *last = moment,
+            // What was complete once stays so.
+            None => waiting.proven = waiting.proven.max(Some(moment)),
+            Some(Entry::Proof(last)) => *last = moment.max(*last),
             Some(_) => waiting.entries.push_back(Entry::Proof(moment)),
         }
         waiting.wake();
@@ -84,7 +88,8 @@ impl Changes {
         let mut waiting = self.lock();
         while let Some(entry) = waiting.entries.pop_front() {
             match entry {
-                Entry::Proof(moment) => waiting.proven = Some(moment),
+                Entry::Proof(_) if waiting.closed => {}
+                Entry::Proof(moment) => waiting.proven = waiting.proven.max(Some(moment)),
                 Entry::Flush => return Poll::Ready(Some(Invalidation::Flush)),
                 Entry::Key(key) => {
                     waiting.keys -= 1;

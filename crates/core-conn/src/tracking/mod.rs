@@ -21,7 +21,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::{sync::watch, time::timeout_at};
 
-use crate::{Conn, Error, ErrorKind, Result, conn::after};
+use crate::{
+    Conn, Error, ErrorKind, Replay, Result,
+    conn::{Route, after},
+};
 
 pub(crate) use tracker::Tracker;
 
@@ -53,13 +56,15 @@ pub struct Track<'a> {
     interest: Interest,
     queue: NonZeroUsize,
     own_writes: bool,
+    lazy: bool,
 }
 
 /// What changes on the servers, as it happens, and how far that is known to be complete. Dropping it ends it.
 ///
 /// It keeps the connection open, and ends when that is [closed](Conn::close).
+#[must_use = "dropping it ends the feed"]
 pub struct Tracking {
-    // The connection must outlive the rest.
+    /// Keeps the connection open.
     conn: Conn,
     tracker: Arc<Tracker>,
     id: u64,
@@ -77,31 +82,86 @@ pub struct Freshness {
 impl Conn {
     /// Has the servers say which keys change: name prefixes or keys, then await it.
     ///
-    /// This is what a copy of values in this process is kept true by. Whoever keeps one does three things:
+    /// This is what a copy of values in this process is kept true by. Whoever keeps one
     ///
-    /// 1. reads this feed, forgets the value at each [`Key`](Invalidation::Key), and all at a [`Flush`](Invalidation::Flush);
-    /// 2. keeps a value only if neither was said since the reading of it began;
-    /// 3. answers from the copy only while [`is_current`](Freshness::is_current) says so. Then no value is older than the
-    ///    [bound](Track::bound).
+    /// 1. reads this feed all the time, forgets the value at each [`Key`](Invalidation::Key), and all at a
+    ///    [`Flush`](Invalidation::Flush);
+    /// 2. keeps a value only if nothing was said of its key since before it was asked for, and nobody here wrote it meanwhile
+    ///    (below: the ticket is still there);
+    /// 3. keeps it no longer than its time to live, asks masters for it and not replicas, and forgets what this process writes
+    ///    itself as soon as it has written, because a feed comes behind;
+    /// 4. answers from the copy only while [`is_current`](Freshness::is_current) says so, and asks the server otherwise.
+    ///
+    /// Then no value is older than the [bound](Track::bound).
     ///
     /// ```no_run
-    /// # use redbrick_core_conn::{Conn, Error, Invalidation};
-    /// # async fn f(conn: Conn) -> Result<(), Error> {
-    /// let mut changes = conn.track().prefix("user:").await?;
-    /// while let Some(change) = changes.next().await {
-    ///     match change {
-    ///         Invalidation::Key(key) => println!("{key:?} has changed"),
-    ///         _ => println!("anything may have changed"),
+    /// # use std::{collections::HashMap, sync::Mutex};
+    /// # use redbrick_core_conn::{Conn, Error, Freshness, Invalidation, ReadFrom};
+    /// /// A value, or the ticket of somebody who reads it just now.
+    /// enum Kept { Value(String), Ticket(u64) }
+    ///
+    /// #[derive(Default)]
+    /// struct Copy { kept: Mutex<HashMap<Vec<u8>, Kept>>, tickets: std::sync::atomic::AtomicU64 }
+    ///
+    /// impl Copy {
+    ///     /// In a task of its own. `is_current` is false until the first `Flush` was read here.
+    ///     async fn follow(&self, mut changes: redbrick_core_conn::Tracking) {
+    ///         while let Some(change) = changes.next().await {
+    ///             let mut kept = self.kept.lock().unwrap();
+    ///             match change {
+    ///                 Invalidation::Key(key) => drop(kept.remove(&key[..])),
+    ///                 _ => kept.clear(),
+    ///             }
+    ///         }
+    ///     }
+    ///
+    ///     async fn get(&self, conn: &Conn, fresh: &Freshness, key: &str) -> Result<Option<String>, Error> {
+    ///         let is_current = fresh.is_current();
+    ///         let ticket = self.tickets.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    ///         {
+    ///             let mut kept = self.kept.lock().unwrap();
+    ///             if let (true, Some(Kept::Value(value))) = (is_current, kept.get(key.as_bytes())) {
+    ///                 return Ok(Some(value.clone()));
+    ///             }
+    ///             kept.insert(key.into(), Kept::Ticket(ticket));
+    ///         }
+    ///         let value = conn.with_read_from(ReadFrom::Master).get::<String>(key).await?;
+    ///         let mut kept = self.kept.lock().unwrap();
+    ///         if let (Some(value), Some(Kept::Ticket(mine))) = (&value, kept.get(key.as_bytes()))
+    ///             && *mine == ticket
+    ///         {
+    ///             kept.insert(key.into(), Kept::Value(value.clone()));
+    ///         }
+    ///         Ok(value)
+    ///     }
+    ///
+    ///     async fn set(&self, conn: &Conn, key: &str, value: &str) -> Result<(), Error> {
+    ///         let written = conn.set(key, value).await;
+    ///         self.kept.lock().unwrap().remove(key.as_bytes());
+    ///         written
     ///     }
     /// }
+    ///
+    /// # async fn f(conn: Conn) -> Result<(), Error> {
+    /// let changes = conn.track().prefix("user:").await?;
+    /// let fresh = changes.freshness();
     /// # Ok(()) }
     /// ```
     ///
     /// All feeds of a connection share one link to each master, which carries nothing else (`CLIENT TRACKING` in
     /// broadcasting mode, redirected to the link itself). `Flush` is said at first, after `FLUSHDB` and `FLUSHALL`, when a
-    /// link is lost and again when it is back, when a master is new, and when the feed is not read fast enough. Nothing is
+    /// link is lost and again when it is back, when a master comes or goes, and when the feed is not read fast enough. Nothing is
     /// said by servers of `SWAPDB`, of any version: do not use it beside a feed. A key of the same name in another
     /// database counts as the same one.
+    ///
+    /// # Errors
+    ///
+    /// When it is awaited: [`Unsupported`](ErrorKind::Unsupported) where a server or a proxy does not do this,
+    /// [`Denied`](ErrorKind::Denied) without the right to it (`+client|tracking`, `+client|id`, `+subscribe`, and the channel
+    /// `__redis__:invalidate`): rely on times to live then. [`InvalidArgument`](ErrorKind::InvalidArgument) when nothing is
+    /// wanted; [`Connect`](ErrorKind::Connect) when a master cannot be reached within the command timeout,
+    /// [`Timeout`](ErrorKind::Timeout) when one does not confirm by then; [`Auth`](ErrorKind::Auth);
+    /// [`Closed`](ErrorKind::Closed).
     pub fn track(&self) -> Track<'_> {
         let (prefixes, keys) = (Vec::new(), HashSet::new());
         Track {
@@ -109,6 +169,7 @@ impl Conn {
             interest: Interest { prefixes, keys, bound: DEFAULT_TRACKING_BOUND },
             queue: DEFAULT_TRACKING_QUEUE,
             own_writes: true,
+            lazy: false,
         }
     }
 }
@@ -130,7 +191,7 @@ impl Track<'_> {
     }
 
     /// Sets how far the feed may be behind while it [is current](Freshness::is_current): each master is asked for a sign of
-    /// life four times within this time, at least once a second. At least 50 milliseconds.
+    /// life four times within this time, at least once a second. Less than 50 milliseconds count as 50.
     ///
     /// Changes arrive as soon as they happen; this is about a network that falls silent.
     ///
@@ -151,6 +212,9 @@ impl Track<'_> {
     /// Leaves out what this connection writes itself, by plain commands and pipelines of them. What scripts write is said, as by
     /// others.
     ///
+    /// Whoever keeps a copy has to count own writes as said then: forget the key, or put the new value in its place, before
+    /// the write and when it was answered.
+    ///
     /// It holds for the first of its [command links](crate::ConfigBuilder::command_links); what goes over others, and
     /// transactions, is said all the same. Such feeds have a link of their own, and a `Flush` also when the command link is
     /// made anew.
@@ -161,20 +225,38 @@ impl Track<'_> {
         self
     }
 
+    /// Begins also while no server can be reached, as a feed that is not current: awaiting it returns at once then.
+    ///
+    /// Default: it is an error after the command timeout, unless the connection is
+    /// [optional](crate::ConfigBuilder::optional).
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
     #[tracing::instrument(level = "debug", name = "core_conn.track", skip_all)]
     async fn open(self) -> Result<Tracking> {
-        let Self { conn, interest, queue, own_writes } = self;
+        let Self { conn, interest, queue, own_writes, lazy } = self;
         if interest.prefixes.is_empty() && interest.keys.is_empty() {
             let what = "a feed of nothing; name a prefix or a key";
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
         let deadline = after(conn.command_timeout());
         let core = conn.begun()?;
-        conn.layout_known(deadline).await;
+        let goes_without =
+            conn.does_without(&conn.anywhere(Replay::Idempotent), deadline, lazy).await;
+        if !goes_without {
+            // Whoever cannot log in is told so at once.
+            conn.link_to(&Route::Any, deadline).await?;
+            conn.layout_known(deadline).await;
+        }
         let (tracker, bound) = (core.tracker(own_writes), interest.bound);
         let (id, changes, mut ready) = tracker.join(core, interest, queue);
         // From here on, being dropped leaves nothing behind.
         let tracking = Tracking { conn: conn.clone(), tracker, id, changes, bound };
+        if goes_without {
+            return Ok(tracking);
+        }
         let ready = timeout_at(deadline, becomes_ready(&mut ready)).await;
         match ready {
             Ok(ready) => ready.map(|()| tracking),
@@ -200,12 +282,7 @@ impl<'a> IntoFuture for Track<'a> {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) where a server or a proxy does not do this, [`Denied`](ErrorKind::Denied)
-    /// without the right to it (`+client|tracking`, `+client|id`, `+subscribe`, and the channel `__redis__:invalidate`): rely
-    /// on times to live then. [`InvalidArgument`](ErrorKind::InvalidArgument) when nothing is wanted;
-    /// [`Connect`](ErrorKind::Connect) when a master cannot be reached within the command timeout,
-    /// [`Timeout`](ErrorKind::Timeout) when one does not confirm by then; [`Auth`](ErrorKind::Auth);
-    /// [`Closed`](ErrorKind::Closed).
+    /// Those of [`Conn::track`].
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.open())
     }
@@ -231,7 +308,7 @@ impl Tracking {
             Error::new(ErrorKind::Connect, what)
         };
         let why = self.tracker.conditions().into_iter().find_map(|condition| condition.error);
-        match why.or_else(|| self.conn.outage()) {
+        match self.conn.outage().or(why) {
             Some(err) => late(&err.to_string()).with_source(err),
             None => Error::timeout(Some(self.conn.command_timeout())),
         }
@@ -239,7 +316,8 @@ impl Tracking {
 }
 
 impl Freshness {
-    /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed.
+    /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed, by whoever
+    /// calls [`next`](Tracking::next). False at first, until its first `Flush` was read and it was asked for the next change.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.complete_until().is_some_and(|moment| moment.elapsed() < self.bound)

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -91,6 +91,8 @@ pub(super) struct Master {
     pub(super) place: Place,
     state: Mutex<State>,
     task: OnceLock<AbortHandle>,
+    /// Nobody wants it any more.
+    pub(super) released: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -161,14 +163,18 @@ impl Tracker {
     }
 
     fn expect(self: &Arc<Self>, book: &mut Book, core: &Arc<Core>, places: &[Place]) {
+        // With a link that ends, what it had not said yet is lost.
+        let mut changed = false;
         let gone = book.masters.extract_if(|place, _| !places.contains(place));
-        gone.for_each(|(_, master)| master.end());
-        let mut new = false;
+        for (_, master) in gone {
+            changed = true;
+            master.end();
+        }
         for place in places {
             if book.masters.contains_key(place) {
                 continue;
             }
-            new = true;
+            changed = true;
             let master = Arc::new(Master::new(place.clone()));
             let task = master::keep(Arc::clone(core), Arc::clone(self), Arc::clone(&master));
             let runtime = core.runtime.get_or_init(Handle::current);
@@ -176,7 +182,7 @@ impl Tracker {
             let _ = master.task.set(runtime.spawn(task).abort_handle());
             book.masters.insert(place.clone(), master);
         }
-        if new {
+        if changed {
             book.flush();
         }
     }
@@ -310,7 +316,8 @@ impl Interest {
 impl Master {
     fn new(place: Place) -> Self {
         let state = State { armed: None, condition: Condition::new() };
-        Self { place, state: Mutex::new(state), task: OnceLock::new() }
+        let released = AtomicBool::new(false);
+        Self { place, state: Mutex::new(state), task: OnceLock::new(), released }
     }
 
     pub(super) fn condition(&self) -> Condition {
@@ -318,6 +325,7 @@ impl Master {
     }
 
     fn end(&self) {
+        self.released.store(true, Ordering::Release);
         if let Some(task) = self.task.get() {
             task.abort();
         }

@@ -1,6 +1,6 @@
 //! Calls that wait at the server.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use redbrick_core_conn::{Codec, Config, Conn, ErrorKind, State};
 use redbrick_testkit::{Cluster, Fault, Server};
@@ -80,16 +80,13 @@ async fn nothing_else_waits_behind_it_and_its_links_are_kept() {
     let spent = cost(&server, async {
         conn.list("none").pop_front_within::<i32>(SHORT).await.unwrap();
     });
-    assert_eq!(spent.await, "blpop 1");
+    assert_eq!(spent.await, "blpop 1, lpop 1");
 }
 
 #[tokio::test]
-async fn as_many_wait_as_may() {
+async fn as_many_wait_as_may_and_the_others_look() {
     let server = server();
-    let config = Config::builder()
-        .url(server.url())
-        .blocking_links(2.try_into().unwrap())
-        .command_timeout(SHORT);
+    let config = Config::builder().url(server.url()).blocking_links(2.try_into().unwrap());
     let conn = Conn::connect(config).await.unwrap();
     let wait = |key: &'static str, wait| {
         let conn = conn.clone();
@@ -97,9 +94,11 @@ async fn as_many_wait_as_may() {
     };
     let (first, second) = (wait("a", PATIENCE), wait("b", PATIENCE));
     blocked(&server, 2).await;
-    let err = conn.list("c").pop_front_within::<i32>(SHORT).await.unwrap_err();
-    assert_eq!(err.kind(), ErrorKind::Busy, "{err:?}");
-    assert!(err.to_string().contains("blocking_links"), "{err}");
+    conn.list("c").push_back(&1).await.unwrap();
+    let list = conn.list("c");
+    let there = list.pop_front_within::<i32>(PATIENCE).await.unwrap();
+    assert_eq!(there, Some(1), "what is there needs no link");
+    assert_eq!(list.pop_front_within::<i32>(SHORT).await.unwrap(), None);
     let third = wait("c", PATIENCE);
     for (key, n) in [("a", 1), ("c", 3), ("b", 2)] {
         conn.list(key).push_back(&n).await.unwrap();
@@ -115,7 +114,6 @@ async fn given_up_at_any_moment(conn: &Conn, server: &Arc<Server>, rounds: u64) 
     let patient = conn.with_command_timeout(PATIENCE);
     let mut taken = Vec::new();
     for round in 0..rounds {
-        let list = patient.list("jobs");
         let waiting = tokio::spawn({
             let conn = conn.clone();
             async move { conn.list("jobs").pop_front_within::<u64>(PATIENCE).await }
@@ -135,10 +133,9 @@ async fn given_up_at_any_moment(conn: &Conn, server: &Arc<Server>, rounds: u64) 
         }
         waiting.abort();
         if let Ok(item) = waiting.await {
-            taken.push(item.expect("it works").expect("there is one"));
+            taken.push(item.expect("no error").expect("there is one"));
         }
-        pushing.await.expect("it works").expect("it works");
-        drop(list);
+        pushing.await.expect("the task").expect("pushed");
     }
     blocked(server, 0).await;
     // What was put back may be on its way still.
@@ -150,7 +147,7 @@ async fn given_up_at_any_moment(conn: &Conn, server: &Arc<Server>, rounds: u64) 
         left == i64::try_from(expected - already).ok()
     })
     .await;
-    taken.extend(patient.list("jobs").range::<u64>(..).await.expect("it works"));
+    taken.extend(patient.list("jobs").range::<u64>(..).await.expect("the list"));
     taken.sort_unstable();
     assert_eq!(taken, (0..rounds).collect::<Vec<_>>(), "each once");
 }
@@ -230,6 +227,41 @@ async fn closing_ends_those_that_wait_at_once() {
     eventually("no task is left", move || metrics.num_alive_tasks() == 0).await;
 }
 
+/// Workers are stopped, and the connection is closed right behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_waits_for_what_is_put_back() {
+    let server = server();
+    for round in 0..50 {
+        let conn = Conn::connect(server.url()).await.unwrap();
+        let waiting = tokio::spawn({
+            let conn = conn.clone();
+            async move { conn.list("jobs").pop_front_within::<u64>(PATIENCE).await }
+        });
+        blocked(&server, 1).await;
+        let pushed = conn.list("jobs");
+        let (pushed, ()) = tokio::join!(pushed.push_back(&round), async { waiting.abort() });
+        pushed.unwrap();
+        let taken = waiting.await.is_ok();
+        assert!(conn.close(PATIENCE).await.is_clean());
+        let left = server.command(["LLEN", "jobs"]).unwrap().as_int().unwrap();
+        assert_eq!(left, i64::from(!taken), "round {round}");
+        server.command(["DEL", "jobs"]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_finds_another_type_opens_no_link() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    conn.set("text", "x").await.unwrap();
+    let clients = client_list(&server).len();
+    for _ in 0..20 {
+        let failed = conn.list("text").pop_front_within::<i32>(SHORT).await;
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::WrongType);
+    }
+    assert_eq!(client_list(&server).len(), clients);
+}
+
 #[tokio::test]
 async fn a_server_that_goes_away_meanwhile_is_waited_for_or_the_outcome_is_unclear() {
     let server = server();
@@ -267,13 +299,50 @@ async fn a_link_that_falls_silent_ends_the_wait_and_is_not_used_again() {
     let config = Config::builder().url(proxy.url()).command_timeout(Duration::from_millis(500));
     let conn = Conn::connect(config).await.unwrap();
     // An idle link.
-    assert_eq!(conn.list("jobs").pop_front_within::<i32>(Duration::ZERO).await.unwrap(), None);
+    assert_eq!(conn.list("jobs").pop_front_within::<i32>(SHORT).await.unwrap(), None);
     proxy.set_for_newest(Fault::Stall);
     let err = conn.list("jobs").pop_front_within::<i32>(SHORT).await.unwrap_err();
     assert!(err.is_timeout() && err.is_outcome_unknown(), "{err:?}");
     conn.list("jobs").push_back(&1).await.unwrap();
     let next = conn.list("jobs").pop_front_within::<i32>(SHORT).await.unwrap();
     assert_eq!(next, Some(1), "over another link");
+}
+
+/// Its last item is taken by a call that has gone, and the key is not at either node any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_on_the_move_is_found_and_put_back() {
+    let cluster = Cluster::builder().replicas(0).start().unwrap();
+    let conn = Conn::connect(cluster.url()).await.unwrap();
+    let slot = cluster.slot_of("jobs").unwrap();
+    let from = cluster.slot_owner(slot).unwrap();
+    let to = cluster.masters().unwrap().into_iter().find(|node| *node != from).unwrap();
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.list("jobs").pop_front_within::<i32>(PATIENCE).await }
+    });
+    let is_blocked = |node: usize| {
+        client_list(&cluster.nodes()[node]).iter().any(|line| line.contains(" flags=b"))
+    };
+    assert!(redbrick_testkit::wait_until(PATIENCE, || is_blocked(from)));
+    let migration = cluster.start_migration(slot, to).unwrap();
+    // Every new item is at the target from now on.
+    conn.list("jobs").push_back(&1).await.unwrap();
+    assert_eq!(conn.list("jobs").pop_front_within::<i32>(PATIENCE).await.unwrap(), Some(1));
+    waiting.abort();
+    let _ = waiting.await;
+    conn.list("jobs").push_back(&2).await.unwrap();
+    let list = conn.list("jobs");
+    let mut given_up = Box::pin(list.pop_front_within::<i32>(PATIENCE));
+    // Looked at once, so that it is on its way.
+    let waits = poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await;
+    // The item is taken, and nobody looks.
+    let counted = async { while list.len().await.unwrap() > 0 {} };
+    counted.await;
+    drop(given_up);
+    assert!(waits);
+    let back = async { while list.len().await.unwrap() != 1 {} };
+    tokio::time::timeout(PATIENCE, back).await.expect("the item is back");
+    drop(migration);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

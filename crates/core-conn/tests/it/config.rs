@@ -239,7 +239,7 @@ fn a_prefix_means_the_same_with_and_without_its_colon() {
 #[test]
 fn the_builder_refuses_what_cannot_work_and_names_the_field() {
     let provider = || RotatingCredentials::new(Credentials::password("x"));
-    let cases: [(ConfigBuilder, &str); 20] = [
+    let cases: [(ConfigBuilder, &str); 22] = [
         (Config::builder().port(0), "port: expected"),
         (Config::builder().host(""), "host: expected"),
         (Config::builder().host("a b"), "host: expected"),
@@ -266,6 +266,14 @@ fn the_builder_refuses_what_cannot_work_and_names_the_field() {
         (Config::builder().cluster([""; 0]), "cluster: expected at least one node"),
         (Config::builder().unix_socket(""), "unix_socket: expected a path"),
         (Config::builder().max_waiting(NonZeroUsize::MAX), "max_waiting: expected at most 1000000"),
+        (
+            Config::builder().blocking_links(NonZeroUsize::MAX),
+            "blocking_links: expected at most 1000",
+        ),
+        (
+            Config::builder().probe_interval(Duration::from_millis(99)),
+            "probe_interval: expected at least 100 milliseconds",
+        ),
         (
             Config::builder().command_links(NonZeroUsize::MAX),
             "command_links: expected at most 1000",

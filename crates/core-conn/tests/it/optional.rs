@@ -244,9 +244,9 @@ async fn without_a_server_a_subscription_begins_with_a_gap_and_a_wait_ends_with_
     let wait = Duration::from_millis(50);
     assert_eq!(quickly("waiting", list.pop_front_within::<u8>(wait)).await.unwrap(), None);
     assert_eq!(conn.publish("a", "x").await.unwrap(), 0);
-    let hasty = conn.with_command_timeout(wait);
-    let err = hasty.track().prefix("a").await.unwrap_err();
-    assert_eq!(err.kind(), ErrorKind::Connect, "who keeps a copy does without it: {err:?}");
+    let tracking = async { conn.track().prefix("a").await };
+    let feed = quickly("a feed", tracking).await.unwrap();
+    assert!(!feed.freshness().is_current(), "whoever keeps a copy asks the server");
 
     let mut changes = conn.state_changes();
     absent.restart().unwrap();
@@ -256,6 +256,40 @@ async fn without_a_server_a_subscription_begins_with_a_gap_and_a_wait_ends_with_
     conn.publish("a", "x").await.unwrap();
     let third = timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
     assert!(matches!(third, core_conn::Event::Message(_)), "{third:?}");
+    becomes_current(feed).await;
+}
+
+/// Reads a feed until it is current.
+async fn becomes_current(mut feed: core_conn::Tracking) {
+    let freshness = feed.freshness();
+    let reading = async {
+        while !freshness.is_current() {
+            // Nothing may be said for a while.
+            let _ = timeout(Duration::from_millis(10), feed.next()).await;
+        }
+    };
+    timeout(PATIENCE, reading).await.unwrap();
+}
+
+#[tokio::test]
+async fn subscriptions_and_feeds_can_begin_without_a_server_where_that_is_asked_for() {
+    let absent = absent();
+    let conn = Conn::connect_lazy(absent.url()).unwrap();
+    let subscribing = async { conn.subscribe().channel("a").lazy().await };
+    let mut subscription = quickly("subscribing", subscribing).await.unwrap();
+    let tracking = async { conn.track().prefix("a").lazy().await };
+    let feed = quickly("a feed", tracking).await.unwrap();
+    let hasty = conn.with_command_timeout(Duration::from_millis(50));
+    let err = hasty.subscribe().channel("a").await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
+    assert!(err.to_string().contains("refused"), "{err}");
+    assert_eq!(hasty.track().prefix("a").await.unwrap_err().kind(), ErrorKind::Connect);
+    absent.restart().unwrap();
+    for expected in ["Gap", "Resumed"] {
+        let event = timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
+        assert!(format!("{event:?}").starts_with(expected), "{event:?}");
+    }
+    becomes_current(feed).await;
 }
 
 #[tokio::test]

@@ -415,7 +415,11 @@ async fn a_command_that_the_server_does_not_know_is_not_sent() {
                 conn.script(&ONE).arg(BYTES).run::<()>().await.unwrap_err(),
                 conn.list("l").range::<String>(..).await.unwrap_err(),
             ] {
-                assert_eq!((err.kind(), err.code()), (ErrorKind::Server, Some("ERR")), "{err:?}");
+                assert_eq!(
+                    (err.kind(), err.code()),
+                    (ErrorKind::Unsupported, Some("ERR")),
+                    "{err:?}"
+                );
                 assert!(err.to_string().contains("does not know"), "{err}");
             }
             let mut pipeline = conn.pipeline();

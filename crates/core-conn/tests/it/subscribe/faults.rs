@@ -7,8 +7,8 @@ use std::{
 };
 
 use redbrick_core_conn::{
-    Capability, Config, ConfigBuilder, Conn, Credentials, Event, Overflow, RotatingCredentials,
-    Secret, Subscription,
+    Capability, Config, ConfigBuilder, Conn, Credentials, Event, Invalidation, Overflow,
+    RotatingCredentials, Secret, Subscription,
 };
 use redbrick_testkit::{Cluster, Fault, Sentinel, Server};
 use tokio::time::timeout;
@@ -137,13 +137,11 @@ async fn a_server_that_was_away_is_subscribed_to_again() {
     let mut subscription = conn.subscribe().channel("a").channel("b").await.unwrap();
     let before = Instant::now();
     server.kill().unwrap();
-    assert!(
-        matches!(next(&mut subscription).await, Event::Gap { since, .. } if since <= Instant::now())
-    );
+    assert!(matches!(next(&mut subscription).await, Event::Gap { since, .. } if since <= before));
     let health = conn.health().await;
     let subscriptions = health.subscriptions.as_ref().expect("there is one");
     assert!(!subscriptions.live, "{subscriptions:?}");
-    assert!(health.to_string().contains("subscriptions: interrupted for"), "{health}");
+    assert!(subscriptions.to_string().contains("last known to work"), "{subscriptions}");
 
     server.restart().unwrap();
     assert!(matches!(next(&mut subscription).await, Event::Resumed));
@@ -154,22 +152,23 @@ async fn a_server_that_was_away_is_subscribed_to_again() {
     assert!(before.elapsed() < PATIENCE);
     let health = conn.health().await;
     assert!(health.subscriptions.as_ref().unwrap().live, "{health}");
-    assert!(health.to_string().contains("subscriptions: live"), "{health}");
+    assert!(health.warnings.is_empty(), "{health}");
 }
 
 /// Only the link with the subscription stalls; the others work.
 async fn a_stall_is_healed(fault: Fault) {
     let server = server();
-    let proxy = server.proxy().expect("it works");
-    let conn = Conn::connect(config(proxy.url())).await.expect("it works");
+    let proxy = server.proxy().expect("a proxy");
+    let conn = Conn::connect(config(proxy.url())).await.expect("the link for commands works");
     assert!(conn.health().await.subscriptions.is_none());
-    let mut subscription = conn.subscribe().channel("a").await.expect("it works");
-    conn.publish("a", "before").await.expect("it works");
+    let mut subscription =
+        conn.subscribe().channel("a").await.expect("the link for commands works");
+    conn.publish("a", "before").await.expect("the link for commands works");
     assert_eq!(heard(&mut subscription).await.1, "before");
     proxy.set_for_newest(fault);
     proxy.refuse();
     let stalled = Instant::now();
-    conn.publish("a", "maybe lost").await.expect("it works");
+    conn.publish("a", "maybe lost").await.expect("the link for commands works");
     let since = loop {
         match next(&mut subscription).await {
             Event::Gap { since, .. } => break since,
@@ -179,15 +178,20 @@ async fn a_stall_is_healed(fault: Fault) {
     };
     let noticed = measured(&format!("{fault:?}: noticed after"), stalled.into());
     assert!(noticed < 2 * PROBE + SLACK, "{noticed:?}");
-    assert!(since <= stalled, "the lost one lies in the gap");
+    if fault != Fault::StallRequests {
+        assert!(since <= stalled, "the lost one lies in the gap");
+    }
     let health = conn.health().await;
-    assert!(health.healthy && !health.subscriptions.as_ref().expect("it works").live, "{health}");
+    assert!(
+        health.healthy && !health.subscriptions.as_ref().expect("subscribed to").live,
+        "{health}"
+    );
 
-    proxy.accept().expect("it works");
+    proxy.accept().expect("subscribed to");
     assert!(matches!(next(&mut subscription).await, Event::Resumed));
-    conn.publish("a", "after").await.expect("it works");
+    conn.publish("a", "after").await.expect("the link for commands works");
     assert_eq!(heard(&mut subscription).await.1, "after");
-    assert!(conn.health().await.subscriptions.expect("it works").live);
+    assert!(conn.health().await.subscriptions.expect("subscribed to").live);
 }
 
 #[tokio::test]
@@ -218,9 +222,9 @@ async fn a_link_that_answers_and_delivers_nothing_is_replaced() {
     assert_eq!(killed.as_int(), Some(1), "the link for commands");
     let moved = Instant::now();
     let (since, _) = gap(&mut subscription).await;
+    assert!(since <= moved, "what was published since the move lies in it");
     let took = measured("an answering link without messages: replaced after", moved.into());
     assert!(took < 2 * PROBE + BACK + SLACK, "{took:?}");
-    assert!(since <= Instant::now());
     conn.publish("a", "here").await.unwrap();
     assert_eq!(heard(&mut subscription).await.1, "here");
 }
@@ -361,6 +365,16 @@ async fn shard_channels_follow_their_slot_and_their_master() {
     conn.publish_sharded("room", "moved").await.unwrap();
     assert_eq!(heard(&mut moving).await.1, "moved");
 
+    // The probe's own slot moves too, and nobody is told of a gap.
+    let channels = cluster.nodes()[to].command(["PUBSUB", "SHARDCHANNELS"]).unwrap();
+    let probe = channels.as_strings().unwrap().into_iter().find(|name| name.contains("probe"));
+    let slot = cluster.slot_of(probe.unwrap()).unwrap();
+    cluster.migrate_slot(slot, from).unwrap();
+    let pause = timeout(4 * PROBE, moving.next()).await;
+    assert!(pause.is_err(), "nothing has happened to the room: {pause:?}");
+    conn.publish_sharded("room", "still").await.unwrap();
+    assert_eq!(heard(&mut moving).await.1, "still");
+
     cluster.kill_master(to).unwrap();
     gap(&mut moving).await;
     let arrives = async {
@@ -373,6 +387,53 @@ async fn shard_channels_follow_their_slot_and_their_master() {
         }
     };
     timeout(PATIENCE, arrives).await.expect("a message over the new master");
+}
+
+#[test]
+fn the_end_of_the_runtime_is_the_end_of_subscriptions_and_feeds() {
+    let server = server();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (mut subscription, mut feed) = first.block_on(async {
+        let conn = Conn::connect(config(server.url())).await.unwrap();
+        let subscription = conn.subscribe().channel("a").await.unwrap();
+        (subscription, conn.track().prefix("a").await.unwrap())
+    });
+    let freshness = feed.freshness();
+    drop(first);
+    runtime().block_on(async {
+        assert!(timeout(PATIENCE, subscription.next()).await.unwrap().is_none());
+        let ended = async { while feed.next().await.is_some() {} };
+        timeout(PATIENCE, ended).await.unwrap();
+        assert!(!freshness.is_current());
+    });
+}
+
+/// As behind a load balancer: the link for commands comes back at another server.
+#[tokio::test]
+async fn a_feed_follows_its_commands_to_another_server_behind_the_address() {
+    let (old, new) = (server(), server());
+    let target = Arc::new(AtomicU16::new(old.port()));
+    let port = forward(Arc::clone(&target)).await;
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let mut feed = conn.track().prefix("").await.unwrap();
+    let heard = |change: Option<Invalidation>| change.expect("not the end");
+    assert_eq!(heard(feed.next().await), Invalidation::Flush);
+    target.store(new.port(), Ordering::Relaxed);
+    old.command(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    let flushed = timeout(PATIENCE, feed.next()).await.unwrap();
+    assert_eq!(heard(flushed), Invalidation::Flush);
+    let said = async {
+        loop {
+            // While it is not armed there yet, nothing is said.
+            conn.set("k", "x").await.unwrap();
+            let change = timeout(PROBE, feed.next()).await;
+            if matches!(change, Ok(Some(Invalidation::Key(_)))) {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, said).await.expect("what is written at the new one is said");
 }
 
 #[tokio::test]

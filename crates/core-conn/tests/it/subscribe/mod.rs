@@ -35,7 +35,7 @@ async fn heard(subscription: &mut Subscription) -> (String, String) {
     (channel, message.value().expect("a text"))
 }
 
-/// How many connections are subscribed to a channel at the server, the connection's own prefix before it.
+/// How many connections are subscribed to a channel at the server.
 fn subscribers(server: &Server, channel: &str) -> i64 {
     let reply = server.command(["PUBSUB", "NUMSUB", channel]).expect("the server");
     reply.as_array().expect("a list")[1].as_int().expect("a count")
@@ -89,9 +89,8 @@ async fn shard_channels_arrive_on_whichever_master_has_their_slot() {
 async fn a_message_carries_a_value_in_the_codec_of_who_published_it() {
     let conn = connect("subscribe-codec").await;
     let mut values = conn.subscribe().channel("values").await.unwrap();
-    let mut plain = conn.with_codec(Codec::Plain);
+    let plain = conn.with_codec(Codec::Plain);
     let mut texts = plain.subscribe().channel("values").await.unwrap();
-    plain = plain.with_codec(Codec::Plain);
 
     conn.publish("values", &(1, "one")).await.unwrap();
     conn.with_codec(Codec::Json).publish("values", &(2, "two")).await.unwrap();
@@ -121,6 +120,13 @@ async fn patterns_and_channels_that_meet_are_told_apart() {
         conn.subscribe().channel("ab{t}").pattern(pattern("a*")).pattern(pattern("*b{t}"));
     all = all.channel("ab{t}");
     let mut all = all.await.unwrap();
+
+    let through = Pattern::new("a*").unwrap();
+    conn.publish("a-pattern{t}", "0").await.unwrap();
+    let message_of_first = message(&mut first).await;
+    assert_eq!(message_of_first.pattern(), Some(&through));
+    assert_eq!(message_of_first.channel_text(), "a-pattern{t}");
+    assert_eq!(heard(&mut all).await.1, "0");
 
     conn.publish("ab{t}", "1").await.unwrap();
     conn.publish("xb{t}", "2").await.unwrap();
@@ -205,6 +211,7 @@ async fn a_right_that_is_missing_is_an_error_and_harms_nobody() {
     ] {
         let err = refused.unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Denied, "{err:?}");
+        assert!(err.to_string().contains("SUBSCRIBE"), "{err}");
         assert!(!err.to_string().contains("secret"), "{err}");
     }
     assert_eq!(conn.publish("open:1", "x").await.unwrap(), 1);
@@ -360,6 +367,19 @@ async fn a_subscription_works_on_every_topology() {
         let bare = Conn::connect(crate::shared_config(&raw)).await.unwrap();
         assert_eq!(bare.publish("a", "nobody").await.unwrap(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_pattern_for_everything_finds_no_probes() {
+    let server = server();
+    let config = Config::builder().url(server.url()).probe_interval(Duration::from_millis(100));
+    let conn = Conn::connect(config).await.unwrap();
+    let mut everything = conn.subscribe().pattern(Pattern::new("*").unwrap()).await.unwrap();
+    let looked_at = server.clone();
+    eventually("there were probes", move || looked_at.command_counts().unwrap().of("publish") >= 5)
+        .await;
+    conn.publish("a", "x").await.unwrap();
+    assert_eq!(heard(&mut everything).await.0, "a", "the first thing that is heard");
 }
 
 /// Why links that listen are read here: the same words through fred alone.
