@@ -13,7 +13,6 @@ mod golden;
 mod health;
 mod key;
 mod listen;
-mod listening;
 mod registry;
 mod secret;
 mod server;
@@ -44,12 +43,13 @@ pub use credentials::{CredentialProvider, Credentials, RotatingCredentials};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use health::{Health, HealthChecks};
 pub use key::{Key, Pattern, Prefix};
-pub use listening::Listening;
+pub use listen::Listening;
 pub use registry::{DEFAULT_ALIAS, Registry};
 pub use secret::Secret;
 pub use server::{ServerInfo, ServerKind, ServerMode, Version};
 pub use subscriptions::{
-    DEFAULT_QUEUE_BYTES, DEFAULT_QUEUE_MESSAGES, Event, Message, Overflow, Subscribe, Subscription,
+    DEFAULT_SUBSCRIPTION_BYTES, DEFAULT_SUBSCRIPTION_MESSAGES, Event, Message, Overflow, Subscribe,
+    Subscription,
 };
 #[cfg(feature = "tls")]
 pub use tls::Tls;

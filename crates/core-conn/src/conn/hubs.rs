@@ -53,11 +53,11 @@ impl Core {
 
     /// The hub that subscribers share.
     pub(crate) fn hub(&self) -> Arc<Hub> {
-        Arc::clone(self.hubs.shared.get_or_init(|| self.own_hub()))
+        Arc::clone(self.hubs.shared.get_or_init(|| self.new_hub()))
     }
 
-    /// A hub for one subscriber.
-    pub(crate) fn own_hub(&self) -> Arc<Hub> {
+    /// A hub, to be shared or for one subscriber.
+    pub(crate) fn new_hub(&self) -> Arc<Hub> {
         let hub = Arc::default();
         self.hubs.add(&hub);
         // The end of the connection may have come a moment before.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
     keeper::Keeper,
@@ -78,8 +78,7 @@ impl Lane {
         for seat in 0..self.seats.len() {
             let keeper = Keeper::new(Arc::clone(core), Arc::clone(self), seat);
             // A lane may be opened by a call from another runtime, which does not end the connection with its own end.
-            let runtime = core.runtime.get_or_init(Handle::current);
-            tasks.push(runtime.spawn(keeper.run()).abort_handle());
+            tasks.push(core.spawn(keeper.run()));
         }
         drop(tasks);
         // The end of the connection may have come a moment before, and found no tasks to end.

@@ -57,7 +57,7 @@ pub(crate) struct Core {
     pub(super) warnings: Warnings,
     pub(super) deadlines: Deadlines,
     /// The runtime that the connection belongs to, once it has begun to dial.
-    pub(crate) runtime: OnceLock<Handle>,
+    pub(super) runtime: OnceLock<Handle>,
     pub(super) spares: Spares,
     pub(super) hubs: Hubs,
     pub(super) trackers: Trackers,
@@ -120,6 +120,11 @@ impl Core {
         for shard in &self.layout.load().shards {
             shard.master.each_lane(Lane::doubt);
         }
+    }
+
+    /// Runs a task on the runtime that the connection belongs to.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.runtime.get_or_init(Handle::current).spawn(task).abort_handle()
     }
 
     /// Has the layout read again, because something is not where it says.
@@ -211,8 +216,7 @@ impl Owner {
         self.tasks.get_or_init(|| self.spawn());
         self.login.get_or_init(|| {
             let provider = self.core.config.credential_provider.clone()?;
-            let runtime = self.core.runtime.get_or_init(Handle::current);
-            Some(runtime.spawn(Arc::clone(&self.core).keep_login(provider)).abort_handle())
+            Some(self.core.spawn(Arc::clone(&self.core).keep_login(provider)))
         });
         // Closing may have come first and found no tasks to end.
         if self.core.calls.is_closing() {

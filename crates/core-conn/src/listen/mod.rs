@@ -4,11 +4,14 @@
 //! whose name is no UTF-8, loses what its queue has no room for, and does not say whether a subscription was confirmed or
 //! refused. A listening link asks for nothing else, so there is no reply that could be mistaken.
 
+mod condition;
 mod keep;
 mod resp;
 mod socket;
 mod wire;
 
+pub(crate) use condition::Condition;
+pub use condition::Listening;
 pub(crate) use keep::{LINGER, Listens, keep};
 pub(crate) use resp::Frame;
 pub(crate) use wire::{Wire, late};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     line::{self, Line},
@@ -311,7 +311,7 @@ impl Hub {
         book.lines.entry(place.clone()).or_insert_with(|| {
             let line = Arc::new(Line::new(place));
             let task = line::keep(Arc::clone(core), Arc::clone(self), Arc::clone(&line));
-            line.own(core.runtime.get_or_init(Handle::current).spawn(task).abort_handle());
+            line.own(core.spawn(task));
             line
         })
     }

@@ -18,8 +18,7 @@ use super::{hub::Hub, session::Session, topic::Topic};
 use crate::{
     Error, Result,
     conn::{Address, Core, Place, after, until},
-    listen::{self, LINGER, Listens, Wire},
-    listening::Condition,
+    listen::{self, Condition, LINGER, Listens, Wire},
 };
 
 /// A link with subscriptions, and those that come after it.

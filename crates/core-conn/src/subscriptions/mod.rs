@@ -35,9 +35,10 @@ use queue::{Limits, Queue};
 use topic::{Kind, Topic};
 
 /// How many messages wait for a slow subscriber: 1024.
-pub const DEFAULT_QUEUE_MESSAGES: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not zero");
+pub const DEFAULT_SUBSCRIPTION_MESSAGES: NonZeroUsize =
+    NonZeroUsize::new(1024).expect("it is not zero");
 /// How many bytes of messages wait for a slow subscriber: 16 MiB.
-pub const DEFAULT_QUEUE_BYTES: usize = 16 << 20;
+pub const DEFAULT_SUBSCRIPTION_BYTES: usize = 16 << 20;
 
 /// A subscription that has not been asked for yet; awaiting it does so. See [`Conn::subscribe`].
 #[must_use = "nothing is asked until it is awaited"]
@@ -106,8 +107,8 @@ impl Conn {
     /// [`Closed`](ErrorKind::Closed).
     pub fn subscribe(&self) -> Subscribe<'_> {
         let limits = Limits {
-            messages: DEFAULT_QUEUE_MESSAGES,
-            bytes: DEFAULT_QUEUE_BYTES,
+            messages: DEFAULT_SUBSCRIPTION_MESSAGES,
+            bytes: DEFAULT_SUBSCRIPTION_BYTES,
             overflow: Overflow::default(),
         };
         Subscribe { conn: self, wishes: Vec::new(), limits, lazy: false }
@@ -187,7 +188,7 @@ impl Subscribe<'_> {
             conn.layout_known(deadline).await;
         }
         let alone = matches!(limits.overflow, Overflow::Wait(_));
-        let hub = if alone { core.own_hub() } else { core.hub() };
+        let hub = if alone { core.new_hub() } else { core.hub() };
         let queue = Arc::new(Queue::new(limits));
         let topics = wishes.iter().map(|wish| wish.topic.clone()).collect();
         let (id, answers) = hub.join(core, wishes, &queue, conn.codec());

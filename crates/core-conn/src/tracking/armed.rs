@@ -23,8 +23,8 @@ const CHANNEL: &[u8] = b"__redis__:invalidate";
 pub(super) struct Armed {
     wire: Wire,
     pub(super) cover: Cover,
-    /// The link for commands that tracks in its place.
-    tracker: Option<Weak<Link>>,
+    /// The link for commands that tracks in its place, because its writes are left out.
+    writer: Option<Weak<Link>>,
     pings: u64,
     /// When the PINGs were sent that are not answered yet, with their numbers.
     owed: VecDeque<(u64, Instant)>,
@@ -62,7 +62,7 @@ impl Armed {
             };
             let id = id.to_string();
             let since = Instant::now();
-            let tracker = if own_writes {
+            let writer = if own_writes {
                 wire.ask_bytes(&request(&id, &cover, false)).await.map_err(unsupported)?;
                 None
             } else {
@@ -73,16 +73,16 @@ impl Armed {
             if !matches!(subscribed.map_err(unsupported)?, Frame::List(_)) {
                 return Err(wire.out_of_step());
             }
-            if let Some(tracker) = &tracker {
-                track(core, tracker, &request(&id, &cover, true)).await.map_err(unsupported)?;
+            if let Some(writer) = &writer {
+                track(core, writer, &request(&id, &cover, true)).await.map_err(unsupported)?;
             }
             let now = Instant::now();
-            let tracker = tracker.as_ref().map(Arc::downgrade);
+            let writer = writer.as_ref().map(Arc::downgrade);
             Ok((
                 Self {
                     wire,
                     cover,
-                    tracker,
+                    writer,
                     pings: 0,
                     owed: VecDeque::new(),
                     heard_at: now,
@@ -114,9 +114,8 @@ impl Armed {
         let frame = self.wire.next().await?;
         self.heard_at = Instant::now();
         match read(frame) {
-            Some(Said::Keys(keys)) => Ok(Heard::Keys(keys)),
-            Some(Said::Flushed) => Ok(Heard::Flushed),
-            Some(Said::Pong(word)) => match self.owed.pop_front() {
+            Some(Ok(heard)) => Ok(heard),
+            Some(Err(word)) => match self.owed.pop_front() {
                 Some((number, sent)) if word == number.to_string() => Ok(Heard::Pong(sent)),
                 _ => Err(self.wire.out_of_step()),
             },
@@ -124,9 +123,9 @@ impl Armed {
         }
     }
 
-    /// The link for commands that tracks in its place, where one does.
-    pub(super) fn tracker(&self) -> Option<&Weak<Link>> {
-        self.tracker.as_ref()
+    /// The link for commands that tracks in its place, because its writes are left out.
+    pub(super) fn writer(&self) -> Option<&Weak<Link>> {
+        self.writer.as_ref()
     }
 
     /// Whether part of something big has arrived since this was last asked.
@@ -178,24 +177,19 @@ fn unsupported(err: Error) -> Error {
     Error::new(ErrorKind::Unsupported, what).with_source(err)
 }
 
-#[derive(Debug, Eq, PartialEq)]
-enum Said {
-    Keys(Vec<Bytes>),
-    Flushed,
-    Pong(String),
-}
-
-fn read(frame: Frame) -> Option<Said> {
+/// What a frame says; an answer to PING with its word.
+fn read(frame: Frame) -> Option<Result<Heard, Bytes>> {
     let Frame::List(items) = frame else { return None };
     let mut items = items.into_iter();
     let what = items.next()?.into_bytes()?;
     let next = items.next()?.into_bytes()?;
     match &*what {
-        b"pong" => Some(Said::Pong(String::from_utf8_lossy(&next).into_owned())),
+        b"pong" => Some(Err(next)),
         b"message" if next == CHANNEL => match items.next()? {
-            Frame::Nil => Some(Said::Flushed),
+            Frame::Nil => Some(Ok(Heard::Flushed)),
             Frame::List(keys) => {
-                Some(Said::Keys(keys.into_iter().filter_map(Frame::into_bytes).collect()))
+                let keys = keys.into_iter().filter_map(Frame::into_bytes);
+                Some(Ok(Heard::Keys(keys.collect())))
             }
             // Anybody may publish there.
             _ => None,
@@ -221,13 +215,13 @@ mod tests {
         let words = ["message", "subscribe", "pong"];
         let keys = Frame::List(words.map(bytes).into());
         let expected = words.map(|word| Bytes::from_static(word.as_bytes())).into();
-        assert_eq!(read(pushed(keys)), Some(Said::Keys(expected)));
-        assert_eq!(read(pushed(Frame::Nil)), Some(Said::Flushed));
+        assert_eq!(read(pushed(keys)), Some(Ok(Heard::Keys(expected))));
+        assert_eq!(read(pushed(Frame::Nil)), Some(Ok(Heard::Flushed)));
         assert_eq!(read(pushed(bytes("published by somebody"))), None);
         let other = Frame::List(vec![bytes("message"), bytes("other"), Frame::Nil]);
         assert_eq!(read(other), None);
         let pong = Frame::List(vec![bytes("pong"), bytes("7")]);
-        assert_eq!(read(pong), Some(Said::Pong("7".into())));
+        assert_eq!(read(pong), Some(Err(Bytes::from_static(b"7"))));
         assert_eq!(read(Frame::Error("ERR".into())), None);
     }
 }

@@ -1,28 +1,75 @@
-//! The task that keeps the link over which one master says what has changed.
+//! A master, and the task that keeps the link over which it says what has changed.
 
 use std::{
     future::{Future, pending},
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
 
 use super::{
-    armed::{Armed, Heard},
-    tracker::{Master, Tracker, Wanted},
+    armed::Armed,
+    session::Session,
+    tracker::{Tracker, Wanted},
 };
 use crate::{
     Error, Result,
     conn::{Address, Core, Place, until},
-    listen::{self, LINGER, Listens},
+    listen::{self, Condition, LINGER, Listens},
 };
 
-/// How long an answer may be owed before the link is made anew; longer where signs of life are rarer.
-const MUTE: Duration = Duration::from_secs(1);
-/// How many times as long while it says other things.
-const MOST_BEHIND: u32 = 5;
+/// A master, and how its link is doing.
+#[derive(Debug)]
+pub(super) struct Master {
+    pub(super) place: Place,
+    state: Mutex<State>,
+    task: OnceLock<AbortHandle>,
+    /// Nobody wants it any more.
+    released: AtomicBool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// Which version of what is wanted it covers; none while there is no link.
+    pub(super) armed: Option<u64>,
+    pub(super) condition: Condition,
+}
+
+impl Master {
+    pub(super) fn new(place: Place) -> Self {
+        let state = State { armed: None, condition: Condition::new() };
+        let released = AtomicBool::new(false);
+        Self { place, state: Mutex::new(state), task: OnceLock::new(), released }
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        self.state().condition.clone()
+    }
+
+    /// Takes the task that keeps it.
+    pub(super) fn own(&self, task: AbortHandle) {
+        // There is one.
+        let _ = self.task.set(task);
+    }
+
+    pub(super) fn end(&self) {
+        self.released.store(true, Ordering::Release);
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Keeps a master's link until nobody reads any more.
 pub(super) async fn keep(core: Arc<Core>, tracker: Arc<Tracker>, master: Arc<Master>) {
@@ -82,13 +129,12 @@ impl Listens for Kept<'_> {
         let mut narrow_at: Option<Instant> = None;
         loop {
             tokio::select! {
-                heard = session.armed.next() => session.heard(heard?),
+                said = session.listen() => said?,
                 () = sleep_until(beat) => {
                     let every = wanted.borrow().every;
                     beat = Instant::now() + every;
                     session.beat(every)?;
                 }
-                word = answered(&mut session.asking) => session.vouched(word)?,
                 _ = wanted.changed(), if opening.is_none() => {
                     let now = wanted.borrow_and_update().clone();
                     beat = beat.min(Instant::now() + now.every);
@@ -141,150 +187,6 @@ impl Listens for Kept<'_> {
 
     fn let_go(&self) -> bool {
         self.tracker.let_go(self.master)
-    }
-}
-
-/// One link after the other to the same server, without a hole between them.
-struct Session<'a> {
-    core: &'a Core,
-    tracker: &'a Tracker,
-    master: &'a Master,
-    armed: Armed,
-    /// All that was done before this has been said.
-    said: Instant,
-    /// At this moment the server was a master, and the link that tracks was there.
-    vouched: Instant,
-    /// Asks for that over a link for commands.
-    asking: Option<Asking>,
-}
-
-/// When a link for commands was asked, and what it said.
-type Asking = Pin<Box<dyn Future<Output = (Instant, Word)> + Send>>;
-
-/// What a link for commands says of the server that tracks.
-#[derive(Clone, Copy, Debug)]
-enum Word {
-    Well,
-    /// It obeys another one, of whose writes it may not know yet.
-    NoMaster,
-    /// Nothing came.
-    None,
-}
-
-impl<'a> Session<'a> {
-    fn begin(
-        core: &'a Core,
-        tracker: &'a Tracker,
-        master: &'a Master,
-        armed: Armed,
-        since: Instant,
-    ) -> Self {
-        Self { core, tracker, master, armed, said: since, vouched: since, asking: None }
-    }
-
-    fn heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Keys(keys) => self.tracker.changed(&keys),
-            Heard::Flushed => self.tracker.flushed(),
-            Heard::Pong(sent) => {
-                self.said = self.said.max(sent);
-                self.tracker.proven(self.master, self.proven());
-            }
-            Heard::Other => {}
-        }
-    }
-
-    fn vouched(&mut self, (asked, word): (Instant, Word)) -> Result<()> {
-        self.asking = None;
-        match word {
-            Word::Well => {
-                self.vouched = asked;
-                self.tracker.proven(self.master, self.proven());
-                Ok(())
-            }
-            Word::None => Ok(()),
-            Word::NoMaster => {
-                self.core.doubt_writers();
-                Err(self.armed.lost("the server is no master any more"))
-            }
-        }
-    }
-
-    /// Whether a link for commands has to vouch for the server.
-    fn needs_word(&self) -> bool {
-        self.core.masters_change() || self.armed.tracker().is_some()
-    }
-
-    /// All that was done before this was tracked, and has been said.
-    fn proven(&self) -> Instant {
-        if self.needs_word() { self.said.min(self.vouched) } else { self.said }
-    }
-
-    /// Asks for signs of life; fails when those before have not come.
-    fn beat(&mut self, every: Duration) -> Result<()> {
-        let patience = MUTE.max(every * 4);
-        let owed = self.armed.owed_since().map_or(Duration::ZERO, |since| since.elapsed());
-        let silent = !self.armed.is_arriving() && self.armed.heard_at.elapsed() >= patience;
-        if owed >= patience && (silent || owed >= patience * MOST_BEHIND) {
-            return Err(self.armed.lost("it does not answer any more"));
-        }
-        self.armed.ping();
-        if self.needs_word() && self.asking.is_none() {
-            self.ask(patience);
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, patience: Duration) {
-        let link = match self.armed.tracker() {
-            Some(tracker) => tracker.upgrade(),
-            None => {
-                let link = self.core.link_at(&self.master.place);
-                link.filter(|link| link.address == *self.armed.address())
-            }
-        };
-        let Some(link) = link else { return };
-        let (asked, role) = (Instant::now(), self.core.masters_change());
-        self.asking = Some(Box::pin(async move {
-            let is_well = if role {
-                link.is_master(patience).await
-            } else {
-                link.ping(Some(patience)).await.map(|()| true)
-            };
-            let word = match is_well {
-                Ok(true) => Word::Well,
-                Ok(false) => Word::NoMaster,
-                // A refusal is an answer too.
-                Err(err) if err.is_answer() => Word::Well,
-                Err(_) => Word::None,
-            };
-            (asked, word)
-        }));
-    }
-
-    /// Goes on with another link, when all has been heard of the one before; returns whether it has.
-    async fn replace(&mut self, armed: Armed, since: Instant) -> bool {
-        let mut before = std::mem::replace(&mut self.armed, armed);
-        // What is new in the cover was said from then on only.
-        self.said = since;
-        before.ping();
-        while before.owed_since().is_some() {
-            match timeout(MUTE, before.next()).await {
-                Ok(Ok(Heard::Keys(keys))) => self.tracker.changed(&keys),
-                Ok(Ok(Heard::Flushed)) => self.tracker.flushed(),
-                Ok(Ok(Heard::Pong(_) | Heard::Other)) => {}
-                // What it would have said is not known.
-                Ok(Err(_)) | Err(_) => return false,
-            }
-        }
-        true
-    }
-}
-
-async fn answered(asking: &mut Option<Asking>) -> (Instant, Word) {
-    match asking {
-        Some(asking) => asking.await,
-        None => pending().await,
     }
 }
 

@@ -4,6 +4,7 @@ mod armed;
 mod changes;
 mod cover;
 mod master;
+mod session;
 mod tracker;
 
 use std::{
@@ -34,7 +35,8 @@ use tracker::{Interest, Ready};
 /// How far a feed may be behind: one second.
 pub const DEFAULT_TRACKING_BOUND: Duration = Duration::from_secs(1);
 /// How many keys wait for a slow reader of a feed: 16,384.
-pub const DEFAULT_TRACKING_QUEUE: NonZeroUsize = NonZeroUsize::new(1 << 14).unwrap();
+pub const DEFAULT_TRACKING_QUEUE: NonZeroUsize =
+    NonZeroUsize::new(1 << 14).expect("it is not zero");
 /// The shortest bound of a feed: 50 ms.
 const SHORTEST_BOUND: Duration = Duration::from_millis(50);
 
@@ -204,7 +206,7 @@ impl Track<'_> {
     /// Sets how many keys may wait to be read; one more is a [`Flush`](Invalidation::Flush).
     ///
     /// Default: 16,384.
-    pub fn queue(mut self, keys: NonZeroUsize) -> Self {
+    pub fn queue_keys(mut self, keys: NonZeroUsize) -> Self {
         self.queue = keys;
         self
     }

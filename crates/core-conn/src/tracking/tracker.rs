@@ -4,20 +4,24 @@ use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
-use super::{changes::Changes, cover::Cover, master};
+use super::{
+    changes::Changes,
+    cover::Cover,
+    master::{self, Master, State},
+};
 use crate::{
     Error,
     conn::{Core, Place},
-    listening::Condition,
+    listen::Condition,
 };
 
 /// The shortest pause between two signs of life.
@@ -83,23 +87,6 @@ pub(super) enum Ready {
     No,
     Yes,
     Refused(Error),
-}
-
-/// A master, and how its link is doing.
-#[derive(Debug)]
-pub(super) struct Master {
-    pub(super) place: Place,
-    state: Mutex<State>,
-    task: OnceLock<AbortHandle>,
-    /// Nobody wants it any more.
-    pub(super) released: AtomicBool,
-}
-
-#[derive(Clone, Debug)]
-struct State {
-    /// Which version of what is wanted it covers; none while there is no link.
-    armed: Option<u64>,
-    condition: Condition,
 }
 
 impl Tracker {
@@ -177,9 +164,7 @@ impl Tracker {
             changed = true;
             let master = Arc::new(Master::new(place.clone()));
             let task = master::keep(Arc::clone(core), Arc::clone(self), Arc::clone(&master));
-            let runtime = core.runtime.get_or_init(Handle::current);
-            // There is one.
-            let _ = master.task.set(runtime.spawn(task).abort_handle());
+            master.own(core.spawn(task));
             book.masters.insert(place.clone(), master);
         }
         if changed {
@@ -192,7 +177,7 @@ impl Tracker {
     pub(super) fn armed(&self, master: &Master, version: u64, since: Instant, seamless: bool) {
         let book = self.lock();
         {
-            let mut state = master.lock();
+            let mut state = master.state();
             state.armed = Some(version);
             state.condition = Condition { live: true, proven: since, error: None };
         }
@@ -206,7 +191,7 @@ impl Tracker {
     pub(super) fn proven(&self, master: &Master, moment: Instant) {
         let book = self.lock();
         {
-            let mut state = master.lock();
+            let mut state = master.state();
             state.condition.proven = state.condition.proven.max(moment);
         }
         book.prove();
@@ -216,7 +201,7 @@ impl Tracker {
     pub(super) fn lost(&self, master: &Master, err: &Error) {
         let book = self.lock();
         let was_armed = {
-            let mut state = master.lock();
+            let mut state = master.state();
             state.condition.live = false;
             state.condition.error = Some(err.clone());
             state.armed.take().is_some()
@@ -293,7 +278,7 @@ impl Book {
     /// Tells readers how far they are known to have heard everything.
     fn prove(&self) {
         let states: Vec<State> =
-            self.masters.values().map(|master| master.lock().clone()).collect();
+            self.masters.values().map(|master| master.state().clone()).collect();
         let Some(proven) = states.iter().map(|state| state.condition.proven).min() else { return };
         let Some(armed) = states.iter().map(|state| state.armed).min().flatten() else { return };
         for reader in self.readers.iter().filter(|reader| reader.version <= armed) {
@@ -310,28 +295,5 @@ impl Book {
 impl Interest {
     fn has(&self, key: &Bytes) -> bool {
         self.keys.contains(key) || self.prefixes.iter().any(|prefix| key.starts_with(prefix))
-    }
-}
-
-impl Master {
-    fn new(place: Place) -> Self {
-        let state = State { armed: None, condition: Condition::new() };
-        let released = AtomicBool::new(false);
-        Self { place, state: Mutex::new(state), task: OnceLock::new(), released }
-    }
-
-    pub(super) fn condition(&self) -> Condition {
-        self.lock().condition.clone()
-    }
-
-    fn end(&self) {
-        self.released.store(true, Ordering::Release);
-        if let Some(task) = self.task.get() {
-            task.abort();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

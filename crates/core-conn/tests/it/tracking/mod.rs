@@ -169,7 +169,7 @@ async fn emptying_the_database_says_to_forget_everything() {
 #[tokio::test]
 async fn a_reader_that_is_too_slow_is_told_to_forget_everything() {
     let conn = connect("track-lag").await;
-    let mut feed = begun(conn.track().prefix("a").queue(3.try_into().unwrap())).await;
+    let mut feed = begun(conn.track().prefix("a").queue_keys(3.try_into().unwrap())).await;
     let mut witness = begun(conn.track().prefix("a")).await;
     let freshness = feed.freshness();
     for n in 0..5 {

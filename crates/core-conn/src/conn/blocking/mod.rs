@@ -1,28 +1,29 @@
 //! Calls that wait at the server, each on a link of its own, so that nothing else waits behind them.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+mod links;
+
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, SemaphorePermit},
+    sync::SemaphorePermit,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Conn, Core, Route,
+    Conn, Route,
     dial::dial,
     handoff::{Giving, handoff},
     lane::Purpose,
-    link::{Link, LinkEnd},
+    link::Link,
     time::{Backoff, after, pause},
 };
 use crate::{
     Credentials, Error, ErrorKind, Reply, Result, commands::Request, error::fred::from_call,
 };
+
+pub(super) use links::BlockingLinks;
+
+use links::Kept;
 
 /// How long the server is asked to wait at once. A link on which it has fallen silent is noticed after that and the command
 /// timeout.
@@ -46,66 +47,6 @@ pub(crate) struct Blocking {
     pub(crate) undo: Box<dyn Fn(Reply) -> Option<Request> + Send + Sync>,
 }
 
-/// The links of a connection that calls wait on.
-pub(super) struct BlockingLinks {
-    /// One for each call that may wait.
-    free: Semaphore,
-    /// As many at most.
-    idle: Mutex<Vec<Kept>>,
-    /// Those in use.
-    used: Mutex<Vec<Weak<Link>>>,
-}
-
-/// A link, on which one call waits or none.
-struct Kept {
-    link: Arc<Link>,
-    end: LinkEnd,
-    credentials: Credentials,
-}
-
-impl BlockingLinks {
-    pub(super) fn new(most: usize) -> Self {
-        Self { free: Semaphore::new(most), idle: Mutex::default(), used: Mutex::default() }
-    }
-
-    /// Closes all.
-    pub(super) fn end(&self) {
-        self.idle().clear();
-        for link in self.used().drain(..).filter_map(|link| link.upgrade()) {
-            link.abort();
-        }
-    }
-
-    /// Notes that a call waits on a link.
-    fn take_up(&self, link: &Arc<Link>) {
-        let mut used = self.used();
-        used.retain(|used| used.strong_count() > 0);
-        used.push(Arc::downgrade(link));
-    }
-
-    /// Keeps a link for the next call, unless enough are kept.
-    fn keep(&self, core: &Core, kept: Kept) {
-        {
-            let mut idle = self.idle();
-            if idle.len() < core.config.blocking_links.get() {
-                idle.push(kept);
-            }
-        }
-        // The end may have come a moment before.
-        if core.has_ended() {
-            self.end();
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn used(&self) -> MutexGuard<'_, Vec<Weak<Link>>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Conn {
     /// Waits at the server until there is an answer that is not nil, at most for `wait`.
     ///
@@ -115,7 +56,7 @@ impl Conn {
         let (giving, taking) = handoff();
         let route = self.manner_of(&(blocking.request)(SHORTEST)).route;
         let waiting = Waiting { conn: self.clone(), blocking, route, deadline: after(wait) };
-        core.runtime.get_or_init(Handle::current).spawn(waiting.run(giving));
+        core.spawn(waiting.run(giving));
         taking.await
     }
 }

@@ -1,3 +1,5 @@
+//! How links that listen are doing.
+
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
