@@ -37,8 +37,8 @@ fn taken(reply: Reply) -> Result<Reply> {
 
 /// The list at a key.
 ///
-/// Items are encoded as by [`Conn::set`]. One round trip per call, unless it says otherwise. Pushes and pops are never sent twice after they
-/// may have run.
+/// Items are encoded as by [`Conn::set`]. One round trip per call, unless it says otherwise. Pushes and pops are never
+/// sent twice after they may have run.
 ///
 /// ```no_run
 /// # async fn f(conn: redbrick_core_conn::Conn) -> Result<(), redbrick_core_conn::Error> {
@@ -94,13 +94,15 @@ impl<'a> List<'a> {
         }))
     }
 
-    /// Takes the first item (`LPOP`). One that cannot be decoded is gone too. After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    /// Takes the first item (`LPOP`). One that cannot be decoded is gone too. After [an unknown
+    /// outcome](crate::Error::is_outcome_unknown) it may be lost.
     #[doc(alias = "lpop")]
     pub fn pop_front<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
         Call::new(self.conn, Ok(Request::ListPopFront(self.key.clone())), values::decode)
     }
 
-    /// Takes the last item (`RPOP`). One that cannot be decoded is gone too. After [an unknown outcome](crate::Error::is_outcome_unknown) it may be lost.
+    /// Takes the last item (`RPOP`). One that cannot be decoded is gone too. After [an unknown
+    /// outcome](crate::Error::is_outcome_unknown) it may be lost.
     #[doc(alias = "rpop")]
     pub fn pop_back<T: DeserializeOwned>(&self) -> Call<'a, Option<T>> {
         Call::new(self.conn, Ok(Request::ListPopBack(self.key.clone())), values::decode)
@@ -108,16 +110,17 @@ impl<'a> List<'a> {
 
     /// Takes the first item, and waits for one at most for `wait`; `None` when none came (`LPOP`, then `BLPOP`).
     ///
-    /// It looks once at the beginning, and needs no more when there is an item. Otherwise it waits at the server, on a link of
-    /// its own, so that no other call waits behind it: at most as many calls at once as the config's
+    /// It looks once at the beginning, and needs no more when there is an item. Otherwise it waits at the server, on a
+    /// link of its own, so that no other call waits behind it: at most as many calls at once as the config's
     /// [`blocking_links`](crate::ConfigBuilder::blocking_links), in turns of 5 seconds; the others wait for a turn, and look
     /// once more at the end. One round trip for each look and each turn, and those of connecting when a link is opened.
     /// Those who wait at the server for one key get its items in the order in which they came. The command timeout
     /// is about each answer, not about the wait.
     ///
-    /// When the future is dropped, the server is told to stop, and an item that it has taken by then is put back where it was,
-    /// in the background. [`Conn::close`] waits for that; a process that ends without it, or a link that breaks in that moment,
-    /// loses the item. Without the right to `CLIENT UNBLOCK` a turn takes one second, and as long passes until then.
+    /// When the future is dropped, the server is told to stop, and an item that it has taken by then is put back where
+    /// it was, in the background. [`Conn::close`] waits for that; a process that ends without it, or a link that breaks
+    /// in that moment, loses the item. Without the right to `CLIENT UNBLOCK` a turn takes one second, and as long
+    /// passes until then.
     ///
     /// Whoever has an item has taken it: when they end before its work is done, so does the item. An
     /// [optional](crate::ConfigBuilder::optional) connection without a server waits in vain.

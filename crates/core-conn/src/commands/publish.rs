@@ -4,13 +4,13 @@ use super::{Call, request::Request};
 use crate::Conn;
 
 impl Conn {
-    /// Publishes `message` to all who have subscribed to `channel`, and returns how many connections received it: all subscribers
-    /// of one `Conn` count as one.
+    /// Publishes `message` to all who have subscribed to `channel`, and returns how many connections received it: all
+    /// subscribers of one `Conn` count as one.
     ///
     /// One round trip (`PUBLISH`). The connection's prefix is put before the channel. The message is encoded as by
     /// [`set`](Self::set), with the codec of this handle. On Cluster all messages to one channel go through one
-    /// node, so that they stay in order, and only the subscribers at that node are counted; between channels there is no order.
-    /// It is not sent twice after it may have been published.
+    /// node, so that they stay in order, and only the subscribers at that node are counted; between channels there is
+    /// no order. It is not sent twice after it may have been published.
     ///
     /// # Errors
     ///
@@ -28,14 +28,15 @@ impl Conn {
         Call::reading(self, request)
     }
 
-    /// Publishes `message` to the shard channel `channel`, which on Cluster stays within the nodes that have its slot; returns
-    /// how many connections received it. Redis has shard channels since 7.0.
+    /// Publishes `message` to the shard channel `channel`, which on Cluster stays within the nodes that have its slot;
+    /// returns how many connections received it. Redis has shard channels since 7.0.
     ///
     /// One round trip (`SPUBLISH`); otherwise as [`publish`](Self::publish).
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish); [`ErrorKind::Server`](crate::ErrorKind::Server) where the server has no shard channels.
+    /// As [`publish`](Self::publish); [`ErrorKind::Server`](crate::ErrorKind::Server) where the server has no shard
+    /// channels.
     #[doc(alias = "spublish")]
     pub fn publish_sharded<T: Serialize + ?Sized>(
         &self,

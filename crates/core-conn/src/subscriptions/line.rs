@@ -1,4 +1,5 @@
-//! The task that keeps one line: makes its link, has it subscribed to what is wanted, and makes it anew when it is lost.
+//! The task that keeps one line: makes its link, has it subscribed to what is wanted, and makes it anew when it is
+//! lost.
 
 use std::{
     collections::BTreeSet,

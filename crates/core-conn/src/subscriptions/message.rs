@@ -14,8 +14,8 @@ pub enum Event {
     /// So many messages were dropped here, because this subscription was not read fast enough. After
     /// [`Overflow::Close`](crate::Overflow::Close) it is one, and the last event: more are not counted.
     Lagged(u64),
-    /// The link to a server was lost, or did not work: of what this subscription has there, what was published from `since` on
-    /// may be missing. Of what it has elsewhere, messages go on coming.
+    /// The link to a server was lost, or did not work: of what this subscription has there, what was published from
+    /// `since` on may be missing. Of what it has elsewhere, messages go on coming.
     #[non_exhaustive]
     Gap {
         /// The last moment at which the link is known to have worked.
@@ -35,8 +35,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// Returns the channel, without the connection's prefix. [`Prefix::id_of`](crate::Prefix::id_of) reads the id out of one that a
-    /// prefix made.
+    /// Returns the channel, without the connection's prefix. [`Prefix::id_of`](crate::Prefix::id_of) reads the id out
+    /// of one that a prefix made.
     #[must_use]
     pub fn channel(&self) -> &[u8] {
         &self.channel

@@ -52,7 +52,8 @@ pub struct Subscribe<'a> {
 
 /// What was subscribed to, as it arrives. Dropping it unsubscribes.
 ///
-/// It keeps the connection open, and ends when that is [closed](Conn::close); what is in its queue by then can still be read.
+/// It keeps the connection open, and ends when that is [closed](Conn::close); what is in its queue by then can still be
+/// read.
 #[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
     /// Keeps the connection open.
@@ -84,19 +85,21 @@ impl Conn {
     /// # Ok(()) }
     /// ```
     ///
-    /// All subscribers of a connection, but for those that are [waited for](Overflow::Wait), share one link, which carries nothing else; on Cluster there is another one to
-    /// each master of a slot with [sharded](Subscribe::sharded) channels. It is opened when it is first needed and closed
-    /// when nobody has needed it for ten seconds. After a loss it is made anew and subscribed again; what came in between
-    /// is lost, as with every publish/subscribe of Redis, and an [`Event::Gap`] says so.
+    /// All subscribers of a connection, but for those that are [waited for](Overflow::Wait), share one link, which
+    /// carries nothing else; on Cluster there is another one to each master of a slot with
+    /// [sharded](Subscribe::sharded) channels. It is opened when it is first needed and closed when nobody has needed
+    /// it for ten seconds. After a loss it is made anew and subscribed again; what came in between is lost, as with
+    /// every publish/subscribe of Redis, and an [`Event::Gap`] says so.
     ///
-    /// The link is probed: [every so often](crate::ConfigBuilder::probe_interval) it publishes a message to itself, on a
-    /// channel `redbrick:probe:…` of its own behind the connection's prefix; patterns do not find those. When that does not arrive within another
-    /// such period, the link is replaced. Without the right to that channel only PINGs are sent.
+    /// The link is probed: [every so often](crate::ConfigBuilder::probe_interval) it publishes a message to itself, on
+    /// a channel `redbrick:probe:…` of its own behind the connection's prefix; patterns do not find those. When that
+    /// does not arrive within another such period, the link is replaced. Without the right to that channel only PINGs
+    /// are sent.
     ///
     /// A subscription is for what it was made with. For more channels make another one: that costs a command and no
-    /// connection. Channels of parts are made and read with a [`Prefix`](crate::Prefix) as keys are. The servers' own channels
-    /// (`__keyevent@0__:expired`) can be subscribed to on a connection without a prefix; their messages have no header
-    /// ([`Codec::Plain`](crate::Codec::Plain)).
+    /// connection. Channels of parts are made and read with a [`Prefix`](crate::Prefix) as keys are. The servers' own
+    /// channels (`__keyevent@0__:expired`) can be subscribed to on a connection without a prefix; their messages have
+    /// no header ([`Codec::Plain`](crate::Codec::Plain)).
     ///
     /// # Errors
     ///
@@ -122,7 +125,8 @@ impl Subscribe<'_> {
         self.wish(Topic { kind: Kind::Channel, name }, None)
     }
 
-    /// Wants what is published to every channel that matches `pattern` (`PSUBSCRIBE`). A message to a channel that is wanted twice comes twice.
+    /// Wants what is published to every channel that matches `pattern` (`PSUBSCRIBE`). A message to a channel that is
+    /// wanted twice comes twice.
     pub fn pattern(self, pattern: Pattern) -> Self {
         let name = pattern.glob(&self.conn.config().key_prefix);
         self.wish(Topic { kind: Kind::Pattern, name }, Some(Arc::new(pattern)))
@@ -217,8 +221,8 @@ impl<'a> IntoFuture for Subscribe<'a> {
 
     /// Returns when the server has confirmed everything.
     ///
-    /// One round trip, and those of connecting when the link is not open yet. When it fails or is dropped, nothing stays
-    /// subscribed.
+    /// One round trip, and those of connecting when the link is not open yet. When it fails or is dropped, nothing
+    /// stays subscribed.
     ///
     /// # Errors
     ///

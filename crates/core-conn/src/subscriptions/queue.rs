@@ -19,14 +19,14 @@ pub enum Overflow {
     /// The oldest messages are dropped, and [`Event::Lagged`] stands in their place.
     #[default]
     DropOldest,
-    /// The subscription ends: what is in the queue can still be read, then comes [`Event::Lagged`] for the message that had no room, then
-    /// nothing.
+    /// The subscription ends: what is in the queue can still be read, then comes [`Event::Lagged`] for the message that
+    /// had no room, then nothing.
     Close,
-    /// Nothing more is read from the server until there is room, for at most this long; after that the oldest messages are
-    /// dropped until the queue has been emptied once.
+    /// Nothing more is read from the server until there is room, for at most this long; after that the oldest messages
+    /// are dropped until the queue has been emptied once.
     ///
-    /// Such a subscription has a connection of its own, so that nobody else waits. The server keeps what is not read, up
-    /// to its `client-output-buffer-limit pubsub`, and closes the connection beyond it: that is an [`Event::Gap`].
+    /// Such a subscription has a connection of its own, so that nobody else waits. The server keeps what is not read,
+    /// up to its `client-output-buffer-limit pubsub`, and closes the connection beyond it: that is an [`Event::Gap`].
     Wait(Duration),
 }
 
@@ -69,7 +69,8 @@ impl Queue {
         Self { limits, waiting: Mutex::default(), room: Notify::new() }
     }
 
-    /// Puts `message` behind the others; gives it back when there is no room and room is to be [waited](Self::wait) for.
+    /// Puts `message` behind the others; gives it back when there is no room and room is to be [waited](Self::wait)
+    /// for.
     pub(super) fn push(&self, message: Message) -> Option<Message> {
         let mut waiting = self.lock();
         while !waiting.closed && !waiting.has_room(&self.limits, message.size()) {

@@ -323,8 +323,8 @@ impl<'a> Session<'a> {
         self.answered(topic) && self.subscribed.remove(topic)
     }
 
-    /// Asks for a sign of life, publishes the next probe, and asks again for what was refused. Fails when the signs that
-    /// were asked for before have not come.
+    /// Asks for a sign of life, publishes the next probe, and asks again for what was refused. Fails when the signs
+    /// that were asked for before have not come.
     pub(super) fn tick(&mut self, wire: &mut Wire) -> Result<()> {
         let period = self.core.config.probe_interval;
         let now = Instant::now();

@@ -18,8 +18,8 @@ use crate::{
 
 /// Where a server says what has changed, to those who speak the second version of its protocol.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
-/// A link to which one server redirects what it tracks. The link is its own tracker; or, where this connection's writes are to
-/// be left out, the link that they go over is.
+/// A link to which one server redirects what it tracks. The link is its own tracker; or, where this connection's writes
+/// are to be left out, the link that they go over is.
 pub(super) struct Armed {
     wire: Wire,
     pub(super) cover: Cover,

@@ -151,17 +151,17 @@ impl Conn {
     /// ```
     ///
     /// All feeds of a connection share one link to each master, which carries nothing else (`CLIENT TRACKING` in
-    /// broadcasting mode, redirected to the link itself). `Flush` is said at first, after `FLUSHDB` and `FLUSHALL`, when a
-    /// link is lost and again when it is back, when a master comes or goes, and when the feed is not read fast enough. Nothing is
-    /// said by servers of `SWAPDB`, of any version: do not use it beside a feed. A key of the same name in another
-    /// database counts as the same one.
+    /// broadcasting mode, redirected to the link itself). `Flush` is said at first, after `FLUSHDB` and `FLUSHALL`,
+    /// when a link is lost and again when it is back, when a master comes or goes, and when the feed is not read fast
+    /// enough. Nothing is said by servers of `SWAPDB`, of any version: do not use it beside a feed. A key of the same
+    /// name in another database counts as the same one.
     ///
     /// # Errors
     ///
     /// When it is awaited: [`Unsupported`](ErrorKind::Unsupported) where a server or a proxy does not do this,
     /// [`Denied`](ErrorKind::Denied) without the right to it (`+client|tracking`, `+client|id`, `+subscribe`, and the channel
-    /// `__redis__:invalidate`): rely on times to live then. [`InvalidArgument`](ErrorKind::InvalidArgument) when nothing is
-    /// wanted; [`Connect`](ErrorKind::Connect) when a master cannot be reached within the command timeout,
+    /// `__redis__:invalidate`): rely on times to live then. [`InvalidArgument`](ErrorKind::InvalidArgument) when
+    /// nothing is wanted; [`Connect`](ErrorKind::Connect) when a master cannot be reached within the command timeout,
     /// [`Timeout`](ErrorKind::Timeout) when one does not confirm by then; [`Auth`](ErrorKind::Auth);
     /// [`Closed`](ErrorKind::Closed).
     pub fn track(&self) -> Track<'_> {
@@ -177,8 +177,8 @@ impl Conn {
 }
 
 impl Track<'_> {
-    /// Wants to hear of all keys that begin with `prefix`, which the connection's prefix is put before. An empty one means
-    /// all keys.
+    /// Wants to hear of all keys that begin with `prefix`, which the connection's prefix is put before. An empty one
+    /// means all keys.
     ///
     /// Servers look at every prefix with every write, so have few.
     pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
@@ -192,8 +192,8 @@ impl Track<'_> {
         self
     }
 
-    /// Sets how far the feed may be behind while it [is current](Freshness::is_current): each master is asked for a sign of
-    /// life four times within this time, at least once a second. Less than 50 milliseconds count as 50.
+    /// Sets how far the feed may be behind while it [is current](Freshness::is_current): each master is asked for a
+    /// sign of life four times within this time, at least once a second. Less than 50 milliseconds count as 50.
     ///
     /// Changes arrive as soon as they happen; this is about a network that falls silent.
     ///
@@ -211,15 +211,15 @@ impl Track<'_> {
         self
     }
 
-    /// Leaves out what this connection writes itself, by plain commands and pipelines of them. What scripts write is said, as by
-    /// others.
+    /// Leaves out what this connection writes itself, by plain commands and pipelines of them. What scripts write is
+    /// said, as by others.
     ///
-    /// Whoever keeps a copy has to count own writes as said then: forget the key, or put the new value in its place, before
-    /// the write and when it was answered.
+    /// Whoever keeps a copy has to count own writes as said then: forget the key, or put the new value in its place,
+    /// before the write and when it was answered.
     ///
     /// It holds for the first of its [command links](crate::ConfigBuilder::command_links); what goes over others, and
-    /// transactions, is said all the same. Such feeds have a link of their own, and a `Flush` also when the command link is
-    /// made anew.
+    /// transactions, is said all the same. Such feeds have a link of their own, and a `Flush` also when the command
+    /// link is made anew.
     ///
     /// Default: own writes are said as all others.
     pub fn without_own_writes(mut self) -> Self {
@@ -318,15 +318,16 @@ impl Tracking {
 }
 
 impl Freshness {
-    /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed, by whoever
-    /// calls [`next`](Tracking::next). False at first, until its first `Flush` was read and it was asked for the next change.
+    /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed,
+    /// by whoever calls [`next`](Tracking::next). False at first, until its first `Flush` was read and it was asked for
+    /// the next change.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.complete_until().is_some_and(|moment| moment.elapsed() < self.bound)
     }
 
-    /// Returns the moment before which everything that the servers did has been read from the feed; `None` while that is not
-    /// known, as while a link is missing and until a `Flush` has been read.
+    /// Returns the moment before which everything that the servers did has been read from the feed; `None` while that
+    /// is not known, as while a link is missing and until a `Flush` has been read.
     #[must_use]
     pub fn complete_until(&self) -> Option<Instant> {
         self.changes.proven().map(tokio::time::Instant::into_std)

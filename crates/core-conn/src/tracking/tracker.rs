@@ -172,8 +172,8 @@ impl Tracker {
         }
     }
 
-    /// A master's link covers `version`, and has said all that was done after `since`. Unless it took the place of one that
-    /// lacked nothing, nobody knows what was done before.
+    /// A master's link covers `version`, and has said all that was done after `since`. Unless it took the place of one
+    /// that lacked nothing, nobody knows what was done before.
     pub(super) fn armed(&self, master: &Master, version: u64, since: Instant, seamless: bool) {
         let book = self.lock();
         {

@@ -263,6 +263,23 @@ async fn a_call_that_finds_another_type_opens_no_link() {
 }
 
 #[tokio::test]
+async fn closing_does_not_wait_for_those_that_wait_for_a_server() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let mut changes = conn.state_changes();
+    server.kill().unwrap();
+    reach(&mut changes, State::Reconnecting).await;
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.list("jobs").pop_front_within::<i32>(PATIENCE).await }
+    });
+    tokio::task::yield_now().await;
+    let report = conn.close(PATIENCE).await;
+    assert!(report.is_clean() && report.took < Duration::from_secs(2), "{report:?}");
+    assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
 async fn a_server_that_goes_away_meanwhile_is_waited_for_or_the_outcome_is_unclear() {
     let server = server();
     let conn = Conn::connect(server.url()).await.unwrap();

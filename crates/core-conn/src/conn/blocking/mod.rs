@@ -25,8 +25,8 @@ pub(super) use links::BlockingLinks;
 
 use links::Kept;
 
-/// How long the server is asked to wait at once. A link on which it has fallen silent is noticed after that and the command
-/// timeout.
+/// How long the server is asked to wait at once. A link on which it has fallen silent is noticed after that and the
+/// command timeout.
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// The same where it cannot be told to stop.
 const AT_ONCE_UNTOLD: Duration = Duration::from_secs(1);
@@ -94,8 +94,17 @@ impl Waiting {
                 () = core.calls.refused() => Err(Error::closed()),
             }
         });
+        let reached = tokio::select! {
+            biased;
+            ended = &mut given_up => return ended,
+            reached = conn.link_to(&self.route, self.deadline) => reached,
+        };
         // Whoever finds something there needs no link of its own.
-        match self.look().await {
+        let looked = match reached {
+            Ok(_) => self.look().await,
+            Err(err) => Err(err),
+        };
+        match looked {
             Ok(Reply::Nil) => {}
             Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
             answer => return answer,
@@ -174,7 +183,6 @@ impl Waiting {
 
     /// Takes what is there already.
     async fn look(&self) -> Result<Reply> {
-        self.conn.link_to(&self.route, self.deadline).await?;
         self.send(&self.blocking.look).await
     }
 
@@ -194,7 +202,8 @@ impl Waiting {
         self.conn.send_once(link, &(self.blocking.request)(wait), deadline).await
     }
 
-    /// A link that nobody else uses, to the server that the call goes to; none when as many wait as may, until the deadline.
+    /// A link that nobody else uses, to the server that the call goes to; none when as many wait as may, until the
+    /// deadline.
     async fn link(&self) -> Result<Option<(SemaphorePermit<'_>, Kept)>> {
         let conn = &self.conn;
         let core = &conn.owner.core;
@@ -228,7 +237,8 @@ impl Waiting {
         Ok(Some((permit, Kept { link, end, credentials })))
     }
 
-    /// Takes a link out that is kept, and forgets those that have ended, lead to nobody any more, or use credentials of before.
+    /// Takes a link out that is kept, and forgets those that have ended, lead to nobody any more, or use credentials of
+    /// before.
     fn idle(&self, commands: &Link, credentials: &Credentials) -> Option<Kept> {
         let core = &self.conn.owner.core;
         let mut idle = core.blocking.idle();
@@ -276,8 +286,8 @@ fn comes_again(err: &Error) -> bool {
     kinds.contains(&err.kind()) || err.code() == Some(UNBLOCKED)
 }
 
-/// Has the server stop waiting on a link, which it calls by this number. It may not have begun to, so it is told until it says
-/// that it has stopped. Without the right to it, the server goes on for a while.
+/// Has the server stop waiting on a link, which it calls by this number. It may not have begun to, so it is told until
+/// it says that it has stopped. Without the right to it, the server goes on for a while.
 async fn stop(known: Option<(Arc<Link>, String)>, timeout: Duration) {
     let Some((commands, number)) = known else { return };
     let order = ["UNBLOCK", &number];
