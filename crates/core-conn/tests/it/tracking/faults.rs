@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redbrick_core_conn::{Config, Conn, Invalidation};
-use redbrick_testkit::{Cluster, Fault, Sentinel, Server};
+use redbrick_testkit::{Cluster, Fault, Reply, Sentinel, Server};
 use tokio::time::Instant;
 
 use super::{begun, is_current, key, next, until_now};
@@ -189,4 +189,54 @@ async fn credentials_and_names_are_those_of_the_connection() {
     let clients = client_list(&server);
     assert_eq!(clients.len(), 3, "{clients:?}");
     assert!(clients.iter().all(|client| client.contains(" name=billing ")), "{clients:?}");
+}
+
+/// The slots that a master of a cluster has.
+fn slots_of(master: &Server) -> Vec<i64> {
+    let id = master.command(["CLUSTER", "MYID"]).expect("its name");
+    let shards = master.command(["CLUSTER", "SLOTS"]).expect("all slots");
+    let list = |reply: &Reply| reply.as_array().expect("a list").to_vec();
+    let shards = list(&shards).into_iter().map(|shard| list(&shard));
+    let own = shards.filter(|shard| list(&shard[2])[2].as_str() == id.as_str());
+    own.flat_map(|shard| shard[0].as_int().expect("a slot")..=shard[1].as_int().expect("a slot"))
+        .collect()
+}
+
+/// Its slots went to a master that is heard already, and what it had not said yet went with its link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_leaves_takes_nothing_unsaid_with_it() {
+    let cluster = Cluster::builder().replicas(0).proxied();
+    let cluster = cluster.config("cluster-require-full-coverage", "no").start().unwrap();
+    let conn = Conn::connect(cluster.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("")).await;
+    let freshness = feed.freshness();
+    let (leaving, heir) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+    let is_there = |name: &String| cluster.slot_owner(cluster.slot_of(name).unwrap()).unwrap() == 0;
+    let name = (0..).map(|n| format!("k{n}")).find(is_there).unwrap();
+    conn.set(&name, "old").await.unwrap();
+    assert_eq!(key(&mut feed).await, name);
+
+    cluster.proxy(0).set_for_open(Fault::StallReplies);
+    leaving.command(["DEL", &name]).unwrap();
+    let deleted = std::time::Instant::now();
+    let slots = slots_of(leaving);
+    let order = |verb: &str| {
+        let words = ["CLUSTER".to_owned(), verb.to_owned()];
+        words.into_iter().chain(slots.iter().map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    for node in cluster.nodes() {
+        node.command(order("DELSLOTS")).unwrap();
+    }
+    heir.command(order("ADDSLOTS")).unwrap();
+    heir.command(["CLUSTER", "BUMPEPOCH"]).unwrap();
+    let asking = tokio::spawn({
+        let (conn, name) = (conn.with_command_timeout(BOUND), name.clone());
+        // Whoever asks for the key learns where it is.
+        async move { while conn.get::<String>(&name).await.is_err() {} }
+    });
+    let said = next(&mut feed).await;
+    assert!(matches!(&said, Invalidation::Flush), "{said:?}");
+    until_now(&mut feed).await;
+    assert!(freshness.complete_until().is_some_and(|until| until > deleted));
+    asking.abort();
 }
