@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -29,6 +29,8 @@ enum State {
     Taken,
     /// With the answer, if that had come.
     GivenUp(Option<Result<Reply>>),
+    /// Nobody took it before the connection was closed.
+    TakenBack,
 }
 
 pub(super) fn handoff() -> (Giving, Taking) {
@@ -45,19 +47,28 @@ impl Giving {
         }
     }
 
-    /// Hands the answer over; returns it when nobody takes it.
-    pub(super) async fn give(self, answer: Result<Reply>) -> Option<Result<Reply>> {
+    /// Hands the answer over; returns it when nobody takes it, or has not when `closing` ends.
+    pub(super) async fn give(
+        self,
+        answer: Result<Reply>,
+        closing: impl Future<Output = ()>,
+    ) -> Option<Result<Reply>> {
         if let Err(answer) = self.0.put(answer) {
             return Some(answer);
         }
+        let mut closing = pin!(closing);
         loop {
             let settled = self.0.settled.notified();
             match &mut *self.0.lock() {
-                State::Taken => return None,
+                State::Taken | State::TakenBack => return None,
                 State::GivenUp(answer) => return answer.take(),
                 State::Waiting(_) | State::Ready(_) => {}
             }
-            settled.await;
+            tokio::select! {
+                biased;
+                () = settled => {}
+                () = &mut closing => return self.0.take_back(),
+            }
         }
     }
 }
@@ -84,6 +95,20 @@ impl Handoff {
         Ok(())
     }
 
+    /// Takes an answer back that nobody has taken.
+    fn take_back(&self) -> Option<Result<Reply>> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::TakenBack) {
+            State::Ready(answer) => Some(answer),
+            State::GivenUp(answer) => answer,
+            State::Taken => {
+                *state = State::Taken;
+                None
+            }
+            State::Waiting(_) | State::TakenBack => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,6 +124,7 @@ impl Future for Taking {
                 self.0.settled.notify_one();
                 Poll::Ready(answer)
             }
+            State::TakenBack => Poll::Ready(Err(Error::closed())),
             _ => {
                 *state = State::Waiting(Some(cx.waker().clone()));
                 Poll::Pending
@@ -111,7 +137,7 @@ impl Drop for Taking {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         let answer = match std::mem::replace(&mut *state, State::Taken) {
-            State::Taken => return,
+            State::Taken | State::TakenBack => return,
             State::Ready(answer) => Some(answer),
             State::Waiting(_) | State::GivenUp(_) => None,
         };
@@ -123,28 +149,39 @@ impl Drop for Taking {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
     #[tokio::test]
     async fn an_answer_is_taken_or_comes_back() {
         let (giving, taking) = handoff();
-        let (given, taken) = tokio::join!(giving.give(Ok(Reply::Int(1))), taking);
+        let (given, taken) = tokio::join!(giving.give(Ok(Reply::Int(1)), pending()), taking);
         assert_eq!((given.is_none(), taken.unwrap()), (true, Reply::Int(1)));
 
         // Given up before there is one.
         let (giving, taking) = handoff();
         drop(taking);
         giving.given_up().await;
-        assert_eq!(giving.give(Ok(Reply::Int(2))).await.unwrap().unwrap(), Reply::Int(2));
+        assert_eq!(
+            giving.give(Ok(Reply::Int(2)), pending()).await.unwrap().unwrap(),
+            Reply::Int(2)
+        );
 
         // Given up when it was there already.
         let (giving, mut taking) = handoff();
         let waker = Waker::noop();
         assert!(Pin::new(&mut taking).poll(&mut Context::from_waker(waker)).is_pending());
-        let given = tokio::spawn(giving.give(Ok(Reply::Int(3))));
+        let given = tokio::spawn(giving.give(Ok(Reply::Int(3)), pending()));
         tokio::task::yield_now().await;
         drop(taking);
         assert_eq!(given.await.unwrap().unwrap().unwrap(), Reply::Int(3));
+
+        // Not taken before all is closed.
+        let (giving, taking) = handoff();
+        let given = giving.give(Ok(Reply::Int(4)), ready(())).await;
+        assert_eq!(given.unwrap().unwrap(), Reply::Int(4));
+        assert_eq!(taking.await.unwrap_err().kind(), crate::ErrorKind::Closed);
     }
 
     #[tokio::test]

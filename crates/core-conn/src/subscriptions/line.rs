@@ -86,23 +86,33 @@ impl Line {
     }
 }
 
-/// Keeps a line until nobody wants anything of it.
-pub(super) async fn keep(core: Arc<Core>, hub: Arc<Hub>, line: Arc<Line>) {
-    let _ending = Ending { hub: &hub, line: &line };
-    listen::keep(&core, &Kept { core: &core, hub: &hub, line: &line }).await;
-    line.released.store(true, Ordering::Release);
+/// Keeps it until nobody wants anything of it. What is returned is a guard as well: dropped with its runtime, also before it has
+/// begun, it ends what nobody else would end.
+pub(super) fn keep(
+    core: Arc<Core>,
+    hub: Arc<Hub>,
+    line: Arc<Line>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let ending = Ending { hub, line };
+    async move {
+        let Ending { hub, line } = &ending;
+        listen::keep(&core, &Kept { core: &core, hub, line }).await;
+        line.released.store(true, Ordering::Release);
+    }
 }
 
 /// A task that nobody has ended has ended with its runtime, and no other one will be heard of.
-struct Ending<'a> {
-    hub: &'a Hub,
-    line: &'a Line,
+struct Ending {
+    hub: Arc<Hub>,
+    line: Arc<Line>,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         if !self.line.released.load(Ordering::Acquire) {
-            self.hub.end();
+            let hub = Arc::clone(&self.hub);
+            // Whoever began the task may hold what is to be locked.
+            std::thread::spawn(move || hub.end());
         }
     }
 }

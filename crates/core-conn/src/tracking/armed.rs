@@ -74,7 +74,13 @@ impl Armed {
                 return Err(wire.out_of_step());
             }
             if let Some(writer) = &writer {
-                track(core, writer, &request(&id, &cover, true)).await.map_err(unsupported)?;
+                track(core, writer, &request(&id, &cover, true)).await.map_err(|err| {
+                    match is_unknown_client(&err) {
+                        // It has ended meanwhile.
+                        true => wire.lost(err),
+                        false => unsupported(err),
+                    }
+                })?;
             }
             let now = Instant::now();
             let writer = writer.as_ref().map(Arc::downgrade);
@@ -168,8 +174,7 @@ async fn track(core: &Core, link: &Link, request: &[&[u8]]) -> Result<()> {
 /// A refusal without a kind of its own is about tracking, and for good.
 fn unsupported(err: Error) -> Error {
     let is_refusal = matches!(err.kind(), ErrorKind::Server | ErrorKind::Unsupported);
-    // The link that was to be told of changes has ended meanwhile.
-    if !(err.is_answer() && is_refusal) || is_unknown_client(&err) {
+    if !(err.is_answer() && is_refusal) {
         return err;
     }
     let what =

@@ -71,23 +71,33 @@ impl Master {
     }
 }
 
-/// Keeps a master's link until nobody reads any more.
-pub(super) async fn keep(core: Arc<Core>, tracker: Arc<Tracker>, master: Arc<Master>) {
-    let _ending = Ending { tracker: &tracker, master: &master };
-    listen::keep(&core, &Kept { core: &core, tracker: &tracker, master: &master }).await;
-    master.released.store(true, Ordering::Release);
+/// Keeps it until nobody wants anything of it. What is returned is a guard as well: dropped with its runtime, also before it has
+/// begun, it ends what nobody else would end.
+pub(super) fn keep(
+    core: Arc<Core>,
+    tracker: Arc<Tracker>,
+    master: Arc<Master>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let ending = Ending { tracker, master };
+    async move {
+        let Ending { tracker, master } = &ending;
+        listen::keep(&core, &Kept { core: &core, tracker, master }).await;
+        master.released.store(true, Ordering::Release);
+    }
 }
 
 /// A task that nobody has ended has ended with its runtime, and no other one will be heard of.
-struct Ending<'a> {
-    tracker: &'a Tracker,
-    master: &'a Master,
+struct Ending {
+    tracker: Arc<Tracker>,
+    master: Arc<Master>,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         if !self.master.released.load(Ordering::Acquire) {
-            self.tracker.end();
+            let tracker = Arc::clone(&self.tracker);
+            // Whoever began the task may hold what is to be locked.
+            std::thread::spawn(move || tracker.end());
         }
     }
 }
@@ -121,6 +131,14 @@ impl Listens for Kept<'_> {
         let mut wanted = tracker.wanted();
         let now = wanted.borrow_and_update().clone();
         let (armed, since, version) = open(now).await?;
+        if core.masters_change() {
+            let commands = core.link_at(&master.place).filter(|link| link.address == *address);
+            let commands = commands.ok_or_else(|| armed.lost("no link for commands to ask"))?;
+            if !commands.is_master(core.config.command_timeout).await? {
+                core.doubt_writers();
+                return Err(armed.lost("the server is no master"));
+            }
+        }
         let mut session = Session::begin(core, tracker, master, armed, since);
         tracker.armed(master, version, since, false);
         let mut opening: Option<Opening<'_>> = None;

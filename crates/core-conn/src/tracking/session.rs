@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     armed::{Armed, Heard},
@@ -32,6 +32,7 @@ pub(super) struct Session<'a> {
     vouched: Instant,
     /// Asks for that over a link for commands.
     asking: Option<Asking>,
+    beat_at: Instant,
 }
 
 /// When a link for commands was asked, and what it said.
@@ -55,7 +56,16 @@ impl<'a> Session<'a> {
         armed: Armed,
         since: Instant,
     ) -> Self {
-        Self { core, tracker, master, armed, said: since, vouched: since, asking: None }
+        Self {
+            core,
+            tracker,
+            master,
+            armed,
+            said: since,
+            vouched: since,
+            asking: None,
+            beat_at: Instant::now(),
+        }
     }
 
     /// Takes what is said next, by the server or by a link for commands. Cancel safe.
@@ -110,7 +120,10 @@ impl<'a> Session<'a> {
         let patience = MUTE.max(every * 4);
         let owed = self.armed.owed_since().map_or(Duration::ZERO, |since| since.elapsed());
         let silent = !self.armed.is_arriving() && self.armed.heard_at.elapsed() >= patience;
-        if owed >= patience && (silent || owed >= patience * MOST_BEHIND) {
+        // Where this task was not run for a while, what has arrived was not read.
+        let since_last = std::mem::replace(&mut self.beat_at, Instant::now()).elapsed();
+        let was_kept = since_last >= every + patience / 2;
+        if !was_kept && owed >= patience && (silent || owed >= patience * MOST_BEHIND) {
             return Err(self.armed.lost("it does not answer any more"));
         }
         self.armed.ping();
@@ -153,8 +166,9 @@ impl<'a> Session<'a> {
         // What is new in the cover was said from then on only.
         self.said = since;
         before.ping();
+        let deadline = Instant::now() + MUTE * MOST_BEHIND;
         while before.owed_since().is_some() {
-            match timeout(MUTE, before.next()).await {
+            match timeout_at(deadline, before.next()).await {
                 Ok(Ok(Heard::Keys(keys))) => self.tracker.changed(&keys),
                 Ok(Ok(Heard::Flushed)) => self.tracker.flushed(),
                 Ok(Ok(Heard::Pong(_) | Heard::Other)) => {}

@@ -1,13 +1,22 @@
 //! Calls that wait at the server.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use redbrick_core_conn::{Codec, Config, Conn, ErrorKind, State};
 use redbrick_testkit::{Cluster, Fault, Server};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    PATIENCE, alone::is_long, chance::Chance, client_list, connect, cost, eventually, reach, server,
+    PATIENCE, alone::is_long, chance::Chance, client_list, connect, cost, eventually,
+    faults::forward, reach, server,
 };
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -260,6 +269,77 @@ async fn a_call_that_finds_another_type_opens_no_link() {
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::WrongType);
     }
     assert_eq!(client_list(&server).len(), clients);
+}
+
+#[tokio::test]
+async fn closing_puts_back_what_nobody_took() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let list = conn.list("jobs");
+    let mut unpolled = Box::pin(list.pop_front_within::<i32>(PATIENCE));
+    let waits = poll_fn(|cx| Poll::Ready(unpolled.as_mut().poll(cx).is_pending())).await;
+    assert!(waits);
+    blocked(&server, 1).await;
+    server.command(["RPUSH", "jobs", "item"]).unwrap();
+    blocked(&server, 0).await;
+    let report = conn.close(PATIENCE).await;
+    assert!(report.is_clean() && report.took < Duration::from_secs(2), "{report:?}");
+    assert_eq!(server.command(["LLEN", "jobs"]).unwrap().as_int(), Some(1));
+    assert_eq!(unpolled.await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// The order to stop is there before the call that is to be stopped.
+#[tokio::test]
+async fn an_order_to_stop_that_comes_too_early_is_given_again() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let config = Config::builder().url(proxy.url()).blocking_links(1.try_into().unwrap());
+    let conn = Conn::connect(config).await.unwrap();
+    // Its link is the newest one, and stays.
+    assert_eq!(conn.list("a").pop_front_within::<i32>(SHORT).await.unwrap(), None);
+    proxy.set_for_newest(Fault::Latency { up: 2 * SHORT, down: Duration::ZERO });
+    let list = conn.list("a");
+    let given_up = tokio::time::timeout(SHORT, list.pop_front_within::<i32>(PATIENCE)).await;
+    assert!(given_up.is_err());
+    let turn = Instant::now();
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.list("b").pop_front_within::<i32>(PATIENCE).await }
+    });
+    // A call in its turn counts when it ends: this one by its item, those before by themselves.
+    let looked_at = Arc::clone(&server);
+    eventually("the one that was given up has ended", move || {
+        looked_at.command_counts().unwrap().of("blpop") == 2
+    })
+    .await;
+    assert!(turn.elapsed() < Duration::from_secs(3), "{:?}", turn.elapsed());
+    conn.list("b").push_back(&1).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Some(1));
+}
+
+/// As behind a load balancer: an idle link is not used once the commands go elsewhere.
+#[tokio::test]
+async fn a_wait_follows_the_commands_to_another_server_behind_the_address() {
+    let (old, new) = (server(), server());
+    let target = Arc::new(AtomicU16::new(old.port()));
+    let port = forward(Arc::clone(&target)).await;
+    let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
+    assert_eq!(conn.list("a").pop_front_within::<i32>(SHORT).await.unwrap(), None);
+    let mut changes = conn.state_changes();
+    target.store(new.port(), Ordering::Relaxed);
+    // The one that answers commands, which is older than the one that waits.
+    let older =
+        client_list(&old).first().and_then(|line| line.split(' ').next().map(str::to_owned));
+    let id = older.unwrap().replace("id=", "");
+    old.command(["CLIENT", "KILL", "ID", &id]).unwrap();
+    reach(&mut changes, State::Connected).await;
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.list("a").pop_front_within::<i32>(PATIENCE).await }
+    });
+    blocked(&new, 1).await;
+    conn.list("a").push_back(&1).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Some(1));
 }
 
 #[tokio::test]

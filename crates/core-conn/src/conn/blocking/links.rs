@@ -27,6 +27,16 @@ pub(super) struct Kept {
     pub(super) link: Arc<Link>,
     pub(super) end: LinkEnd,
     pub(super) credentials: Credentials,
+    /// The link for commands beside which it was made: while that is up, both lead to one server.
+    pub(super) beside: Weak<Link>,
+}
+
+impl Kept {
+    /// The link for commands to the same server, while it is up.
+    pub(super) fn commands(&self) -> Option<Arc<Link>> {
+        let beside = self.beside.upgrade()?;
+        (beside.is_up() && beside.address == self.link.address).then_some(beside)
+    }
 }
 
 impl BlockingLinks {

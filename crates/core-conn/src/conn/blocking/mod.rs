@@ -13,6 +13,7 @@ use super::{
     Conn, Route,
     dial::dial,
     handoff::{Giving, handoff},
+    introduction::ClientId,
     lane::Purpose,
     link::Link,
     time::{Backoff, after, pause},
@@ -77,7 +78,8 @@ impl Waiting {
             Ok(_) => self.answer(&giving).await,
             Err(err) => Err(err.clone()),
         };
-        let Some(Ok(untaken)) = giving.give(answer).await else { return };
+        let closing = self.conn.owner.core.calls.refused();
+        let Some(Ok(untaken)) = giving.give(answer, closing).await else { return };
         if let Some(undo) = (self.blocking.undo)(untaken) {
             self.put_back(&undo).await;
         }
@@ -94,20 +96,25 @@ impl Waiting {
                 () = core.calls.refused() => Err(Error::closed()),
             }
         });
-        let reached = tokio::select! {
-            biased;
-            ended = &mut given_up => return ended,
-            reached = conn.link_to(&self.route, self.deadline) => reached,
-        };
         // Whoever finds something there needs no link of its own.
-        let looked = match reached {
-            Ok(_) => self.look().await,
-            Err(err) => Err(err),
-        };
-        match looked {
-            Ok(Reply::Nil) => {}
-            Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
-            answer => return answer,
+        loop {
+            let looked = tokio::select! {
+                biased;
+                ended = &mut given_up => return ended,
+                reached = conn.link_to(&self.route, self.deadline) => match reached {
+                    Ok(_) => self.look().await,
+                    Err(err) => Err(err),
+                },
+            };
+            match looked {
+                Ok(Reply::Nil) => break,
+                Err(err) if comes_again(&err) && Instant::now() < self.deadline => {
+                    // The deadline is looked at above.
+                    let _ = timeout_at(self.deadline, backoff.pause()).await;
+                }
+                Err(err) if conn.does_without_any(&err) => return Ok(Reply::Nil),
+                answer => return answer,
+            }
         }
         while Instant::now() < self.deadline {
             let found = tokio::select! {
@@ -115,7 +122,7 @@ impl Waiting {
                 ended = &mut given_up => return ended,
                 found = self.link() => found,
             };
-            let (permit, Kept { link, end, credentials }) = match found {
+            let (permit, kept) = match found {
                 Ok(Some(found)) => found,
                 // As many wait as may, until the end.
                 Ok(None) => return self.look().await,
@@ -128,8 +135,9 @@ impl Waiting {
                 Err(err) => return Err(err),
             };
             let (answer, ended) = {
-                let known = self.known(&link);
-                let mut answer = pin!(self.ask(&link, known.is_some()));
+                let commands = kept.commands();
+                let known = commands.zip(kept.link.client.clone());
+                let mut answer = pin!(self.ask(&kept.link, known.is_some()));
                 tokio::select! {
                     biased;
                     answer = &mut answer => (answer, None),
@@ -145,7 +153,7 @@ impl Waiting {
             };
             match answer {
                 Ok(answer) => {
-                    core.blocking.keep(core, Kept { link, end, credentials });
+                    core.blocking.keep(core, kept);
                     drop(permit);
                     match (answer, ended) {
                         (Reply::Nil, Some(ended)) => return ended,
@@ -157,10 +165,10 @@ impl Waiting {
                     }
                 }
                 Err(err) => {
-                    if err.is_answer() {
-                        core.blocking.keep(core, Kept { link, end, credentials });
+                    if err.is_answer() && err.kind() != ErrorKind::ReadOnly {
+                        core.blocking.keep(core, kept);
                     } else {
-                        link.abort();
+                        kept.link.abort();
                     }
                     if ended.is_some() || !comes_again(&err) {
                         return Err(err);
@@ -234,36 +242,21 @@ impl Waiting {
         })?;
         let link = Arc::new(link);
         core.blocking.take_up(&link);
-        Ok(Some((permit, Kept { link, end, credentials })))
+        let beside = Arc::downgrade(&commands);
+        Ok(Some((permit, Kept { link, end, credentials, beside })))
     }
 
-    /// Takes a link out that is kept, and forgets those that have ended, lead to nobody any more, or use credentials of
-    /// before.
+    /// Takes a link out that is kept, and forgets those that have ended, use credentials of before, or may lead elsewhere than the
+    /// links for commands by now.
     fn idle(&self, commands: &Link, credentials: &Credentials) -> Option<Kept> {
-        let core = &self.conn.owner.core;
-        let mut idle = core.blocking.idle();
-        let layout = core.layout.load();
-        let leads_somewhere = |link: &Link| {
-            let mut servers = layout.servers();
-            servers
-                .any(|server| server.commands.pick().is_some_and(|to| to.address == link.address))
-        };
+        let mut idle = self.conn.owner.core.blocking.idle();
         idle.retain(|kept| {
             kept.link.is_up()
                 && kept.credentials.logs_in_as(credentials)
-                && leads_somewhere(&kept.link)
+                && kept.commands().is_some()
         });
         let at = idle.iter().position(|idle| idle.link.address == commands.address)?;
         Some(idle.swap_remove(at))
-    }
-
-    /// A link for commands to the same server, and how that calls `link`.
-    fn known(&self, link: &Link) -> Option<(Arc<Link>, String)> {
-        let core = &self.conn.owner.core;
-        let layout = core.layout.load();
-        let commands = layout.server(&self.route, 0)?.commands.pick()?;
-        let client = link.client.as_ref().filter(|_| link.address == commands.address)?;
-        Some((commands, client.number.clone()))
     }
 
     /// Puts back what was taken for somebody who had gone.
@@ -288,9 +281,9 @@ fn comes_again(err: &Error) -> bool {
 
 /// Has the server stop waiting on a link, which it calls by this number. It may not have begun to, so it is told until
 /// it says that it has stopped. Without the right to it, the server goes on for a while.
-async fn stop(known: Option<(Arc<Link>, String)>, timeout: Duration) {
-    let Some((commands, number)) = known else { return };
-    let order = ["UNBLOCK", &number];
+async fn stop(known: Option<(Arc<Link>, ClientId)>, timeout: Duration) {
+    let Some((commands, client)) = known else { return };
+    let order = ["UNBLOCK", &client.number];
     loop {
         match commands.ask::<i64>(timeout, "CLIENT", &order).await.map_err(from_call) {
             Ok(0) => pause(RETRY_DELAY.0).await,

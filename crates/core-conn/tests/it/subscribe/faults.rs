@@ -409,6 +409,27 @@ fn the_end_of_the_runtime_is_the_end_of_subscriptions_and_feeds() {
     });
 }
 
+#[test]
+fn a_runtime_that_ends_before_they_began_ends_them_too() {
+    let server = server();
+    server.kill().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (mut subscription, mut feed) = first.block_on(async {
+        let conn = Conn::connect_lazy(config(server.url())).unwrap();
+        let subscription = conn.subscribe().channel("a").lazy().await.unwrap();
+        (subscription, conn.track().prefix("a").lazy().await.unwrap())
+    });
+    drop(first);
+    runtime().block_on(async {
+        let ended = async {
+            while subscription.next().await.is_some() {}
+            while feed.next().await.is_some() {}
+        };
+        timeout(PATIENCE, ended).await.unwrap();
+    });
+}
+
 /// As behind a load balancer: the link for commands comes back at another server.
 #[tokio::test]
 async fn a_feed_follows_its_commands_to_another_server_behind_the_address() {

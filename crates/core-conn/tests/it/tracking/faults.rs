@@ -208,7 +208,9 @@ async fn a_master_that_leaves_takes_nothing_unsaid_with_it() {
     let cluster = Cluster::builder().replicas(0).proxied();
     let cluster = cluster.config("cluster-require-full-coverage", "no").start().unwrap();
     let conn = Conn::connect(cluster.url()).await.unwrap();
-    let mut feed = begun(conn.track().prefix("")).await;
+    // Its silence alone is not noticed for so long.
+    let patient = Duration::from_secs(8);
+    let mut feed = begun(conn.track().prefix("").bound(patient)).await;
     let freshness = feed.freshness();
     let (leaving, heir) = (&cluster.nodes()[0], &cluster.nodes()[1]);
     let is_there = |name: &String| cluster.slot_owner(cluster.slot_of(name).unwrap()).unwrap() == 0;
@@ -234,9 +236,26 @@ async fn a_master_that_leaves_takes_nothing_unsaid_with_it() {
         // Whoever asks for the key learns where it is.
         async move { while conn.get::<String>(&name).await.is_err() {} }
     });
-    let said = next(&mut feed).await;
-    assert!(matches!(&said, Invalidation::Flush), "{said:?}");
+    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert!(deleted.elapsed() < patient, "{:?}", deleted.elapsed());
     until_now(&mut feed).await;
     assert!(freshness.complete_until().is_some_and(|until| until > deleted));
     asking.abort();
+}
+
+/// What the link before has not said yet when a wider one takes its place is said all the same.
+#[tokio::test]
+async fn a_slow_link_that_is_replaced_is_heard_to_its_end() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(proxy.url()).await.unwrap();
+    let mut feed = begun(conn.track().prefix("a")).await;
+    let freshness = feed.freshness();
+    let slow = Fault::Latency { up: Duration::ZERO, down: Duration::from_millis(300) };
+    proxy.set_for_newest(slow);
+    server.command(["SET", "a1", "x"]).unwrap();
+    let wider = conn.track().prefix("b").await.unwrap();
+    assert!(freshness.complete_until().is_some(), "no flush");
+    assert_eq!(key(&mut feed).await, "a1");
+    drop(wider);
 }
