@@ -218,7 +218,8 @@ async fn a_master_that_leaves_takes_nothing_unsaid_with_it() {
     conn.set(&name, "old").await.unwrap();
     assert_eq!(key(&mut feed).await, name);
 
-    cluster.proxy(0).set_for_open(Fault::StallReplies);
+    // Of the links to it, the one of the feed.
+    cluster.proxy(0).set_for_newest(Fault::StallReplies);
     leaving.command(["DEL", &name]).unwrap();
     let deleted = std::time::Instant::now();
     let slots = slots_of(leaving);
