@@ -19,6 +19,7 @@ mod server;
 mod subscriptions;
 #[cfg(feature = "tls")]
 mod tls;
+mod token;
 mod tracking;
 
 /// The client library underneath, for [`Conn::fred`]; it is no part of this crate's promises about versions.
@@ -53,6 +54,7 @@ pub use subscriptions::{
 };
 #[cfg(feature = "tls")]
 pub use tls::Tls;
+pub use token::Token;
 pub use tracking::{
     DEFAULT_TRACKING_BOUND, DEFAULT_TRACKING_QUEUE, Freshness, Invalidation, Track, Tracking,
 };

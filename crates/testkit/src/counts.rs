@@ -10,6 +10,10 @@ use crate::Reply;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandCounts(BTreeMap<String, u64>);
 
+/// What connections are kept up by.
+const HOUSEKEEPING: [&str; 8] =
+    ["auth", "client", "command", "hello", "info", "ping", "role", "select"];
+
 impl CommandCounts {
     /// How often `command` ran. `config` is the sum of its subcommands, `config|get` that one alone; upper and lower
     /// case are alike.
@@ -42,6 +46,14 @@ impl CommandCounts {
             (more > 0).then(|| (name.clone(), more))
         });
         Self(grown.collect())
+    }
+
+    /// Without what clients send to set up, watch and describe their connections: `auth`, `client`, `command`, `hello`,
+    /// `info`, `ping`, `role`, `select`.
+    #[must_use]
+    pub fn of_calls(mut self) -> Self {
+        self.0.retain(|name, _| !HOUSEKEEPING.contains(&name.split('|').next().unwrap_or(name)));
+        self
     }
 
     /// Names and counts, in alphabetical order.
@@ -138,6 +150,13 @@ mod tests {
         let mut counts = CommandCounts::parse(INFO);
         ledger.take_off(&mut counts);
         assert_eq!((counts.of("get"), counts.of("config|set"), counts.total()), (2, 0, 4));
+    }
+
+    #[test]
+    fn what_connections_are_kept_up_by_is_no_call() {
+        let info = "cmdstat_client|setname:calls=1\r\ncmdstat_ping:calls=9\r\ncmdstat_get:calls=1";
+        let calls = CommandCounts::parse(info).of_calls();
+        assert_eq!(calls.iter().collect::<Vec<_>>(), [("get", 1)]);
     }
 
     #[test]

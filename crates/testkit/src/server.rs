@@ -145,6 +145,27 @@ impl Server {
         Ok(counts)
     }
 
+    /// The commands that `calls` make the server run, as `get 2, set 1`, in alphabetical order; without those that clients
+    /// send for themselves (see [`CommandCounts::of_calls`]).
+    ///
+    /// ```
+    /// # use redbrick_testkit::{Error, Server};
+    /// # async fn f(server: Server, visit: impl Future<Output = ()>) -> Result<(), Error> {
+    /// assert_eq!(server.cost(visit).await?, "incr 1");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub async fn cost(&self, calls: impl Future<Output = ()>) -> Result<String, Error> {
+        let before = self.command_counts()?;
+        calls.await;
+        let used = self.command_counts()?.since(&before).of_calls();
+        let used = used.iter().map(|(name, count)| format!("{name} {count}"));
+        Ok(used.collect::<Vec<_>>().join(", "))
+    }
+
     /// The bytes that a key and its value take in the server's memory, every element counted (`MEMORY USAGE key
     /// SAMPLES 0`); `None` when there is no such key.
     ///

@@ -57,6 +57,7 @@ struct Told<'a> {
     timeout: Option<Duration>,
     replay: Option<Replay>,
     or_empty: bool,
+    needs_server: bool,
     route: Option<Route>,
 }
 
@@ -84,8 +85,15 @@ pub(super) type Read<T> = fn(Codec, Reply) -> Result<T>;
 impl<'a, T: Default> Call<'a, T> {
     /// A call whose empty outcome is the default of its type.
     pub(super) fn new(conn: &'a Conn, request: Result<Request>, read: Read<T>) -> Self {
-        let told =
-            Told { conn, request, timeout: None, replay: None, or_empty: false, route: None };
+        let told = Told {
+            conn,
+            request,
+            timeout: None,
+            replay: None,
+            or_empty: false,
+            needs_server: false,
+            route: None,
+        };
         Self { read, empty: T::default, stage: Stage::Told(told) }
     }
 }
@@ -124,6 +132,16 @@ impl<'a, T> Call<'a, T> {
     /// Default: every failure is an error.
     pub fn or_empty(self) -> Self {
         self.tell(|told| told.or_empty = true)
+    }
+
+    /// Fails when there is no server, also on a connection that is [`optional`](crate::ConfigBuilder::optional), where it
+    /// does so at once: for what nobody but a server can grant, so that an empty outcome would be a lie.
+    ///
+    /// In a pipeline or a transaction it does not count.
+    ///
+    /// Default: an optional connection answers with the empty outcome.
+    pub fn needs_server(self) -> Self {
+        self.tell(|told| told.needs_server = true)
     }
 
     /// Sends it to a server of the caller's choice.
@@ -184,7 +202,7 @@ impl<'a> Told<'a> {
     /// Sends it, if a link is up.
     fn send<T: 'a>(self, read: Read<T>, empty: fn() -> T) -> Result<Stage<'a, T>> {
         let span = tracing::debug_span!("core_conn.call", command = self.name());
-        let Self { conn, request, timeout, replay, or_empty, route } = self;
+        let Self { conn, request, timeout, replay, or_empty, needs_server, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
         let said = conn.manner_of(&request);
@@ -209,7 +227,12 @@ impl<'a> Told<'a> {
             }
             None => Stage::Rest(Box::pin(
                 async move {
-                    if conn.does_without(attempts.manner(), attempts.deadline(), or_empty).await {
+                    let (manner, deadline) = (attempts.manner(), attempts.deadline());
+                    if needs_server {
+                        if let Some(outage) = conn.optional_absence(manner, deadline).await {
+                            return ending.conclude(&request, Err(outage), read, empty);
+                        }
+                    } else if conn.does_without(manner, deadline, or_empty).await {
                         return Ok(empty());
                     }
                     ending.rest(attempts, request, None, read, empty).await

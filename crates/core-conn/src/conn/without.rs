@@ -69,30 +69,45 @@ impl Conn {
         deadline: Instant,
         is_enough: bool,
     ) -> bool {
-        let core = &self.owner.core;
-        if !(core.config.optional || is_enough)
-            || self.pick(&manner.route, manner.read_from).is_some()
-        {
-            return false;
+        let absence = if is_enough {
+            self.absence(manner, deadline).await
+        } else {
+            self.optional_absence(manner, deadline).await
+        };
+        if let Some(err) = &absence {
+            let what = "there is no server, and calls are answered with nothing";
+            self.owner.core.warn(what, err);
         }
+        absence.is_some()
+    }
+
+    /// Why a call has no server, when the connection is one that may be without.
+    pub(crate) async fn optional_absence(
+        &self,
+        manner: &Manner,
+        deadline: Instant,
+    ) -> Option<Error> {
+        if self.config().optional { self.absence(manner, deadline).await } else { None }
+    }
+
+    async fn absence(&self, manner: &Manner, deadline: Instant) -> Option<Error> {
+        let is_there = || self.pick(&manner.route, manner.read_from).is_some();
         // A call on a closed connection is a mistake with a server and without one.
-        if self.owner.start().is_err() {
-            return false;
+        if is_there() || self.owner.start().is_err() {
+            return None;
         }
-        let mut status = core.status.watch();
+        let mut status = self.owner.core.status.watch();
         let settled = status.wait_for(|now| now.is_settled() || now.is_usable());
         let _ = timeout_at(deadline, settled).await;
-        if self.pick(&manner.route, manner.read_from).is_some() {
-            return false;
+        if is_there() {
+            return None;
         }
-        let now = core.status.watch().borrow().clone();
+        let now = self.owner.core.status.watch().borrow().clone();
         // So are wrong credentials.
         if matches!(now.state(), State::End | State::Error) {
-            return false;
+            return None;
         }
-        let err = now.error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "not connected yet"));
-        core.warn("there is no server, and calls are answered with nothing", &err);
-        true
+        Some(now.error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "not connected yet")))
     }
 }
 

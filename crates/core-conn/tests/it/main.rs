@@ -106,15 +106,9 @@ async fn eventually(what: &str, ready: impl FnMut() -> bool + Send + 'static) {
     assert!(came.await.expect("the wait itself"), "never came: {what}");
 }
 
-/// The commands that `calls` make the server run, as `get 2, set 1`; without those that a connection sends for itself.
+/// The commands that `calls` make the server run, as `get 2, set 1`.
 async fn cost(server: &Server, calls: impl Future<Output = ()>) -> String {
-    const OWN: [&str; 7] = ["client", "command", "hello", "info", "ping", "role", "select"];
-    let before = server.command_counts().expect("the server");
-    calls.await;
-    let used = server.command_counts().expect("the server").since(&before);
-    let name = |full: &str| full.split('|').next().unwrap_or_default().to_owned();
-    let asked = used.iter().filter(|(full, _)| !OWN.contains(&name(full).as_str()));
-    asked.map(|(full, count)| format!("{full} {count}")).collect::<Vec<_>>().join(", ")
+    server.cost(calls).await.expect("the server")
 }
 
 /// Asserts of each call that it finds another type at its key.

@@ -178,6 +178,11 @@ async fn assert_empty(conn: &Conn) {
         assert!(matches!(err.kind(), ErrorKind::Connect | ErrorKind::Topology), "{err:?}");
     }
 
+    // Nor has what only a server can grant.
+    let granted = conn.script(&ONE).key("k").run::<bool>().needs_server();
+    let err = quickly("a grant", granted).await.expect_err("nobody to grant it");
+    assert!(matches!(err.kind(), ErrorKind::Connect | ErrorKind::Topology), "{err:?}");
+
     let mut pipeline = conn.pipeline();
     let get = pipeline.add(conn.get::<u8>("k"));
     let count = pipeline.add(conn.increment("n", 1));
@@ -214,7 +219,7 @@ async fn without_a_server_each_call_has_its_empty_outcome_and_one_warning_says_s
     let mut changes = conn.state_changes();
     absent.restart().unwrap();
     reach(&mut changes, State::Connected).await;
-    assert_eq!(conn.increment("n", 1).await.unwrap(), 1);
+    assert_eq!(conn.increment("n", 1).needs_server().await.unwrap(), 1);
     conn.set("text", "x").await.unwrap();
     assert_wrong_type!(conn.list("text").len());
     absent.kill().unwrap();
