@@ -93,7 +93,16 @@ mod tests {
         let token = Token::from([0x00, 0x7f, 0xa5, 0xff]);
         assert_eq!(token.expose(), "007fa5ff");
         assert_eq!("007fa5ff".parse::<Token<4>>().unwrap(), token);
-        for text in ["", "007fa5f", "007fa5ff0", "007fa5ff00", "007FA5FF", "007fa5fg", "+07fa5ff", "é07fa5f"] {
+        for text in [
+            "",
+            "007fa5f",
+            "007fa5ff0",
+            "007fa5ff00",
+            "007FA5FF",
+            "007fa5fg",
+            "+07fa5ff",
+            "é07fa5f",
+        ] {
             let err = text.parse::<Token<4>>().unwrap_err();
             assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{text}");
             assert!(text.is_empty() || !err.to_string().contains(text), "{err}");

@@ -1,7 +1,19 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "cache")]
+pub use redbrick_cache as cache;
 pub use redbrick_core_conn as core_conn;
+#[cfg(feature = "lock")]
+pub use redbrick_lock as lock;
+#[cfg(feature = "pubsub")]
+pub use redbrick_pubsub as pubsub;
+#[cfg(feature = "ratelimit")]
+pub use redbrick_ratelimit as ratelimit;
+#[cfg(feature = "resource")]
+pub use redbrick_resource as resource;
+#[cfg(feature = "session")]
+pub use redbrick_session as session;
 
 /// What most programs need: `use redbrick::prelude::*;`.
 ///

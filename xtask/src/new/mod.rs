@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("README.md", include_str!("templates/README.md.tmpl")),
     ("CHANGELOG.md", include_str!("templates/CHANGELOG.md.tmpl")),
     ("src/lib.rs", include_str!("templates/src/lib.rs.tmpl")),
+    ("src/builder.rs", include_str!("templates/src/builder.rs.tmpl")),
     ("src/error.rs", include_str!("templates/src/error.rs.tmpl")),
     ("src/{{module}}.rs", include_str!("templates/src/service.rs.tmpl")),
     ("tests/it/main.rs", include_str!("templates/tests/main.rs.tmpl")),
@@ -24,11 +25,11 @@ const FILES: &[(&str, &str)] = &[
 
 /// Names that cannot be the name of a module, or that a brick has none of its own for.
 const RESERVED: &[&str] = &[
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "core",
-    "crate", "do", "dyn", "else", "enum", "error", "extern", "false", "final", "fn", "for", "if",
-    "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
-    "ref", "return", "self", "static", "std", "struct", "super", "trait", "true", "try", "type",
-    "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "abstract", "as", "async", "await", "become", "box", "break", "builder", "const", "continue",
+    "core", "crate", "do", "dyn", "else", "enum", "error", "extern", "false", "final", "fn", "for",
+    "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv",
+    "pub", "ref", "return", "self", "static", "std", "struct", "super", "trait", "true", "try",
+    "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
 pub(crate) fn run(project: &Project, flags: &flags::New) -> Result<(), Failure> {

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use redbrick_core_conn::{Conn, Prefix};
+
+use crate::{Error, RatelimitBuilder};
+
+/// Rate limits across processes, each decided in one round trip on the server's clock.
+///
+/// Clones are cheap and share everything.
+#[derive(Clone, Debug)]
+pub struct Ratelimit {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) conn: Conn,
+    pub(crate) prefix: Prefix,
+}
+
+impl Ratelimit {
+    /// Makes one with the defaults of its [builder](Self::builder); sends nothing.
+    #[must_use]
+    pub fn new(conn: Conn) -> Self {
+        Self::builder(conn).build()
+    }
+
+    /// Begins one of which more is to be said.
+    #[must_use]
+    pub fn builder(conn: Conn) -> RatelimitBuilder {
+        RatelimitBuilder::new(conn)
+    }
+
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the prefix of its keys, behind that of the connection.
+    #[must_use]
+    pub fn prefix(&self) -> &Prefix {
+        &self.inner.prefix
+    }
+
+    /// Waits until Redis answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`] when it does not within the connection's connect timeout; nothing has changed.
+    #[tracing::instrument(level = "debug", name = "ratelimit.ready", skip_all)]
+    pub async fn ready(&self) -> Result<(), Error> {
+        Ok(self.inner.conn.ready().await?)
+    }
+}
