@@ -1,17 +1,12 @@
-//! A tour of redbrick on a private server: what it does, and how long each step took.
-//!
-//! It starts a server of its own, kills it and starts it again, so it never touches one that is in use.
+//! The connection, and what it offers by itself.
 
-#![expect(clippy::print_stdout, reason = "a tour talks")]
-
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::{error::Error, time::Duration};
 
 use redbrick::prelude::*;
 use redbrick_testkit::Server;
 use serde::{Deserialize, Serialize};
+
+use crate::steps::Tour;
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct User {
@@ -19,67 +14,8 @@ struct User {
     born: u16,
 }
 
-/// Numbers the steps and times them.
-struct Tour {
-    step: u32,
-    started: Instant,
-}
-
-impl Tour {
-    fn step(&mut self, title: &str) {
-        self.step += 1;
-        self.started = Instant::now();
-        println!("\n{}. {title}", self.step);
-    }
-
-    fn say(&self, what: impl std::fmt::Display) {
-        println!("   {:>7.1} ms  {what}", self.started.elapsed().as_secs_f64() * 1000.0);
-    }
-}
-
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut tour = Tour { step: 0, started: Instant::now() };
-    println!("redbrick, brick by brick. Times count from the start of each step.");
-
-    tour.step("A server of our own");
-    let server = Server::start()?;
-    tour.say(format_args!("{} answers at {}", server.version(), server.url()));
-
-    tour.step("Connect, and ask how it is");
-    let config = Config::builder()
-        .url(server.url())
-        .key_prefix("tour")
-        .client_name("redbrick-tour")
-        .command_timeout(Duration::from_secs(10))
-        .build()?;
-    let conn = Conn::connect(config).await?;
-    tour.say(format_args!("state: {}", conn.state()));
-    tour.say(conn.health().await);
-    let capabilities: Vec<_> = conn.capabilities().await?.iter().collect();
-    tour.say(format_args!("beyond the basics it has {capabilities:?}"));
-
-    values(&mut tour, &conn).await?;
-    several(&mut tour, &conn).await?;
-    messages(&mut tour, &conn, &server).await?;
-    changes(&mut tour, &conn).await?;
-    poison(&mut tour, &conn).await?;
-    mistakes(&mut tour).await;
-    outage(&mut tour, &conn, &server).await?;
-
-    tour.step("Close");
-    let report = conn.close(Duration::from_secs(5)).await;
-    tour.say(format_args!("every call ended by itself: {}", report.is_clean()));
-    let err = conn.ping().await.expect_err("the connection is closed");
-    tour.say(format_args!("a call after that: {err}"));
-    drop(server);
-    tour.say("the server is stopped and its files are gone");
-    println!("\nThe code of this tour: {}", file!());
-    Ok(())
-}
-
 /// Typed values and counters.
-async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn values(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
     tour.step("Typed values");
     let ada = User { name: "Ada".to_owned(), born: 1815 };
     conn.set("user:1", &ada).time_to_live(Duration::from_secs(3600)).await?;
@@ -111,7 +47,7 @@ static TAKE: Script = Script::new(
 );
 
 /// Several calls in one round trip, several as one, and a script.
-async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
     tour.step("Several calls");
     let mut pipeline = conn.pipeline();
     for n in 0..1000 {
@@ -139,7 +75,7 @@ async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
 }
 
 /// Subscriptions that say what they miss, and waiting for work.
-async fn messages(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn messages(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
     tour.step("Messages, and a link that is killed");
     let mut orders = conn.subscribe().channel("orders").await?;
     conn.publish("orders", "order 1").await?;
@@ -164,7 +100,7 @@ async fn messages(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), B
 }
 
 /// What a copy in this process is kept true by.
-async fn changes(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn changes(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
     tour.step("What changes on the server, as it happens");
     let mut feed = conn.track().prefix("user:").await?;
     tour.say(format_args!("first, forget everything: {:?}", feed.next().await));
@@ -174,7 +110,7 @@ async fn changes(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
 }
 
 /// Words of the protocol as data, which must not confuse anybody.
-async fn poison(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn poison(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
     tour.step("Words of the protocol, stored as values");
     let plain = conn.with_codec(Codec::Plain);
     plain.list("words").extend(["subscribe", "message", "OK"]).await?;
@@ -187,7 +123,7 @@ async fn poison(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
 }
 
 /// What goes wrong says what to do.
-async fn mistakes(tour: &mut Tour) {
+pub(crate) async fn mistakes(tour: &mut Tour) {
     tour.step("Mistakes, and what they say");
     let wrong = [
         ("REDIS_PORT=sixty", Config::from_vars([("REDIS_PORT", "sixty")])),
@@ -208,7 +144,7 @@ async fn mistakes(tour: &mut Tour) {
 }
 
 /// The server dies in front of everybody, and comes back.
-async fn outage(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn outage(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
     tour.step("The server is killed, and a call does not give up");
     let mut changes = conn.state_changes();
     server.kill()?;
