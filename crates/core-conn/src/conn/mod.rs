@@ -167,6 +167,12 @@ impl Conn {
         Self { codec, ..self.clone() }
     }
 
+    /// Returns how this handle writes values, for those that a script is given or returns.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// Returns a handle to the same connection whose reads go to `read_from`. Replicas are known only where the config
     /// says [`ReadFrom::Replica`]; elsewhere the master answers.
     ///
@@ -238,10 +244,6 @@ impl Conn {
 
     pub(crate) fn read_from(&self) -> ReadFrom {
         self.read_from
-    }
-
-    pub(crate) fn codec(&self) -> Codec {
-        self.codec
     }
 
     pub(crate) fn known_capabilities(&self) -> &KnownCapabilities {
