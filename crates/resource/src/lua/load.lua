@@ -1,0 +1,10 @@
+-- Reads records whole, each with an error of its own, in one round trip.
+--
+-- KEYS[1]  record: hash
+-- KEYS[2..]  more of them
+-- returns  a list for each record: its fields and values, none when it is not there; or an error
+local found = {}
+for n = 1, #KEYS do
+  found[n] = redis.pcall('HGETALL', KEYS[n])
+end
+return found
