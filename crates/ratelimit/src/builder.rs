@@ -1,31 +1,92 @@
+use std::time::Duration;
+
 use redbrick_core_conn::{Conn, Prefix};
 
-use crate::{Ratelimit, ratelimit::Inner};
+use crate::{
+    Algorithm, Error, OnError, Quota, RateLimiter, limiter::Inner, policy::Policy, rule::Rule,
+};
 
-/// The settings of a [`Ratelimit`], each with a default.
+/// How long a decision may take: 100 ms.
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many subjects are known while this process limits by itself: 10,000.
+#[cfg(feature = "local")]
+const DEFAULT_LOCAL_SUBJECTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(10_000).unwrap();
+
+/// The settings of a [`RateLimiter`], each with a default.
 #[derive(Debug)]
 #[must_use = "nothing is made until `build` is called"]
-pub struct RatelimitBuilder {
+pub struct RateLimiterBuilder {
     conn: Conn,
     prefix: Prefix,
+    quota: Quota,
+    algorithm: Algorithm,
+    on_error: OnError,
+    timeout: Duration,
+    #[cfg(feature = "local")]
+    local_subjects: std::num::NonZeroUsize,
 }
 
-impl RatelimitBuilder {
-    pub(crate) fn new(conn: Conn) -> Self {
-        Self { conn, prefix: Prefix::new("ratelimit") }
+impl RateLimiterBuilder {
+    pub(crate) fn new(conn: Conn, name: &[u8], quota: Quota) -> Self {
+        Self {
+            conn,
+            prefix: Prefix::new("ratelimit").join(name),
+            quota,
+            algorithm: Algorithm::default(),
+            on_error: OnError::default(),
+            timeout: DEFAULT_TIMEOUT,
+            #[cfg(feature = "local")]
+            local_subjects: DEFAULT_LOCAL_SUBJECTS,
+        }
     }
 
-    /// Keeps what it stores apart from that of others on the same server: keys begin with `ratelimit:name`.
+    /// Sets how requests are counted. Limiters of one name and different algorithms do not count together.
     ///
-    /// Default: they begin with `ratelimit`.
-    pub fn name(mut self, name: impl AsRef<[u8]>) -> Self {
-        self.prefix = Prefix::new("ratelimit").join(name);
+    /// Default: [`Algorithm::Gcra`].
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Sets what decides while Redis is away.
+    ///
+    /// Default: [`OnError::Allow`].
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// Sets how long a decision may take before Redis counts as away; less than a millisecond counts as one.
+    ///
+    /// Default: 100 ms.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how many subjects [`OnError::Local`] knows apart, at about 100 bytes each. The others share one quota until
+    /// there is room again.
+    ///
+    /// Default: 10,000.
+    #[cfg(feature = "local")]
+    pub fn local_subjects(mut self, subjects: std::num::NonZeroUsize) -> Self {
+        self.local_subjects = subjects;
         self
     }
 
     /// Makes it; sends nothing.
-    #[must_use]
-    pub fn build(self) -> Ratelimit {
-        Ratelimit::from_inner(Inner { conn: self.conn, prefix: self.prefix })
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QuotaTooFine`], [`Error::QuotaTooLong`] and [`Error::BurstWithoutGcra`], when the quota cannot be kept.
+    pub fn build(self) -> Result<RateLimiter, Error> {
+        let Self { conn, prefix, quota, algorithm, on_error, timeout, .. } = self;
+        let rule = Rule::new(algorithm, quota)?;
+        #[cfg(feature = "local")]
+        let policy = Policy::new(on_error, crate::local::Local::new(self.local_subjects));
+        #[cfg(not(feature = "local"))]
+        let policy = Policy::new(on_error);
+        let inner = Inner { conn, prefix, algorithm, quota, rule, timeout, policy };
+        Ok(RateLimiter::from_inner(inner))
     }
 }

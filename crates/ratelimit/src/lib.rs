@@ -1,10 +1,23 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod algorithm;
 mod builder;
+mod decision;
 mod error;
-mod ratelimit;
+mod limiter;
+#[cfg(feature = "local")]
+mod local;
+mod policy;
+mod quota;
+mod rule;
+mod subject;
 
-pub use builder::RatelimitBuilder;
+pub use algorithm::Algorithm;
+pub use builder::RateLimiterBuilder;
+pub use decision::{Decision, Source};
 pub use error::Error;
-pub use ratelimit::Ratelimit;
+pub use limiter::RateLimiter;
+pub use policy::OnError;
+pub use quota::Quota;
+pub use subject::Subject;
