@@ -1,53 +1,77 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, fmt, time::SystemTime};
 
-use redbrick_core_conn::{Conn, Prefix};
+use crate::{Device, SessionId};
 
-use crate::{Error, SessionBuilder};
-
-/// Server-side sessions that end when they end, with ids hashed at rest.
+/// A session as it was when it was read. What is public can be changed and [saved](crate::Sessions::save).
 ///
-/// Clones are cheap and share everything.
-#[derive(Clone, Debug)]
-pub struct Session {
-    inner: Arc<Inner>,
+/// All times are the server's, to the millisecond.
+#[derive(Clone)]
+pub struct Session<D = ()> {
+    pub(crate) id: SessionId,
+    pub(crate) user: String,
+    pub(crate) created_at: SystemTime,
+    pub(crate) last_seen: SystemTime,
+    pub(crate) expires_at: SystemTime,
+    pub(crate) version: u64,
+    /// What it was begun from.
+    pub device: Device,
+    /// The role of its user.
+    pub role: Option<String>,
+    /// The e-mail address of its user.
+    pub email: Option<String>,
+    /// Fields that can also be changed one by one.
+    pub metadata: BTreeMap<String, String>,
+    /// The data of the application.
+    pub data: D,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) conn: Conn,
-    pub(crate) prefix: Prefix,
+impl<D> Session<D> {
+    /// Returns the id, which is for the client.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Returns whose session it is.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Returns when it began.
+    #[must_use]
+    pub fn created_at(&self) -> SystemTime {
+        self.created_at
+    }
+
+    /// Returns when it was last created, [touched](crate::Sessions::touch) or
+    /// [said to be in use](crate::Sessions::update_activity). Reading it is no use.
+    #[must_use]
+    pub fn last_seen(&self) -> SystemTime {
+        self.last_seen
+    }
+
+    /// Returns when it ends, unless it is touched before.
+    #[must_use]
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// Returns how often it was written: 1 when it is new, and one more with each change of what is public.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
 }
 
-impl Session {
-    /// Makes one with the defaults of its [builder](Self::builder); sends nothing.
-    #[must_use]
-    pub fn new(conn: Conn) -> Self {
-        Self::builder(conn).build()
-    }
-
-    /// Begins one of which more is to be said.
-    #[must_use]
-    pub fn builder(conn: Conn) -> SessionBuilder {
-        SessionBuilder::new(conn)
-    }
-
-    pub(crate) fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
-    }
-
-    /// Returns the prefix of its keys, behind that of the connection.
-    #[must_use]
-    pub fn prefix(&self) -> &Prefix {
-        &self.inner.prefix
-    }
-
-    /// Waits until Redis answers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Conn`] when it does not within the connection's connect timeout; nothing has changed.
-    #[tracing::instrument(level = "debug", name = "session.ready", skip_all)]
-    pub async fn ready(&self) -> Result<(), Error> {
-        Ok(self.inner.conn.ready().await?)
+impl<D> fmt::Debug for Session<D> {
+    /// Shows neither the id nor anything of a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("created_at", &self.created_at)
+            .field("last_seen", &self.last_seen)
+            .field("expires_at", &self.expires_at)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }

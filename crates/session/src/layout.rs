@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use redbrick_core_conn::{Conn, Key, Prefix};
+
+use crate::{SessionId, SessionKey, id::Partition};
+
+/// Where everything is, for all handles of the same sessions.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) conn: Conn,
+    /// The same connection for the fields of records, which are bare, and for what a replica may not know yet: that a
+    /// session has ended.
+    pub(crate) plain: Conn,
+    pub(crate) prefix: Prefix,
+    pub(crate) time_to_live: Duration,
+    pub(crate) absolute: Option<Duration>,
+}
+
+impl Inner {
+    pub(crate) fn session(&self, partition: Partition, key: &SessionKey) -> Key {
+        self.prefix.tagged(partition.to_string()).join(key.to_string())
+    }
+
+    pub(crate) fn session_of(&self, id: &SessionId) -> Key {
+        self.session(id.partition(), &id.key())
+    }
+
+    /// The sessions of a partition with their users. Not one for each user: a script that is given an id could not name
+    /// it before it has read the session.
+    pub(crate) fn index(&self, partition: Partition) -> Key {
+        self.prefix.tagged(partition.to_string()).join("index")
+    }
+}
+
+/// A hundred years of 365.25 days, which is as long as core-conn lets anything live.
+pub(crate) const LONGEST: u64 = 3_155_760_000_000;
+
+/// A life in milliseconds: at least one, at most a hundred years.
+pub(crate) fn millis(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}
