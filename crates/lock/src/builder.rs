@@ -1,31 +1,115 @@
-use redbrick_core_conn::{Conn, Prefix};
+use std::{fmt, time::Duration};
 
-use crate::{Lock, lock::Inner};
+use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
-/// The settings of a [`Lock`], each with a default.
-#[derive(Debug)]
+use crate::{Error, LONGEST_LEASE, Locks, Wait, holder, lease::Lease, locks::Inner};
+
+/// How long something is held unless it is renewed: 30 s.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+
+/// How long the last fence of a lock is remembered after its end: 24 hours.
+pub const DEFAULT_FENCE_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a group of locks is called that was given no name.
+pub const DEFAULT_NAME: &str = "default";
+
+/// The settings of [`Locks`], each with a default.
 #[must_use = "nothing is made until `build` is called"]
-pub struct LockBuilder {
+pub struct LocksBuilder {
     conn: Conn,
     prefix: Prefix,
+    lease: Duration,
+    wait: Wait,
+    holder: Option<String>,
+    fence_memory: Duration,
 }
 
-impl LockBuilder {
+impl LocksBuilder {
     pub(crate) fn new(conn: Conn) -> Self {
-        Self { conn, prefix: Prefix::new("lock") }
+        Self {
+            conn,
+            prefix: prefix(DEFAULT_NAME),
+            lease: DEFAULT_LEASE,
+            wait: Wait::default(),
+            holder: None,
+            fence_memory: DEFAULT_FENCE_MEMORY,
+        }
     }
 
-    /// Keeps what it stores apart from that of others on the same server: keys begin with `lock:name`.
+    /// Keeps its locks apart from those of others on the same server: keys begin with `lock:name`.
     ///
-    /// Default: they begin with `lock`.
+    /// Default: [`DEFAULT_NAME`].
     pub fn name(mut self, name: impl AsRef<[u8]>) -> Self {
-        self.prefix = Prefix::new("lock").join(name);
+        self.prefix = prefix(name);
+        self
+    }
+
+    /// Sets how long a lock or permit is held unless it is extended.
+    ///
+    /// Default: [`DEFAULT_LEASE`], 30 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets what to do while somebody else has a lock.
+    ///
+    /// Default: three attempts, 100 ms apart.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets who is shown as the holder of a lock.
+    ///
+    /// Default: this host and process, as `web-1:4711`.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.holder = Some(holder.into());
+        self
+    }
+
+    /// Sets how long the last fence of a lock is remembered after the lock's end. Later, and with zero at once, the server's clock
+    /// alone makes fences rise.
+    ///
+    /// Default: [`DEFAULT_FENCE_MEMORY`], 24 hours.
+    pub fn fence_memory(mut self, fence_memory: Duration) -> Self {
+        self.fence_memory = fence_memory;
         self
     }
 
     /// Makes it; sends nothing.
-    #[must_use]
-    pub fn build(self) -> Lock {
-        Lock::from_inner(Inner { conn: self.conn, prefix: self.prefix })
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lease`] or [`Error::FenceMemory`] when one of them is out of range.
+    pub fn build(self) -> Result<Locks, Error> {
+        Lease::new(self.lease)?;
+        if self.fence_memory > LONGEST_LEASE {
+            return Err(Error::FenceMemory);
+        }
+        Ok(self.build_unchecked())
+    }
+
+    /// Makes it of settings that are known to be right.
+    pub(crate) fn build_unchecked(self) -> Locks {
+        let Self { conn, prefix, lease, wait, holder, fence_memory } = self;
+        let holder = holder.unwrap_or_else(holder::of_this_process).into();
+        // A replica does not know yet who has a lock.
+        let conn = conn.with_read_from(ReadFrom::Master);
+        Locks::from_inner(Inner { conn, prefix, lease, wait, holder, fence_memory })
+    }
+}
+
+/// Every group has a name in its keys, so that no group's locks are another group.
+fn prefix(name: impl AsRef<[u8]>) -> Prefix {
+    Prefix::new("lock").join(name)
+}
+
+impl fmt::Debug for LocksBuilder {
+    /// Does not show the holder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("LocksBuilder");
+        out.field("prefix", &self.prefix).field("lease", &self.lease).field("wait", &self.wait);
+        out.field("fence_memory", &self.fence_memory).finish_non_exhaustive()
     }
 }

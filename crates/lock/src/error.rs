@@ -1,18 +1,38 @@
-/// Why a [`Lock`](crate::Lock) call failed.
+/// Why a call on [`Locks`](crate::Locks), or on what they gave, failed.
+///
+/// That somebody else has a lock, or that it was lost before it was released, is no failure but a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Redis could not be asked.
     #[error("lock could not ask Redis")]
     Conn(#[from] redbrick_core_conn::Error),
+    /// The memory of fences is longer than [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing was sent.
+    #[error("the memory of fences is longer than 366 days; give a shorter `fence_memory`")]
+    FenceMemory,
+    /// The lock was granted, and its lease had ended when the answer came; it is given back in the background.
+    #[error("the lease had ended before the answer came; give a longer one")]
+    Late,
+    /// A lease is not from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing was
+    /// sent.
+    #[error("a lease is from 10 milliseconds to 366 days")]
+    Lease,
+    /// The lock was lost while work was done under it: by force, by a failover, or because it could not be renewed in
+    /// time. The work was dropped where it waited, so part of it may be done.
+    #[error("the lock was lost before the work was done; the work was stopped where it waited")]
+    Lost,
 }
 
 impl Error {
     /// Returns whether the same call can succeed later without anybody changing anything.
+    ///
+    /// It does not say whether repeating it is safe: after [`Lost`](Self::Lost), part of the work may be done.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_retryable(),
+            Self::Late | Self::Lost => true,
+            Self::FenceMemory | Self::Lease => false,
         }
     }
 
@@ -21,14 +41,37 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_timeout(),
+            Self::Late => true,
+            Self::FenceMemory | Self::Lease | Self::Lost => false,
         }
     }
 
-    /// Returns whether Redis may have done what was asked although the call failed.
+    /// Returns whether what was asked may have happened although the call failed: at Redis, or, after
+    /// [`Lost`](Self::Lost), in the work.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_outcome_unknown(),
+            Self::Lost => true,
+            Self::FenceMemory | Self::Late | Self::Lease => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_says_what_may_be_done_about_it() {
+        for (error, retryable, timeout, unknown) in [
+            (Error::FenceMemory, false, false, false),
+            (Error::Late, true, true, false),
+            (Error::Lease, false, false, false),
+            (Error::Lost, true, false, true),
+        ] {
+            let found = (error.is_retryable(), error.is_timeout(), error.is_outcome_unknown());
+            assert_eq!(found, (retryable, timeout, unknown), "{error:?}");
         }
     }
 }

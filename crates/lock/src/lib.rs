@@ -1,10 +1,30 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod acquire;
 mod builder;
+mod claim;
 mod error;
-mod lock;
+mod guard;
+mod held;
+mod holder;
+mod info;
+mod lease;
+mod locks;
+mod mutex;
+mod outcome;
+mod semaphore;
+mod time;
+mod wait;
 
-pub use builder::LockBuilder;
+pub use acquire::Acquire;
+pub use builder::{DEFAULT_FENCE_MEMORY, DEFAULT_LEASE, DEFAULT_NAME, LocksBuilder};
 pub use error::Error;
-pub use lock::Lock;
+pub use guard::LockGuard;
+pub use info::LockInfo;
+pub use lease::{LONGEST_LEASE, SHORTEST_LEASE};
+pub use locks::Locks;
+pub use mutex::Mutex;
+pub use outcome::{Extended, Released};
+pub use semaphore::{AcquirePermit, Permit, Semaphore};
+pub use wait::{DEFAULT_TIMEOUT, Wait};

@@ -1,0 +1,126 @@
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use crate::{
+    Error, LockGuard, Locks, Wait,
+    claim::{Claim, To},
+    held::Held,
+    lease::Lease,
+    locks::LockKeys,
+};
+
+/// A lock that is to be acquired; awaiting it asks for it.
+///
+/// Gives the guard, or `None` when somebody else has it and the [wait](Self::wait) is over. One round trip for each
+/// attempt.
+///
+/// # Errors
+///
+/// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked, also while it waits, and at
+/// once on an optional connection without a server; [`Error::Late`] when the answer took longer than the lease. Where the lock may have been granted all the
+/// same, or when the future is dropped before its end, it is released in the background; should that not succeed, its
+/// lease ends it.
+#[must_use = "nothing is asked until it is awaited"]
+pub struct Acquire {
+    locks: Locks,
+    name: Arc<[u8]>,
+    lease: Duration,
+    wait: Wait,
+    holder: Arc<str>,
+}
+
+impl Acquire {
+    pub(crate) fn new(locks: &Locks, name: Arc<[u8]>) -> Self {
+        let inner = locks.inner();
+        Self {
+            name,
+            lease: inner.lease,
+            wait: inner.wait,
+            holder: Arc::clone(&inner.holder),
+            locks: locks.clone(),
+        }
+    }
+
+    /// Sets how long it is held unless it is extended, from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to
+    /// [`LONGEST_LEASE`](crate::LONGEST_LEASE).
+    ///
+    /// Default: that of [`Locks`], [30 s](crate::DEFAULT_LEASE).
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets what to do while somebody else has it.
+    ///
+    /// Default: that of [`Locks`], three attempts 100 ms apart.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets who is shown as the holder, as by [`Locks::info`]. It is no secret and proves nothing.
+    ///
+    /// Default: that of [`Locks`], this host and process.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.holder = holder.into().into();
+        self
+    }
+
+    /// Acquires it, does the work that `work` makes of the fence, and releases it; returns the work's result, or `None`
+    /// when somebody else has the lock and `work` was not called.
+    ///
+    /// The lock is renewed at each third of its lease, so the work may take longer than that. The work runs in this future and
+    /// may borrow; once the lock may be lost, it is not polled any more and dropped. Work that holds up the thread can be neither kept nor stopped: its writes need the
+    /// fence. One round trip for each attempt, for each renewal and for the release, which is waited for.
+    ///
+    /// When the future is dropped or the work panics, the lock is released in the background. When Redis fails with the
+    /// release, or says that the lock was lost at the very end, the result is returned all the same and a warning logged.
+    ///
+    /// # Errors
+    ///
+    /// Those of acquiring, `work` was not called then; [`Error::Lost`] when the lock was lost before the work was done,
+    /// of which a part may be done.
+    #[tracing::instrument(level = "debug", name = "lock.with", skip_all)]
+    pub async fn with<T, Work>(self, work: impl FnOnce(u64) -> Work) -> Result<Option<T>, Error>
+    where
+        Work: Future<Output = T>,
+    {
+        let Some((held, fence)) = self.ask().await? else { return Ok(None) };
+        held.while_held(work(fence)).await.map(Some)
+    }
+
+    async fn ask(&self) -> Result<Option<(Held, u64)>, Error> {
+        let lease = Lease::new(self.lease)?;
+        let inner = self.locks.inner();
+        let LockKeys { lock, fence } = inner.keys(&self.name);
+        let to = To::Lock {
+            lock,
+            fence,
+            fence_memory: inner.fence_memory,
+            holder: Arc::clone(&self.holder),
+        };
+        Held::acquire(Claim { conn: inner.conn.clone(), to }, lease, self.wait).await
+    }
+
+    #[tracing::instrument(level = "debug", name = "lock.lock", skip_all)]
+    async fn acquire(self) -> Result<Option<LockGuard>, Error> {
+        let acquired = self.ask().await?;
+        Ok(acquired.map(|(held, fence)| LockGuard::new(self.name, fence, held)))
+    }
+}
+
+impl IntoFuture for Acquire {
+    type Output = Result<Option<LockGuard>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.acquire())
+    }
+}
+
+impl fmt::Debug for Acquire {
+    /// Shows neither the name nor the holder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Acquire");
+        out.field("lease", &self.lease).field("wait", &self.wait).finish_non_exhaustive()
+    }
+}

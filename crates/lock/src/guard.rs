@@ -1,0 +1,107 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use redbrick_core_conn::Token;
+
+use crate::{Error, Extended, Released, held::Held, lease::Lease};
+
+/// A lock that this process has, until its lease ends.
+///
+/// [`release`](Self::release) gives it back and says whether it was held until then. Dropping it gives it back in the
+/// background, on the runtime that it was acquired on and without waiting; when that runtime has ended, or Redis cannot be
+/// reached, the lease ends it.
+///
+/// A lease can end while its holder is busy, or its machine stands still. What must not happen twice even then takes the
+/// [`fence`](Self::fence) along, and the place that is written to refuses a fence lower than the highest it has seen.
+#[must_use = "the lock is released when this is dropped"]
+pub struct LockGuard {
+    name: Arc<[u8]>,
+    fence: u64,
+    held: Held,
+}
+
+impl LockGuard {
+    pub(crate) fn new(name: Arc<[u8]>, fence: u64, held: Held) -> Self {
+        Self { name, fence, held }
+    }
+
+    /// Returns the name of the lock, as it was given.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Returns the token by which any process can [release](crate::Locks::release) or [extend](crate::Locks::extend) it. It
+    /// is a secret.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        self.held.token()
+    }
+
+    /// Returns the number of this acquisition, which is higher than that of each one before it, also across restarts of
+    /// the server (see the README for how far that goes). About the microseconds since 1970.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Returns how long this process may still rely on it: counted on its own clock from before the lock was asked for, and
+    /// 1 % and 2 ms less than the lease. Zero once it may be lost. Asks nobody.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.held.remaining()
+    }
+
+    /// Returns whether anything of it [remains](Self::remaining).
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.remaining().is_zero()
+    }
+
+    /// Waits until the lock may be lost: until nothing [remains](Self::remaining), an extension finds it lost, or it is
+    /// released or dropped. It asks nobody, so what happens to the lock meanwhile, as by force, shows with the next
+    /// extension or at the end of the lease.
+    ///
+    /// The future borrows nothing, so that another task can wait for it.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.held.lost()
+    }
+
+    /// Makes the lease count anew from now, for `lease`, which may be shorter than before. One round trip.
+    ///
+    /// It also succeeds when nothing remained here and the server still has it: then nobody else had it in between.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked: the lock remains for as
+    /// long as the shorter of both leases says.
+    #[tracing::instrument(level = "debug", name = "lock.extend", skip_all)]
+    pub async fn extend(&mut self, lease: Duration) -> Result<Extended, Error> {
+        self.held.extend(Lease::new(lease)?, None).await
+    }
+
+    /// Releases it. One round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`] when Redis could not be asked: another attempt is made in the background; should that fail too, the
+    /// lease ends it.
+    #[tracing::instrument(level = "debug", name = "lock.release", skip_all)]
+    pub async fn release(mut self) -> Result<Released, Error> {
+        self.held.release().await
+    }
+
+    /// Returns the token and leaves the lock as it is: it is not released by dropping anything.
+    #[must_use = "without the token nobody can release it before its lease ends"]
+    pub fn into_token(self) -> Token {
+        self.held.into_token()
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    /// Shows neither the name nor the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("LockGuard");
+        out.field("fence", &self.fence).field("remaining", &self.remaining());
+        out.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use redbrick_core_conn::Arg;
+use tokio::time::Instant;
+
+use crate::Error;
+
+/// The shortest lease that is accepted: less is over before its answer comes.
+pub const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+
+/// The longest lease that is accepted: a lock for ever is one that nobody gives back.
+pub const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// How long something is held unless it is renewed; checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease(Duration);
+
+impl Lease {
+    pub(crate) fn new(lease: Duration) -> Result<Self, Error> {
+        match (SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease) {
+            true => Ok(Self(lease)),
+            false => Err(Error::Lease),
+        }
+    }
+
+    pub(crate) fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// Until when this process may rely on it, when it was asked for at `asked`: the server's clock may run faster, and
+    /// counts in milliseconds.
+    pub(crate) fn until(self, asked: Instant) -> Instant {
+        asked + self.0 - (self.0 / 100 + Duration::from_millis(2))
+    }
+}
+
+impl From<Lease> for Arg {
+    fn from(lease: Lease) -> Self {
+        lease.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_here_before_it_ends_at_the_server() {
+        let asked = Instant::now();
+        for (lease, until) in [(10, 7_900), (1_000, 988_000), (30_000, 29_698_000)] {
+            let lease = Lease::new(Duration::from_millis(lease)).unwrap();
+            assert_eq!(lease.until(asked) - asked, Duration::from_micros(until));
+        }
+    }
+
+    #[test]
+    fn no_other_lease_is_accepted() {
+        for lease in [Duration::ZERO, SHORTEST_LEASE / 2, LONGEST_LEASE * 2, Duration::MAX] {
+            assert!(matches!(Lease::new(lease), Err(Error::Lease)), "{lease:?}");
+        }
+        for lease in [SHORTEST_LEASE, LONGEST_LEASE] {
+            assert!(Lease::new(lease).is_ok());
+        }
+    }
+}

@@ -1,0 +1,126 @@
+use redbrick_core_conn::Conn;
+use redbrick_lock::{Acquire, Locks, Wait};
+
+use crate::{LONG, acquired, permits, server};
+
+async fn ignore<T>(call: impl Future<Output = T>) {
+    let _ = call.await;
+}
+
+fn none(acquire: Acquire) -> Acquire {
+    acquire.wait(Wait::Never)
+}
+
+#[tokio::test]
+async fn each_call_is_one_round_trip() {
+    let server = server();
+    let locks = Locks::new(Conn::connect(server.url()).await.unwrap());
+    // The server learns the scripts.
+    let mut guard = acquired(&locks, "warm", LONG).await;
+    let _ = guard.extend(LONG).await.unwrap();
+    locks.info("warm").await.unwrap();
+    guard.release().await.unwrap();
+
+    let mut held = None;
+    let cost = server.cost(async { held = Some(acquired(&locks, "job", LONG).await) }).await;
+    assert_eq!(
+        cost.unwrap(),
+        "evalsha 1, exists 1, hget 1, hmget 1, hset 2, pexpire 2, time 1",
+        "acquire"
+    );
+    let mut guard = held.unwrap();
+    for (what, cost, expected) in [
+        (
+            "refused",
+            server.cost(async { assert!(none(locks.lock("job")).await.unwrap().is_none()) }).await,
+            "evalsha 1, exists 1, hmget 1",
+        ),
+        (
+            "extend",
+            server.cost(ignore(async { guard.extend(LONG).await.unwrap() })).await,
+            "evalsha 1, hget 1, pexpire 2",
+        ),
+        (
+            "is_locked",
+            server.cost(ignore(async { locks.is_locked("job").await.unwrap() })).await,
+            "exists 1",
+        ),
+        ("ttl", server.cost(ignore(async { locks.ttl("job").await.unwrap() })).await, "pttl 1"),
+        (
+            "info",
+            server.cost(ignore(async { locks.info("job").await.unwrap() })).await,
+            "evalsha 1, hmget 1, pttl 1, time 1",
+        ),
+        (
+            "release",
+            server.cost(ignore(async { guard.release().await.unwrap() })).await,
+            "del 1, evalsha 1, hget 1, hset 1, pexpire 1",
+        ),
+        (
+            "force_release",
+            server.cost(ignore(async { locks.force_release("job").await.unwrap() })).await,
+            "unlink 1",
+        ),
+        ("nothing", server.cost(ignore(async { locks.mutex("job") })).await, ""),
+    ] {
+        assert_eq!(cost.unwrap(), expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_a_walk_and_a_round_trip_for_many() {
+    let server = server();
+    let locks = Locks::new(Conn::connect(server.url()).await.unwrap());
+    let mut guards = Vec::new();
+    for n in 0..5 {
+        guards.push(acquired(&locks, &n.to_string(), LONG).await);
+    }
+    assert_eq!(locks.list().await.unwrap().len(), 5);
+
+    let cost = server.cost(async { assert_eq!(locks.list().await.unwrap().len(), 5) }).await;
+    // A pipeline brings the text of its scripts along.
+    assert_eq!(cost.unwrap(), "eval 1, evalsha 4, hmget 5, pttl 5, scan 1, time 5");
+}
+
+#[tokio::test]
+async fn each_call_on_a_semaphore_is_one_round_trip() {
+    let server = server();
+    let locks = Locks::new(Conn::connect(server.url()).await.unwrap());
+    let semaphore = locks.semaphore("jobs", permits(1));
+    let mut permit = semaphore.acquire().await.unwrap().unwrap();
+    let _ = permit.extend(LONG).await.unwrap();
+    semaphore.available().await.unwrap();
+    permit.release().await.unwrap();
+
+    let mut held = None;
+    let cost = server.cost(async { held = semaphore.acquire().await.unwrap() }).await;
+    assert_eq!(
+        cost.unwrap(),
+        "evalsha 1, pexpireat 1, time 1, zadd 1, zcount 1, zrange 1, zremrangebyscore 1, zscore 1"
+    );
+    let mut permit = held.unwrap();
+    for (what, cost, expected) in [
+        (
+            "refused",
+            server.cost(ignore(async { semaphore.try_acquire().await.unwrap() })).await,
+            "evalsha 1, time 1, zcount 1, zscore 1",
+        ),
+        (
+            "extend",
+            server.cost(ignore(async { permit.extend(LONG).await.unwrap() })).await,
+            "evalsha 1, pexpireat 1, time 1, zadd 1, zrange 1, zremrangebyscore 1, zscore 1",
+        ),
+        (
+            "available",
+            server.cost(ignore(async { semaphore.available().await.unwrap() })).await,
+            "evalsha 1, time 1, zcount 1",
+        ),
+        (
+            "release",
+            server.cost(ignore(async { permit.release().await.unwrap() })).await,
+            "evalsha 1, time 1, zrem 1, zscore 1",
+        ),
+    ] {
+        assert_eq!(cost.unwrap(), expected, "{what}");
+    }
+}
