@@ -121,27 +121,26 @@ impl<R: Record, T> Write<'_, R, T> {
     async fn run(self) -> Result<T, Error> {
         let Self { resource, mode, id, content, life, read } = self;
         let content = content?;
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
             let answer = send(resource, mode, &id, &content, life).await?;
             let (field, holder) = match answer {
                 (0, ..) if mode == Mode::Create => return Err(Error::Exists),
                 (0, ..) => return Err(Error::Unknown),
                 (1 | 2, ..) => return read(answer),
-                (3, place, holder, _) => {
-                    let taken =
-                        place.and_then(|place| content.entries.unique.get(place.checked_sub(1)?));
-                    (taken.map_or("", |(field, _)| field), holder.unwrap_or_default())
+                (3, Some(place), Some(holder), _) => {
+                    let taken = content.entries.unique.get(place.wrapping_sub(1));
+                    (taken.map_or("", |(field, _)| field), holder)
                 }
                 (4, ..) => return Err(Error::Expired),
                 _ => return Err(Error::misshaped("what is stored is of another format")),
             };
+            tries += 1;
             // The record that has the value may have gone by another hand, as by eviction; then it has it no more.
-            if !forget(resource, &holder).await? {
+            if tries == TRIES || !forget(resource, &holder).await? {
                 return Err(Error::UniqueTaken { field });
             }
         }
-        let what = "unique values are held by records that go and come by another hand";
-        Err(Error::Unsupported { what })
     }
 }
 

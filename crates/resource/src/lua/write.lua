@@ -10,7 +10,7 @@
 -- ARGV[7]  how many unique entries
 -- ARGV[8]  how many lookup entries
 -- ARGV[9..]  these names and entries, then field and value of each field
--- returns  {0} not as wanted; {1} created; {2, nil, nil, fields} replaced or updated; {3, n, id} the nth unique entry is that id's;
+-- returns  {0} not as wanted; {1} created; {2, nil, nil, fields of an update} replaced or updated; {3, n, id} the nth unique entry is that id's;
 --          {4} the life is over; {5} of another format
 local id, mode = ARGV[1], ARGV[2]
 local whole = mode ~= 'update'
@@ -39,14 +39,13 @@ local names, uniques, lookups = take(ARGV[6]), take(ARGV[7]), take(ARGV[8])
 
 for n, entry in ipairs(uniques) do
   local holder = redis.call('HGET', unique, entry)
-  if holder and holder ~= id then
-    if not expired(holder) then
-      return {3, n, holder}
-    end
-    forget(holder)
+  if holder and holder ~= id and not expired(holder) then
+    return {3, n, holder}
   end
 end
 
+-- The first change is one that a full server refuses, and with it all others.
+redis.call('HSET', KEYS[1], '\0', ARGV[5])
 purge(100)
 if not is_there then
   forget(id)
@@ -87,6 +86,10 @@ if whole or #names > 0 then
     end
   end
   for _, entry in ipairs(uniques) do
+    local holder = redis.call('HGET', unique, entry)
+    if holder and holder ~= id then
+      forget(holder)
+    end
     redis.call('HSET', unique, entry, id)
     table.insert(new[1], entry)
   end
@@ -109,12 +112,10 @@ end
 for first = next_arg, #ARGV, 1000 do
   redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
 end
+-- A short life can be over before this ends.
+local fields = not whole and redis.call('HGETALL', KEYS[1])
 if ARGV[3] ~= 'keep' then
   live(id, at)
 end
 settle()
-
-if mode == 'update' then
-  return {2, false, false, redis.call('HGETALL', KEYS[1])}
-end
-return {is_there and 2 or 1}
+return {is_there and 2 or 1, false, false, fields}
