@@ -34,14 +34,8 @@ impl Claim {
         call.run().needs_server().await
     }
 
-    /// Gives it a new lease from now on; returns whether the token still has it. It is given up after `timeout`, if one is
-    /// said.
-    pub(crate) async fn extend(
-        &self,
-        token: &[u8],
-        lease: Lease,
-        timeout: Option<Duration>,
-    ) -> Result<bool> {
+    /// Gives it a new lease from now on; returns whether the token still has it.
+    pub(crate) async fn extend(&self, token: &[u8], lease: Lease) -> Result<bool> {
         let call = match &self.to {
             To::Lock { lock, fence, fence_memory, .. } => {
                 let life = lease.duration() + *fence_memory;
@@ -52,11 +46,7 @@ impl Claim {
                 self.conn.script(&EXTEND_PERMIT).key(permits).arg(token).arg(lease)
             }
         };
-        let call = call.run().needs_server();
-        match timeout {
-            Some(timeout) => call.timeout(timeout).await,
-            None => call.await,
-        }
+        call.run().needs_server().await
     }
 
     /// Gives it back; returns whether the token still had it.

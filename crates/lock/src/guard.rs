@@ -76,7 +76,7 @@ impl LockGuard {
     /// long as the shorter of both leases says.
     #[tracing::instrument(level = "debug", name = "lock.extend", skip_all)]
     pub async fn extend(&mut self, lease: Duration) -> Result<Extended, Error> {
-        self.held.extend(Lease::new(lease)?, None).await
+        self.held.extend(Lease::new(lease)?).await
     }
 
     /// Releases it. One round trip.

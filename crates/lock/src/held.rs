@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use redbrick_core_conn::{DEFAULT_COMMAND_TIMEOUT, Token};
+use redbrick_core_conn::Token;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -99,11 +99,7 @@ impl Held {
         }
     }
 
-    pub(crate) async fn extend(
-        &mut self,
-        lease: Lease,
-        timeout: Option<Duration>,
-    ) -> Result<Extended, Error> {
+    pub(crate) async fn extend(&mut self, lease: Lease) -> Result<Extended, Error> {
         let until = lease.until(Instant::now());
         // A shorter lease may begin although its answer never comes.
         self.until.send_if_modified(|now| {
@@ -113,7 +109,7 @@ impl Held {
             }
             shorter
         });
-        if self.claim.extend(self.token.as_bytes(), lease, timeout).await? {
+        if self.claim.extend(self.token.as_bytes(), lease).await? {
             self.lease = lease;
             self.until.send_replace(Some(until));
             Ok(Extended::Extended)
@@ -169,12 +165,10 @@ impl Held {
     async fn keep(&mut self) {
         let lease = self.lease;
         let third = lease.duration() / 3;
-        // So that an answer that does not come leaves time to ask again.
-        let timeout = third.min(DEFAULT_COMMAND_TIMEOUT);
         let mut next = third;
         loop {
             pause(next).await;
-            next = match self.extend(lease, Some(timeout)).await {
+            next = match self.extend(lease).await {
                 Ok(Extended::Extended) => third,
                 Ok(Extended::Lost) => return,
                 Err(error) => {

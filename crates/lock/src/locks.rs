@@ -139,7 +139,7 @@ impl Locks {
         lease: Duration,
     ) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
-        let extended = self.claim(name.as_ref()).extend(token.as_bytes(), lease, None).await?;
+        let extended = self.claim(name.as_ref()).extend(token.as_bytes(), lease).await?;
         Ok(if extended { Extended::Extended } else { Extended::Lost })
     }
 

@@ -89,7 +89,7 @@ impl Semaphore {
     #[tracing::instrument(level = "debug", name = "lock.extend_permit", skip_all)]
     pub async fn extend(&self, token: &Token, lease: Duration) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
-        let extended = self.claim().extend(token.as_bytes(), lease, None).await?;
+        let extended = self.claim().extend(token.as_bytes(), lease).await?;
         Ok(if extended { Extended::Extended } else { Extended::Lost })
     }
 
@@ -225,7 +225,7 @@ impl Permit {
     /// long as the shorter of both leases says.
     #[tracing::instrument(level = "debug", name = "lock.extend_permit", skip_all)]
     pub async fn extend(&mut self, lease: Duration) -> Result<Extended, Error> {
-        self.held.extend(Lease::new(lease)?, None).await
+        self.held.extend(Lease::new(lease)?).await
     }
 
     /// Releases it. One round trip. [`Released::AlreadyLost`] may also be the answer when the connection broke and the

@@ -1,5 +1,5 @@
--- Takes a lock that is free and numbers it, or renews it for the token that has it: no command compares, counts and looks
--- at the clock at once.
+-- Takes a lock that is free and numbers it: no command compares, counts and looks at the clock at once. Asked again by the
+-- token that has it, it answers the same.
 --
 -- KEYS[1]  lock: hash of token, fence, holder, at; expires with its lease
 -- KEYS[2]  fence: hash of last and released; expires after its memory
@@ -10,8 +10,6 @@
 -- returns  the fence, a number; nothing when another token has the lock
 local held = redis.call('HMGET', KEYS[1], 'token', 'fence')
 if held[1] == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
   return tonumber(held[2])
 end
 -- Whatever else is there, from another program too, is not free.

@@ -1,5 +1,5 @@
--- Takes one of n permits if fewer are out, or renews it for the token that has it; those whose lease has ended count no
--- more. No command counts and adds at once.
+-- Takes one of n permits if fewer are out; those whose lease has ended count no more. No command counts and adds at once.
+-- Asked again by a token that has one, it answers the same.
 --
 -- KEYS[1]  permits: sorted set of tokens by the end of their lease in milliseconds; expires with the last of them
 -- ARGV[1]  token
@@ -9,9 +9,10 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local own = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local live = string.format('(%.0f', now)
-if not (own and tonumber(own) > now)
-  and redis.call('ZCOUNT', KEYS[1], live, '+inf') >= tonumber(ARGV[3]) then
+if own and tonumber(own) > now then
+  return 1
+end
+if redis.call('ZCOUNT', KEYS[1], string.format('(%.0f', now), '+inf') >= tonumber(ARGV[3]) then
   return false
 end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])

@@ -203,6 +203,39 @@ async fn an_acquisition_that_is_given_up_on_its_way_leaves_no_lock() {
     .await;
 }
 
+#[tokio::test]
+async fn an_acquisition_that_comes_after_its_lease_is_none() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = locks_on(proxy.url()).await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    let (up, down) = (Duration::ZERO, SHORT * 2);
+    proxy.set(Fault::Latency { up, down });
+
+    let error = locks.lock("job").lease(SHORT).await.unwrap_err();
+
+    assert!(matches!(error, Error::Late), "{error:?}");
+    proxy.clear();
+    free(&locks, "job").await;
+}
+
+#[tokio::test]
+async fn a_shorter_lease_of_which_nobody_hears_counts_all_the_same() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = locks_on(proxy.url()).await;
+    let mut guard = acquired(&locks, "job", LONG).await;
+    let shorter = Duration::from_secs(10);
+    let _ = guard.extend(LONG).await.unwrap();
+
+    proxy.set(Fault::DropReplies);
+    assert!(guard.extend(shorter).await.unwrap_err().is_outcome_unknown());
+
+    let life = server.command(["PTTL", LOCK]).unwrap().as_int().unwrap();
+    assert!(life <= 10_000, "it was shortened");
+    assert!(guard.remaining() < shorter && guard.is_valid());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stands_still_costs_the_timeout_and_nobody_believes_too_long() {
     let server = server();
