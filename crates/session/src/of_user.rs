@@ -41,8 +41,8 @@ impl<D> Sessions<D> {
     ///
     /// As [`list`](Self::list).
     #[tracing::instrument(level = "debug", name = "session.count", skip_all)]
-    pub async fn count(&self, user: &str) -> Result<usize, Error> {
-        Ok(self.find(user, false).await?.len())
+    pub async fn count(&self, user: &str) -> Result<u64, Error> {
+        Ok(self.find(user, false).await?.len() as u64)
     }
 
     /// Ends the session of this key if it is the user's, and returns whether it was.

@@ -31,7 +31,7 @@ for n = removed, #ARGV do
 end
 if ARGV[2] == '1' then
   -- These names have a letter before a colon, those that each session has are words.
-  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  for _, field in ipairs(redis.call('hkeys', KEYS[1])) do
     if string.sub(field, 2, 2) == ':' and not written[field] then
       redis.call('HDEL', KEYS[1], field)
     end

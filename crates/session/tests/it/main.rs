@@ -1,5 +1,7 @@
 //! session against real servers, one file per behavior.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 mod change;
 mod cost;
 mod create;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use redbrick_core_conn::{Config, Conn};
 use redbrick_session::{Error, Session, Sessions};
-use redbrick_testkit::{Cluster, Sentinel, unique};
+use redbrick_testkit::{Cluster, Sentinel, Server, unique, wait_until};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{Cart, PATIENCE, cart};
@@ -79,6 +79,7 @@ async fn sessions_on_a_cluster_outlive_a_failover() {
     assert_eq!(slots.len(), 3, "they lie on all masters");
 
     let cluster = spawn_blocking(move || {
+        // It changes places with a replica that has heard of everything.
         let master = cluster.masters().unwrap()[0];
         cluster.failover(master).unwrap();
         cluster
@@ -98,6 +99,10 @@ async fn sessions_behind_sentinels_outlive_a_failover() {
     let mut all = begin(&sessions).await;
 
     let sentinel = spawn_blocking(move || {
+        // What the replica has not heard of yet is lost with its master.
+        let keys = |server: &Server| server.command(["DBSIZE"]).unwrap().as_int();
+        let (master, replica) = (sentinel.master().unwrap(), sentinel.replica().unwrap());
+        assert!(wait_until(PATIENCE, || keys(replica) == keys(master)), "the replica follows");
         sentinel.failover().unwrap();
         sentinel
     })
