@@ -13,6 +13,7 @@ mod patch;
 mod record;
 mod resource;
 mod resources;
+mod timer;
 mod write;
 
 pub use builder::{DEFAULT_PAGE_SIZE, ResourceBuilder};

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Sleep;
 use tracing::Instrument;
 
-use crate::{Error, Listener, indexes::Keys};
+use crate::{Error, Listener, indexes::Keys, timer};
 
 /// A message that has not been sent yet; see [`Resource::publish`](crate::Resource::publish).
 #[must_use = "nothing is sent until it is awaited"]
@@ -145,9 +145,7 @@ impl<'a, M: DeserializeOwned + Send + 'static> IntoFuture for Listen<'a, M> {
             wanted = wanted.channel(channel);
         }
         let open = async move {
-            // Longer than 30 years is for ever, and what a timer can count.
-            let timer = time_to_live.filter(|life| *life < Duration::from_secs(1 << 30));
-            let timer = timer.map(|life| Box::pin(tokio::time::sleep(life)));
+            let timer = time_to_live.map(timer::end_of);
             let subscription = Some(wanted.await?);
             Ok(Messages { subscription, timer, once, of: PhantomData })
         };

@@ -54,6 +54,10 @@ local created = redis.call('ZSCORE', order, id)
 if not created then
   created = micros
   redis.call('ZADD', order, decimal(created), id)
+  local left = not whole and redis.call('PTTL', KEYS[1]) or -1
+  if left >= 0 then
+    redis.call('ZADD', expiry, decimal(now + left), id)
+  end
 end
 
 local function touched(entry)

@@ -73,3 +73,13 @@ async fn a_field_that_is_not_unique_is_unsupported() {
         assert!(matches!(refused, Error::Unsupported { .. }), "{field}: {refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_record_that_has_the_value_no_more_is_not_found_by_it() {
+    let users = users("no_more").await;
+    users.create(&user("ada")).await.unwrap();
+    // As if it changed between the two round trips.
+    let plain = users.conn().with_codec(redbrick_core_conn::Codec::Plain);
+    plain.hash(users.key("ada")).set("email", "!").await.unwrap();
+    assert_eq!(users.load_by("email", "ada@example.com").await.unwrap(), None);
+}

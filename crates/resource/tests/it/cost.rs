@@ -1,5 +1,7 @@
 //! Round trips: each `evalsha` and each command that no script runs is one. What scripts do within theirs is counted too.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::time::Duration;
 
 use redbrick_core_conn::Conn;

@@ -1,5 +1,7 @@
 //! Each call under each fault, as the README's table says.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::{sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind};

@@ -144,6 +144,7 @@ impl Record for Nothing {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `assert` takes it")]
 fn misshaped<T: std::fmt::Debug>(outcome: Result<T, Error>) {
     assert!(matches!(outcome, Err(Error::Misshaped { .. })), "{outcome:?}");
 }

@@ -1,6 +1,8 @@
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::time::{Duration, SystemTime};
 
-use redbrick_core_conn::Ttl;
+use redbrick_core_conn::{Script, Ttl};
 use redbrick_resource::{Error, Resource, Saved};
 use serde_json::json;
 
@@ -145,4 +147,61 @@ async fn what_finds_records_lives_as_long_as_the_last_of_them() {
         let Ttl::Expires(left) = ttl(role).await.unwrap() else { panic!("{role} has a life") };
         assert!(is_about(Some(left), HOUR), "{role}: {left:?}");
     }
+}
+
+/// Ends the life of every record as far as the index knows, as if their keys were a moment late.
+static END_ALL: Script = Script::new(
+    "test.end_all",
+    "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+      redis.call('ZADD', KEYS[2], 1, id)
+    end",
+);
+
+async fn end_all(users: &Resource<User>) {
+    let call = users.conn().script(&END_ALL).key(state::key("order")).key(state::key("expiry"));
+    call.run::<()>().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_counts_none_of_thousands_whose_life_has_ended() {
+    let users = users("thousands").await;
+    for n in 0..2_100 {
+        users.create(&User { email: None, city: None, ..user(n) }).await.unwrap();
+    }
+    end_all(&users).await;
+    assert_eq!(users.list().await.unwrap().total, 0);
+    users.save(&user("a")).await.unwrap();
+    assert_eq!(users.list().await.unwrap().total, 1);
+}
+
+#[tokio::test]
+async fn a_record_is_over_when_the_first_of_the_two_clocks_says_so() {
+    for call in ["replace", "update", "touch", "delete", "create"] {
+        let users = users(call).await;
+        users.create(&User { nick: Some("old".to_owned()), ..user("a") }).await.unwrap();
+        end_all(&users).await;
+        let unknown = |outcome| assert!(matches!(outcome, Err(Error::Unknown)), "{call}");
+        match call {
+            "replace" => unknown(users.replace(&user("a")).await),
+            "update" => unknown(users.update("a", &json!({"age": 1})).await.map(drop)),
+            "touch" => assert!(!users.touch("a").await.unwrap()),
+            "delete" => assert_eq!(users.delete("a").await.unwrap(), None),
+            _ => users.create(&user("a")).await.unwrap(),
+        }
+        users.save(&user("a")).await.unwrap();
+        assert_eq!(users.list().await.unwrap().items, [user("a")]);
+        assert_eq!(state::check(&users).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_update_takes_up_a_record_that_was_forgotten_with_its_life() {
+    let users = users("taken_up").await;
+    users.create(&user("a")).time_to_live(HOUR).await.unwrap();
+    for role in state::ROLES {
+        users.conn().delete(state::key(role)).await.unwrap();
+    }
+    users.update("a", &user("a")).await.unwrap();
+    assert_eq!(state::check(&users).await, 1);
+    assert!(matches!(users.conn().ttl(state::key("order")).await.unwrap(), Ttl::Expires(_)));
 }

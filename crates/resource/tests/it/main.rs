@@ -68,6 +68,7 @@ impl Record for User {
 }
 
 /// A user whose other fields follow from the id.
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn user(id: impl ToString) -> User {
     let id = id.to_string();
     let email = Some(format!("{id}@example.com"));

@@ -56,10 +56,10 @@ async fn once_ends_after_one_message_and_a_life_with_its_time() {
     assert_eq!(next(&mut once).await, Some(1));
     assert_eq!(next(&mut once).await, None);
 
-    let short = users.subscribe::<u32>().time_to_live(Duration::from_millis(20));
+    let short = users.subscribe::<u32>().channel("short").time_to_live(Duration::from_millis(20));
     let mut short = short.await.unwrap();
     assert_eq!(next(&mut short).await, None);
-    users.publish(&3).await.unwrap();
+    users.publish(&3).channel("short").await.unwrap();
     assert_eq!(next(&mut short).await, None);
     let _endless = users.subscribe::<u32>().time_to_live(Duration::MAX).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! No word of the protocol that users store or ask for leads a reply astray.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::{borrow::Cow, collections::BTreeMap};
 
 use redbrick_resource::{Notice, Record, Resource};

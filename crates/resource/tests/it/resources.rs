@@ -76,7 +76,7 @@ async fn a_constructor_makes_it_once_from_the_connection_of_its_alias() {
 async fn one_that_is_inserted_is_found_until_it_is_removed() {
     let conn = Conn::connect_lazy("redis://127.0.0.1:1").unwrap();
     let resources = Resources::new(Arc::new(Registry::new()));
-    let users = Resource::<User>::builder(conn.clone()).name("special").build();
+    let users = Resource::<User>::builder(conn).name("special").build();
 
     resources.insert("any name", users.clone()).unwrap();
     let taken = resources.insert("any name", users).unwrap_err();

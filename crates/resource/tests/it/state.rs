@@ -1,5 +1,7 @@
 //! What stands at the keys of a resource, read by hand, and whether it fits together.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -28,7 +30,7 @@ pub(crate) fn key(role: &str) -> Key {
     Prefix::new("resource").join("users").tagged("users").join(role)
 }
 
-fn pairs(list: Vec<Bytes>) -> BTreeMap<Bytes, Bytes> {
+fn pairs(list: &[Bytes]) -> BTreeMap<Bytes, Bytes> {
     list.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
 }
 
@@ -42,7 +44,7 @@ pub(crate) async fn check(users: &Resource<User>) -> usize {
     }
     let found: Vec<Vec<Bytes>> = probe.run().await.expect("the state");
     let [order, expiry, entries, unique, lookup] =
-        <[_; 5]>::try_from(found.into_iter().map(pairs).collect::<Vec<_>>()).expect("five");
+        <[_; 5]>::try_from(found.iter().map(|list| pairs(list)).collect::<Vec<_>>()).expect("five");
 
     let (mut uniques, mut lookups) = (BTreeMap::new(), BTreeSet::new());
     for (id, created) in &order {
