@@ -12,6 +12,8 @@ local window, limit, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[
 local consumes = ARGV[4] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- The last millisecond of a window that begins now, by the clock that was read: the one that lives count from may be behind it.
+local last = string.format('%.0f', math.floor(now / 1000) + window)
 local stored = redis.call('GET', KEYS[1])
 if stored and stored ~= '0' and not string.find(stored, '^[1-9]%d*$') then
   return redis.error_reply('-NOTOURS the key holds no count')
@@ -26,7 +28,7 @@ if stored then
   -- had a longer period: nobody waits for longer than a window.
   if left < 0 or left > window then
     left = window
-    if consumes then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+    if consumes then redis.call('PEXPIREAT', KEYS[1], last) end
   end
 end
 
@@ -39,7 +41,7 @@ elseif consumes then
   if stored then
     redis.call('INCRBY', KEYS[1], ARGV[3])
   else
-    redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[1])
+    redis.call('SET', KEYS[1], ARGV[3], 'PXAT', last)
   end
   used = used + cost
 end

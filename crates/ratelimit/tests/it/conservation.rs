@@ -1,6 +1,9 @@
 //! Never more passes than the quota says, however many ask at the same time.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime},
+};
 
 use redbrick_ratelimit::{Algorithm, Quota};
 use redbrick_testkit::unique;
@@ -10,9 +13,9 @@ use crate::{clock, connect_as, limiter, n};
 
 const TASKS: usize = 8;
 
-/// Has tasks with connections of their own ask for about a second of the server's time; returns the moments, in order, at
-/// which one passed, in microseconds since the first question.
-async fn hammer(algorithm: Algorithm, quota: Quota) -> Vec<u64> {
+/// Has tasks with connections of their own ask for about a second of the server's time; returns, for each that passed, the
+/// moment in microseconds since the first one and what remained, in the order in which they were counted.
+async fn hammer(algorithm: Algorithm, quota: Quota) -> Vec<(u64, u32)> {
     let prefix = unique("hammer");
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
@@ -24,7 +27,7 @@ async fn hammer(algorithm: Algorithm, quota: Quota) -> Vec<u64> {
                 let decision = limiter.consume("ada").await.unwrap();
                 let now = clock(&decision);
                 if decision.is_allowed() {
-                    passed.push(now);
+                    passed.push((now, decision.remaining()));
                 }
                 if now.duration_since(begun).is_ok_and(|past| past > Duration::from_secs(1)) {
                     return passed;
@@ -32,17 +35,18 @@ async fn hammer(algorithm: Algorithm, quota: Quota) -> Vec<u64> {
             }
         });
     }
-    let mut passed: Vec<SystemTime> = tasks.join_all().await.into_iter().flatten().collect();
-    passed.sort();
-    let since = |moment: &SystemTime| moment.duration_since(passed[0]).unwrap();
-    passed.iter().map(|moment| u64::try_from(since(moment).as_micros()).unwrap()).collect()
+    let mut passed: Vec<(SystemTime, u32)> = tasks.join_all().await.into_iter().flatten().collect();
+    passed.sort_by_key(|(moment, remaining)| (*moment, Reverse(*remaining)));
+    let first = passed[0].0;
+    let since = |moment: SystemTime| moment.duration_since(first).unwrap().as_micros();
+    passed.iter().map(|(moment, left)| (u64::try_from(since(*moment)).unwrap(), *left)).collect()
 }
 
 /// That between the first and the last of any `count` in a row lies more than `least`.
-fn assert_apart(passed: &[u64], count: usize, least: u64) {
+fn assert_apart(passed: &[(u64, u32)], count: usize, least: u64) {
     assert!(passed.len() >= count, "only {} passed", passed.len());
     for some in passed.windows(count) {
-        let apart = some[count - 1] - some[0];
+        let apart = some[count - 1].0 - some[0].0;
         assert!(apart >= least, "{count} passed within {apart} us, not {least}");
     }
 }
@@ -70,16 +74,16 @@ async fn a_window_lets_no_more_pass_and_two_of_them_twice_as_many() {
     let passed =
         hammer(Algorithm::FixedWindow, Quota::per(n(20), Duration::from_millis(100))).await;
 
-    // A window begins when the one before has ended, so the windows are known; the server's two clocks differ by less than
-    // ten milliseconds, unless it stood still within a script.
-    assert_apart(&passed, 41, 90_000);
-    let mut windows = Vec::<(u64, usize)>::new();
-    for moment in passed {
-        match windows.last_mut() {
-            Some((begun, count)) if moment < *begun + 100_000 => *count += 1,
-            _ => windows.push((moment, 1)),
-        }
+    let windows: Vec<_> = passed.chunk_by(|_, (_, remaining)| *remaining != 19).collect();
+    assert!(windows.len() > 3, "{windows:?}");
+    for window in &windows {
+        // Each takes one, from the first to the last: nothing is counted twice, and nothing passes uncounted.
+        let counted: Vec<_> = window.iter().map(|(_, remaining)| *remaining).collect();
+        let expected: Vec<_> = (0..20).rev().take(window.len()).collect();
+        assert_eq!(counted, expected, "{windows:?}");
     }
-    assert!(windows.len() > 5, "{windows:?}");
-    assert!(windows.iter().all(|(_, count)| *count <= 20), "{windows:?}");
+    for two in windows.windows(2) {
+        let apart = two[1][0].0 - two[0][0].0;
+        assert!(apart >= 100_000, "a window begins {apart} us after the one before");
+    }
 }

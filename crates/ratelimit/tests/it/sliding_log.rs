@@ -1,8 +1,8 @@
 //! The sliding log.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use redbrick_ratelimit::{Algorithm, Quota, RateLimiter};
+use redbrick_ratelimit::{Algorithm, Decision, Quota, RateLimiter};
 use redbrick_testkit::{shared, unique};
 
 use crate::{LONG, clock, connect, connect_as, life, limiter, n, until_it_passes};
@@ -66,14 +66,50 @@ async fn one_passes_when_the_oldest_has_left_and_several_when_as_many_have() {
 #[tokio::test]
 async fn many_at_once_are_as_many_entries() {
     let prefix = unique("log-many");
-    let limiter = of(&prefix, Quota::per(n(4_500), LONG)).await;
+    let limiter = of(&prefix, Quota::per(n(10_000), LONG)).await;
     let (_, entries) = entries(&prefix).await;
 
-    assert_eq!(limiter.consume_n("ada", n(2_000)).await.unwrap().remaining(), 2_500);
-    assert_eq!(limiter.consume_n("ada", n(2_500)).await.unwrap().remaining(), 0);
+    assert_eq!(limiter.consume_n("ada", n(4_500)).await.unwrap().remaining(), 5_500);
+    assert_eq!(limiter.consume_n("ada", n(5_500)).await.unwrap().remaining(), 0);
 
-    assert_eq!(entries(), 4_500);
+    assert_eq!(entries(), 10_000);
     assert!(!limiter.consume("ada").await.unwrap().is_allowed());
+}
+
+#[tokio::test]
+async fn an_entry_counts_through_its_last_microsecond_and_no_longer() {
+    const PERIOD: u64 = 10_000_000;
+    const DENSE: u64 = 50_000;
+    let prefix = unique("log-edge");
+    let limiter = of(&prefix, Quota::per(n(1_000_000), Duration::from_micros(PERIOD))).await;
+    let (key, _) = entries(&prefix).await;
+    let now = |decision: &Decision| {
+        let since = clock(decision).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        u64::try_from(since.as_micros()).unwrap()
+    };
+    let looks = tokio::time::timeout(crate::PATIENCE, async {
+        let mut seen = 0;
+        while seen < 5 {
+            // An entry for each microsecond, so that there is one at the edge of the window whenever it is looked at.
+            let first = now(&limiter.check("ada").await.unwrap()) - PERIOD + 2 * DENSE;
+            let scores = (first..first + DENSE).map(|score| score.to_string());
+            let mut command = vec!["ZADD".to_owned(), key.clone()];
+            command.extend(scores.flat_map(|score| [score.clone(), score]));
+            shared().command(&command).unwrap();
+            loop {
+                let decision = limiter.check("ada").await.unwrap();
+                let edge = now(&decision) - PERIOD;
+                if edge >= first + DENSE {
+                    break;
+                }
+                let counted = first + DENSE - 1 - edge.max(first - 1);
+                assert_eq!(u64::from(1_000_000 - decision.remaining()), counted);
+                seen += usize::from(edge >= first);
+            }
+            shared().command(["DEL", &key]).unwrap();
+        }
+    });
+    looks.await.expect("it is looked at in time");
 }
 
 #[tokio::test]
