@@ -117,3 +117,30 @@ impl Entries {
         entries
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_what_it_is() {
+        assert_eq!(entry("city", b"\xa4Rome"), b"\xa4city\xa4Rome".as_slice());
+        assert_eq!(entry("age", b"\x1e"), b"\xa3age\x1e".as_slice());
+    }
+
+    #[test]
+    fn the_keys_stay_what_they_are_and_share_a_slot() {
+        let keys = Keys::new(&Prefix::new("resource").join("users"), b"a b");
+        let stem = "resource:users:{a%20b}";
+        assert_eq!(keys.record(b"1:2").to_string(), format!("{stem}:record:1%3A2"));
+        let Keys { order, expiry, entries, unique, lookup, .. } = &keys;
+        for (key, role) in [order, expiry, entries, unique, lookup]
+            .into_iter()
+            .zip(["order", "expiry", "entries", "unique", "lookup"])
+        {
+            assert_eq!(key.to_string(), format!("{stem}:{role}"));
+        }
+        assert_eq!(keys.messages().to_string(), format!("{stem}:messages"));
+        assert_eq!(keys.channel(b"").to_string(), format!("{stem}:messages:"));
+    }
+}

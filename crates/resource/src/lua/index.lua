@@ -96,18 +96,19 @@ end
 
 -- Lets what finds the records go together with the last of them, so that nothing stays of a resource that nobody uses.
 local function settle()
+  local finding = {order, expiry, entries, unique, lookup}
   if redis.call('ZCARD', order) > redis.call('ZCARD', expiry) then
     if redis.call('PTTL', order) >= 0 then
-      for n = 2, 6 do
-        redis.call('PERSIST', KEYS[n])
+      for _, key in ipairs(finding) do
+        redis.call('PERSIST', key)
       end
     end
     return
   end
   local last = redis.call('ZREVRANGE', expiry, 0, 0, 'WITHSCORES')[2]
   if last then
-    for n = 2, 6 do
-      redis.call('PEXPIREAT', KEYS[n], last)
+    for _, key in ipairs(finding) do
+      redis.call('PEXPIREAT', key, last)
     end
   end
 end

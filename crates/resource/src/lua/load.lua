@@ -3,8 +3,8 @@
 -- KEYS[1]  record: hash
 -- KEYS[2..]  more of them
 -- returns  a list for each record: its fields and values, none when it is not there; or an error
-local found = {}
-for n = 1, #KEYS do
+local found = {redis.pcall('HGETALL', KEYS[1])}
+for n = 2, #KEYS do
   found[n] = redis.pcall('HGETALL', KEYS[n])
 end
 return found

@@ -39,6 +39,7 @@ local names, uniques, lookups = take(ARGV[6]), take(ARGV[7]), take(ARGV[8])
 
 for n, entry in ipairs(uniques) do
   local holder = redis.call('HGET', unique, entry)
+  -- One whose life has ended lets go of its entries when it is forgotten, and only of those that it still has.
   if holder and holder ~= id and not expired(holder) then
     return {3, n, holder}
   end
@@ -90,10 +91,6 @@ if whole or #names > 0 then
     end
   end
   for _, entry in ipairs(uniques) do
-    local holder = redis.call('HGET', unique, entry)
-    if holder and holder ~= id then
-      forget(holder)
-    end
     redis.call('HSET', unique, entry, id)
     table.insert(new[1], entry)
   end

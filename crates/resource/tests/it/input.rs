@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 
-use redbrick_core_conn::{Codec, ErrorKind};
+use redbrick_core_conn::{Codec, ErrorKind, Script};
 use redbrick_resource::{Error, Record, Resource, Saved};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
@@ -263,13 +263,21 @@ async fn another_type_at_a_key_is_an_error_before_anything_has_changed() {
     }
 }
 
+static SPOIL: Script = Script::new(
+    "test.spoil",
+    "local bytes = ''
+    for byte in string.gmatch(ARGV[2], '%d+') do bytes = bytes .. string.char(byte) end
+    redis.call('HSET', KEYS[1], ARGV[1], bytes)",
+);
+
 #[tokio::test]
 async fn garbage_in_what_finds_records_is_left_behind() {
     let users = users("garbage_entries").await;
-    let plain = users.conn().with_codec(Codec::Plain);
-    for garbage in ["", "garbage", "\u{1}", "\u{0}"] {
+    // A number, a list, a map, a list of numbers, and what is no MessagePack.
+    for garbage in ["", "1", "144", "128", "146,1,2", "193", "146,144"] {
         users.save(&user("a")).await.unwrap();
-        plain.hash(state::key("entries")).set("a", garbage).await.unwrap();
+        let spoil = users.conn().script(&SPOIL).key(state::key("entries"));
+        spoil.arg("a").arg(garbage).run::<()>().await.unwrap();
         users.update("a", &json!({"city": "Oslo"})).await.unwrap();
         assert_eq!(users.list().where_eq("city", "Oslo").await.unwrap().items.len(), 1);
         users.delete("a").await.unwrap();

@@ -205,3 +205,18 @@ async fn an_update_takes_up_a_record_that_was_forgotten_with_its_life() {
     assert_eq!(state::check(&users).await, 1);
     assert!(matches!(users.conn().ttl(state::key("order")).await.unwrap(), Ttl::Expires(_)));
 }
+
+#[tokio::test]
+async fn a_unique_value_is_free_when_the_first_of_the_two_clocks_says_so() {
+    let users = users("free").await;
+    // More than one write forgets.
+    for n in 0..150 {
+        users.create(&user(n)).await.unwrap();
+    }
+    end_all(&users).await;
+    for n in (0..150).rev() {
+        users.create(&User { id: format!("heir of {n}"), ..user(n) }).await.unwrap();
+    }
+    assert_eq!(users.list().await.unwrap().total, 150);
+    assert_eq!(state::check(&users).await, 150);
+}

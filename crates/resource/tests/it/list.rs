@@ -126,3 +126,15 @@ async fn a_page_may_be_larger_than_what_one_script_reads() {
     let page = users.list().await.unwrap();
     assert_eq!((page.items.len(), page.total, page.size.get()), (1_100, 1_100, 2_000));
 }
+
+#[tokio::test]
+async fn a_record_that_went_by_another_hand_is_a_new_one_when_it_is_created_again() {
+    let users = users("new_one").await;
+    users.create(&user("a")).await.unwrap();
+    users.create(&user("b")).await.unwrap();
+    users.conn().delete(users.key("a")).await.unwrap();
+    users.create(&user("a")).await.unwrap();
+
+    assert_eq!(ids(&users.list().await.unwrap()), ["b", "a"]);
+    assert_eq!(state::check(&users).await, 2);
+}

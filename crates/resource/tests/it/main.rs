@@ -33,7 +33,8 @@ async fn connect(test: &str) -> Conn {
 
 /// The same with a prefix that several connections share.
 async fn connect_below(prefix: &str) -> Conn {
-    let mut config = Config::builder().url(shared().url()).key_prefix(prefix);
+    let config = Config::builder().url(shared().url()).key_prefix(prefix);
+    let mut config = config.command_timeout(PATIENCE);
     if let Some(tls) = shared().tls() {
         let authority = Tls::new().ca_pem(tls.ca_pem());
         config = config.tls_with(authority.expect("testkit's authority"));
