@@ -22,6 +22,10 @@ if not (ends and limit) then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- In its last millisecond the key may still be there, and go with the first change of its end.
+if ends <= now then
+  return false
+end
 ends = math.min(ends + ARGV[2], now + ARGV[3])
 if limit > 0 then
   ends = math.min(ends, limit)

@@ -22,13 +22,17 @@ if not (idle and ends and limit) then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- In either case the first write is one that a full server accepts, and with it those behind: who is logged in stays so.
+-- In its last millisecond the key may still be there, and go with the first change of its end.
+if ends <= now then
+  return ARGV[3] == '1' and {} or 0
+end
+-- The first write is one that a full server accepts, and with it those behind: who is logged in stays so.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. whole(now))
 if ARGV[2] == '1' then
   ends = math.max(ends, now + idle)
   if limit > 0 then
     ends = math.min(ends, limit)
   end
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. whole(now))
   redis.call('HSET', KEYS[1], 'seen', whole(now), 'ends', whole(ends))
   redis.call('PEXPIREAT', KEYS[1], whole(ends))
   redis.call('ZADD', KEYS[2], whole(ends), ARGV[1] .. user)
@@ -36,7 +40,6 @@ if ARGV[2] == '1' then
     redis.call('PEXPIREAT', KEYS[2], whole(ends))
   end
 else
-  redis.call('PEXPIREAT', KEYS[1], whole(ends))
   redis.call('HSET', KEYS[1], 'seen', whole(now))
 end
 if ARGV[3] == '1' then

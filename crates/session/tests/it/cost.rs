@@ -56,7 +56,7 @@ async fn calls_by_id_take_one_round_trip() {
     assert_cost!(
         server,
         sessions.update_activity(&id),
-        "evalsha 1, hmget 1, hset 1, pexpireat 1, time 1"
+        "evalsha 1, hmget 1, hset 1, time 1, zremrangebyscore 1"
     );
     assert_cost!(server, sessions.update(&id, &cart("y")), "evalsha 1, hmget 1, hset 2");
     assert_cost!(

@@ -213,6 +213,10 @@ async fn a_session_with_spoilt_fields_lists_and_ends() {
             _ => {
                 let err = sessions.touch(id).await.unwrap_err();
                 assert!(matches!(err, Error::Damaged(_)), "{field}: {err:?}");
+                if field != "idle" {
+                    let err = sessions.extend(id, Duration::from_secs(1)).await.unwrap_err();
+                    assert!(matches!(err, Error::Damaged(_)), "{field}: {err:?}");
+                }
                 assert!(sessions.update(id, &cart("y")).await.unwrap());
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use redbrick_session::{DEFAULT_EXTENSION, Sessions};
 
-use crate::{Cart, cart, connect, own, session_key, sessions, until};
+use crate::{Cart, cart, connect, index_key, own, session_key, sessions, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -158,7 +158,7 @@ async fn the_server_and_the_session_agree_on_its_end() {
     // A minute may pass between the call and the question on no machine.
     for least in [1, 3_600_000, 2 * 3_600_000] {
         assert!((least..=least + 60_000).contains(&left(&key)), "{least} {}", left(&key));
-        assert!(left(&crate::index_key("ada")) >= left(&key) - 1_000);
+        assert!(left(&index_key("ada")) >= left(&key) - 1_000);
         sessions.extend(made.id(), DEFAULT_EXTENSION).await.unwrap();
     }
     assert!(sessions.update(made.id(), &cart("y")).await.unwrap());
@@ -166,5 +166,59 @@ async fn the_server_and_the_session_agree_on_its_end() {
     assert!(left(&key) > 0, "a change leaves the end where it is");
     // A short session after it does not end the index with itself.
     sessions.create("ada", cart("x")).time_to_live(Duration::from_secs(5)).await.unwrap();
-    assert!(left(&crate::index_key("ada")) > 3 * 3_600_000 - 1_000);
+    assert!(left(&index_key("ada")) > 3 * 3_600_000 - 1_000);
+}
+
+#[tokio::test]
+async fn what_moves_the_end_of_a_session_moves_it_in_the_index() {
+    let sessions = sessions("index-end").await;
+    let short = Duration::from_secs(2);
+    let create = async || {
+        // Far longer than it takes to extend one of them.
+        let made = sessions.create("ada", cart("x")).time_to_live(short).await;
+        *made.unwrap().id()
+    };
+    let (extended, ending) = (create().await, create().await);
+    assert!(sessions.extend(&extended, MINUTE).await.unwrap().is_some());
+
+    until("its end", async || sessions.is_valid(&ending).await.unwrap(), |valid| !valid).await;
+
+    assert_eq!(sessions.count("ada").await.unwrap(), 1, "by its first end it were gone");
+    assert!(sessions.list("ada").await.unwrap()[0].is_current(&extended));
+}
+
+#[tokio::test]
+async fn the_index_ends_no_earlier_than_what_it_lists() {
+    let (server, sessions) = own().await;
+    let index = index_key("ada");
+    let made = sessions.create("ada", cart("x")).time_to_live(MINUTE).await.unwrap();
+    let left = || server.command(["PTTL", &index]).unwrap().as_int().unwrap();
+    // Half of it is more than may pass here.
+    assert!((30_000..=60_000).contains(&left()), "{}", left());
+    for call in ["create", "touch", "get_and_touch", "extend"] {
+        server.command(["PEXPIRE", &index, "20000"]).unwrap();
+        match call {
+            "create" => drop(sessions.create("ada", cart("x")).await.unwrap()),
+            "touch" => assert!(sessions.touch(made.id()).await.unwrap()),
+            "get_and_touch" => drop(sessions.get_and_touch(made.id()).await.unwrap().unwrap()),
+            _ => drop(sessions.extend(made.id(), MINUTE).await.unwrap().iter()),
+        }
+        assert!(left() > 30_000, "{call}: {}", left());
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_end_has_come_is_gone_before_its_key_is() {
+    let (server, sessions) = own().await;
+    let made = sessions.create("ada", cart("x")).await.unwrap();
+    let (id, key) = (made.id(), session_key(made.id()));
+    server.command(["HSET", &key, "ends", "1"]).unwrap();
+
+    assert!(!sessions.touch(id).await.unwrap());
+    assert!(sessions.get_and_touch(id).await.unwrap().is_none());
+    assert!(!sessions.update_activity(id).await.unwrap());
+    assert!(sessions.extend(id, MINUTE).await.unwrap().is_none());
+
+    assert_ne!(server.command(["PTTL", &key]).unwrap().as_int(), Some(-1));
+    assert_eq!(server.command(["HGET", &key, "ends"]).unwrap().as_str(), Some("1"));
 }
