@@ -166,13 +166,19 @@ mod tests {
 
     #[test]
     fn looking_consumes_nothing_and_is_remembered_by_nobody() {
-        let (local, rule) = (local(10), rule(1));
-        let start = local.begun;
-        assert_eq!(local.decide_at(start, &rule, &key("a"), Ask::CHECK).used, 0);
+        let (local, rule) = (local(10), rule(2));
+        let ask = |ask| {
+            let counted = local.decide_at(local.begun, &rule, &key("a"), ask);
+            (counted.wait, counted.used)
+        };
+        assert_eq!(ask(Ask::CHECK), (Duration::ZERO, 0));
         assert_eq!(local.arrivals.len(), 0);
-        assert!(local.decide_at(start, &rule, &key("a"), ONE).wait.is_zero());
-        let look = local.decide_at(start, &rule, &key("a"), Ask::CHECK);
-        assert_eq!((look.wait, look.used), (Duration::from_secs(1), 1));
+        for used in [1, 2] {
+            assert_eq!(ask(ONE), (Duration::ZERO, used));
+            let wait = if used == 2 { Duration::from_millis(500) } else { Duration::ZERO };
+            assert_eq!(ask(Ask::CHECK), (wait, used));
+            assert_eq!(ask(Ask::CHECK), (wait, used));
+        }
     }
 
     #[test]

@@ -68,6 +68,17 @@ async fn a_window_begins_with_its_first_and_ends_when_it_was_said() {
 }
 
 #[tokio::test]
+async fn a_period_is_rounded_up_to_whole_milliseconds() {
+    let conn = connect("window-rounded").await;
+    for (micros, millis) in [(1, 1), (1_000, 1), (1_001, 2), (61_999_999, 62_000)] {
+        let quota = Quota::per(n(1), Duration::from_micros(micros));
+        let limiter = limiter(&conn, Algorithm::FixedWindow, quota);
+        let first = limiter.consume(micros.to_string()).await.unwrap();
+        assert_eq!(first.reset_after(), (millis + 1) * MILLISECOND, "{micros} us");
+    }
+}
+
+#[tokio::test]
 async fn a_count_without_an_end_or_with_one_too_far_away_gets_its_own() {
     let period = Duration::from_millis(200);
     let (limiter, key) = of(&unique("window-heals"), Quota::per(n(2), period)).await;
