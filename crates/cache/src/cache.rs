@@ -1,38 +1,58 @@
-use std::sync::Arc;
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Conn, Prefix};
+use bytes::Bytes;
+use redbrick_core_conn::{Codec, Conn, Key, Prefix, Replay, Script, Ttl};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{CacheBuilder, Error};
+use crate::{
+    CacheBuilder, Error, OnError, flight::Flights, read::Found, statistics::Counters, write::Set,
+    write::SetMany,
+};
 
-/// A cache over Redis: one load per key, tags, patterns, nothing stale after an invalidation.
+static DELETE: Script = Script::new("cache.delete", include_str!("lua/delete.lua"));
+
+/// A cache of values of one type in Redis.
 ///
-/// Clones are cheap and share everything.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    inner: Arc<Inner>,
+/// Clones are cheap and share everything. Values are encoded with the codec of the connection. All reads ask the
+/// master, also on a connection that reads from replicas: those can have what was invalidated.
+pub struct Cache<V> {
+    pub(crate) inner: Arc<Inner>,
+    values: PhantomData<fn() -> V>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Inner {
+    /// Leaves bytes as they are.
     pub(crate) conn: Conn,
+    /// The same with less patience.
+    pub(crate) quick: Conn,
+    /// How values are written.
+    pub(crate) codec: Codec,
     pub(crate) prefix: Prefix,
+    pub(crate) leases: Prefix,
+    pub(crate) tags: Prefix,
+    pub(crate) counts: Prefix,
+    pub(crate) time_to_live: Duration,
+    pub(crate) load_timeout: Duration,
+    pub(crate) on_error: OnError,
+    pub(crate) flights: Flights,
+    pub(crate) counters: Counters,
 }
 
-impl Cache {
-    /// Makes one with the defaults of its [builder](Self::builder); sends nothing.
+impl<V> Cache<V> {
+    /// Makes one with the defaults of its [builder](Self::builder); sends nothing. Two caches of one name on one server
+    /// share their entries.
     #[must_use]
-    pub fn new(conn: Conn) -> Self {
-        Self::builder(conn).build()
+    pub fn new(conn: Conn, name: impl AsRef<[u8]>) -> Self {
+        Self::builder(conn, name).build_checked()
     }
 
     /// Begins one of which more is to be said.
-    #[must_use]
-    pub fn builder(conn: Conn) -> CacheBuilder {
-        CacheBuilder::new(conn)
+    pub fn builder(conn: Conn, name: impl AsRef<[u8]>) -> CacheBuilder<V> {
+        CacheBuilder::new(conn, name.as_ref())
     }
 
-    pub(crate) fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner, values: PhantomData }
     }
 
     /// Returns the prefix of its keys, behind that of the connection.
@@ -41,13 +61,175 @@ impl Cache {
         &self.inner.prefix
     }
 
-    /// Waits until Redis answers.
+    /// Deletes the entry of `key`, and returns whether there was one. What is being loaded for it right now, anywhere, will
+    /// not be stored.
+    ///
+    /// One round trip. Repeated after a broken connection, it can answer `false` although it deleted the entry itself.
     ///
     /// # Errors
     ///
-    /// [`Error::Conn`] when it does not within the connection's connect timeout; nothing has changed.
-    #[tracing::instrument(level = "debug", name = "cache.ready", skip_all)]
-    pub async fn ready(&self) -> Result<(), Error> {
-        Ok(self.inner.conn.ready().await?)
+    /// [`Error::Conn`]; after an unknown outcome the entry may be gone.
+    #[doc(alias("invalidate", "forget"))]
+    #[tracing::instrument(level = "debug", name = "cache.delete", skip_all)]
+    pub async fn delete(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
+        let inner = &*self.inner;
+        let id = key.as_ref();
+        let (entry, lease) = (inner.prefix.tagged(id), inner.leases.tagged(id));
+        let call = inner.conn.script(&DELETE).key(&entry).key(lease);
+        let deleted = call.run::<bool>().replay(Replay::Idempotent).await;
+        inner.flights.detach(&bytes(&entry));
+        Ok(deleted?)
+    }
+
+    /// Deletes the entries of `keys`, and returns how many were there; otherwise as [`delete`](Self::delete).
+    ///
+    /// Two round trips; on Cluster each time one for each slot, all at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; some entries may be gone.
+    #[tracing::instrument(level = "debug", name = "cache.delete_many", skip_all)]
+    pub async fn delete_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K> + Send,
+    ) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let (entries, leases): (Vec<Key>, Vec<Key>) =
+            keys.into_iter().map(|id| inner.keys(id.as_ref())).unzip();
+        let deleted = inner.delete_entries(&entries, &leases).await;
+        for entry in &entries {
+            inner.flights.detach(&bytes(entry));
+        }
+        deleted
+    }
+
+    /// Returns whether [`get`](Self::get) would find something, as far as tags are concerned. It reads the entry, and
+    /// counts in no statistics.
+    ///
+    /// One round trip, two when the entry has tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; nothing is changed.
+    #[tracing::instrument(level = "debug", name = "cache.exists", skip_all)]
+    pub async fn exists(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
+        let entry = self.inner.prefix.tagged(key);
+        let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
+        Ok(matches!(found, Found::Valid { .. }))
+    }
+
+    /// Returns how long the entry of `key` has to live, also when one of its tags was invalidated.
+    ///
+    /// One round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; nothing is changed.
+    #[tracing::instrument(level = "debug", name = "cache.ttl", skip_all)]
+    pub async fn ttl(&self, key: impl AsRef<[u8]> + Send) -> Result<Ttl, Error> {
+        Ok(self.inner.conn.ttl(self.inner.prefix.tagged(key)).await?)
+    }
+}
+
+impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
+    /// Returns the value of `key`; `None` when there is none, when one of its tags was invalidated, and when what is stored
+    /// cannot be read as a `V`, which [`statistics`](Self::statistics) count.
+    ///
+    /// One round trip (`GET`), two when the entry has tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; nothing is changed.
+    #[tracing::instrument(level = "debug", name = "cache.get", skip_all)]
+    pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
+        let entry = self.inner.prefix.tagged(key);
+        let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
+        Ok(self.inner.counted(self.inner.value(found).ok()))
+    }
+
+    /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
+    ///
+    /// One round trip (`MGET`), two when entries have tags; on Cluster each time one for each slot, all at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; nothing is changed.
+    #[tracing::instrument(level = "debug", name = "cache.get_many", skip_all)]
+    pub async fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K> + Send,
+    ) -> Result<Vec<Option<V>>, Error> {
+        let inner = &*self.inner;
+        let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
+        let found = inner.read_many(&entries).await?;
+        Ok(found.into_iter().map(|found| inner.counted(inner.value(found).ok())).collect())
+    }
+
+    /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
+    /// will not replace it.
+    ///
+    /// One round trip, two with tags.
+    ///
+    /// # Errors
+    ///
+    /// When it is awaited: [`Error::Conn`], also when the value cannot be encoded; after an unknown outcome it may be
+    /// stored. [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
+    pub fn set(&self, key: impl AsRef<[u8]>, value: &V) -> Set<'_, V> {
+        Set::new(self, key.as_ref(), value)
+    }
+
+    /// Stores several values with one life and the same tags; each as [`set`](Self::set) does, one independent of the other.
+    ///
+    /// One round trip for each 256 of them, one more with tags. Nothing is sent again after a broken connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set); some may be stored.
+    pub fn set_many<'v, K: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, &'v V)>,
+    ) -> SetMany<'_, V>
+    where
+        V: 'v,
+    {
+        SetMany::new(self, entries)
+    }
+}
+
+impl Inner {
+    /// The keys of an entry and its lease.
+    pub(crate) fn keys(&self, id: &[u8]) -> (Key, Key) {
+        (self.prefix.tagged(id), self.leases.tagged(id))
+    }
+
+    /// Deletes leases before entries: what was stored before its lease was gone is an entry by then.
+    pub(crate) async fn delete_entries(
+        &self,
+        entries: &[Key],
+        leases: &[Key],
+    ) -> Result<u64, Error> {
+        self.conn.delete_many(leases).await?;
+        Ok(self.conn.delete_many(entries).await?)
+    }
+}
+
+pub(crate) fn bytes(key: &Key) -> Bytes {
+    Bytes::copy_from_slice(key.as_ref())
+}
+
+impl<V> Clone for Cache<V> {
+    fn clone(&self) -> Self {
+        Self::from_inner(Arc::clone(&self.inner))
+    }
+}
+
+impl<V> fmt::Debug for Cache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("prefix", &self.inner.prefix)
+            .field("time_to_live", &self.inner.time_to_live)
+            .field("load_timeout", &self.inner.load_timeout)
+            .field("on_error", &self.inner.on_error)
+            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,5 @@
 //! cache against real servers, one file per behavior.
 
-mod ready;
-
 use std::time::Duration;
 
 use redbrick_core_conn::{Config, Conn, Tls};

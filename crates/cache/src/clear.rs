@@ -1,0 +1,62 @@
+//! Deleting by pattern.
+
+use redbrick_core_conn::Pattern;
+
+use crate::{Cache, Error, cache::Inner};
+
+impl<V> Cache<V> {
+    /// Deletes the entries whose keys match one of `patterns`, and returns how many. What is being loaded for such a key
+    /// right now, anywhere, will not be stored.
+    ///
+    /// In a pattern `*` stands for any run of bytes, and `\*` `\?` `\[` `\]` `\\` for those characters; see
+    /// [`Pattern`]. It is matched against keys as they were given, not as they are escaped.
+    ///
+    /// For each pattern two walks through all keys of the database, a round trip for each thousand of them, and one more where
+    /// some are deleted: one walk for what is being loaded, then one for entries. For what is cleared often there are
+    /// [tags](Self::invalidate_tag). Counters stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]: with the kind `InvalidArgument` before anything is sent when a pattern is wrong; otherwise some
+    /// entries may be gone, and calling it again deletes the others.
+    #[tracing::instrument(level = "debug", name = "cache.clear", skip_all)]
+    pub async fn clear<P: AsRef<str>>(
+        &self,
+        patterns: impl IntoIterator<Item = P> + Send,
+    ) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let patterns = patterns.into_iter().map(|text| inner.patterns(text.as_ref()));
+        let patterns: Vec<(Pattern, Pattern)> = patterns.collect::<Result<_, _>>()?;
+        let mut deleted = 0;
+        for (entries, leases) in patterns {
+            deleted += inner.clear(entries, leases).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes all entries; otherwise as [`clear`](Self::clear). Counters, tags and published statistics stay until they
+    /// expire.
+    ///
+    /// # Errors
+    ///
+    /// As [`clear`](Self::clear).
+    pub async fn clear_all(&self) -> Result<u64, Error> {
+        self.clear(["*"]).await
+    }
+}
+
+impl Inner {
+    /// The patterns for entries and for leases whose ids match `text`.
+    pub(crate) fn patterns(&self, text: &str) -> Result<(Pattern, Pattern), Error> {
+        Ok((self.prefix.tagged_pattern(text)?, self.leases.tagged_pattern(text)?))
+    }
+
+    /// Deletes leases before entries: a lease that the first walk does not meet was taken after it began, and what is stored
+    /// before its lease is deleted is an entry that the second walk meets.
+    pub(crate) async fn clear(&self, entries: Pattern, leases: Pattern) -> Result<u64, Error> {
+        Box::pin(self.conn.delete_matching(leases)).await?;
+        let deleted = Box::pin(self.conn.delete_matching(entries.clone())).await;
+        self.flights.detach_matching(|key| entries.matches(key));
+        Ok(deleted?)
+    }
+}

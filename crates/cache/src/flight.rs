@@ -1,0 +1,216 @@
+//! One load per key in this process: callers wait, one of them loads.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Mutex as Turn, OwnedMutexGuard},
+    time::timeout,
+};
+
+use crate::{Error, Origin};
+
+/// The loads under way, by the key of their entry. A load is in here while somebody loads or waits.
+#[derive(Default)]
+pub(crate) struct Flights {
+    under_way: Mutex<HashMap<Bytes, Weak<Flight>>>,
+    /// Orders the beginnings of loads and of calls.
+    moments: AtomicU64,
+}
+
+/// One load, or several attempts at it one after the other.
+#[derive(Default)]
+struct Flight {
+    turn: Arc<Turn<()>>,
+    landing: OnceLock<Landing>,
+}
+
+/// What came of a load.
+#[derive(Clone)]
+pub(crate) struct Landing {
+    /// Before it began.
+    pub(crate) began: u64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    /// The encoded value.
+    Value(Bytes, Origin),
+    /// Redis had it.
+    Found,
+    Failed(Error),
+}
+
+/// What a caller may do now.
+pub(crate) enum Seat<'a> {
+    /// Load, and [land](Lead::land); when it is dropped before, the next caller leads.
+    Lead(Lead<'a>),
+    /// Somebody else loaded.
+    Landed(Landing),
+}
+
+/// The right to load. Leaves nothing behind when dropped.
+pub(crate) struct Lead<'a> {
+    pub(crate) began: u64,
+    place: Place<'a>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// A caller's hold on a flight, the last of which takes it from the map.
+struct Place<'a> {
+    flights: &'a Flights,
+    key: &'a Bytes,
+    flight: Option<Arc<Flight>>,
+}
+
+impl Flights {
+    /// Returns a moment later than all before.
+    pub(crate) fn moment(&self) -> u64 {
+        self.moments.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Waits for the load of `key` that is under way, at most for `patience`, or begins one.
+    ///
+    /// A leader can stop being polled without being dropped, which is why nobody waits for ever: after that, the
+    /// waiter begins a load beside it.
+    pub(crate) async fn join<'a>(&'a self, key: &'a Bytes, patience: Duration) -> Seat<'a> {
+        loop {
+            let place = self.enter(key);
+            let Some(flight) = place.flight.clone() else { continue };
+            let turn = timeout(patience, Arc::clone(&flight.turn).lock_owned()).await;
+            let Ok(turn) = turn else {
+                self.detach(key);
+                continue;
+            };
+            if let Some(landing) = flight.landing.get() {
+                return Seat::Landed(landing.clone());
+            }
+            drop(flight);
+            return Seat::Lead(Lead { began: self.moment(), place, _turn: turn });
+        }
+    }
+
+    /// Lets nobody join the load of `key` any more that is under way.
+    pub(crate) fn detach(&self, key: &Bytes) {
+        self.map().remove(key);
+    }
+
+    /// The same for the loads of all keys that match.
+    pub(crate) fn detach_matching(&self, matches: impl Fn(&Bytes) -> bool) {
+        self.map().retain(|key, _| !matches(key));
+    }
+
+    /// How many loads are under way.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.map().len()
+    }
+
+    fn enter<'a>(&'a self, key: &'a Bytes) -> Place<'a> {
+        let mut map = self.map();
+        let known = map.get(key).and_then(Weak::upgrade);
+        let flight = known.unwrap_or_else(|| {
+            let flight = Arc::new(Flight::default());
+            map.insert(key.clone(), Arc::downgrade(&flight));
+            flight
+        });
+        Place { flights: self, key, flight: Some(flight) }
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Weak<Flight>>> {
+        // Nothing that can panic runs while it is held.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lead<'_> {
+    /// Ends the load: whoever waits is given `outcome`, whoever comes now begins anew.
+    pub(crate) fn land(self, outcome: Outcome) {
+        let Some(flight) = &self.place.flight else { return };
+        let mut map = self.place.flights.map();
+        if is_it(&map, self.place.key, flight) {
+            map.remove(self.place.key);
+        }
+        drop(map);
+        // It is set once: by who has the turn, before the next one has it.
+        let _ = flight.landing.set(Landing { began: self.began, outcome });
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut map = self.flights.map();
+        let Some(flight) = self.flight.take() else { return };
+        // Others come to hold it within the lock alone.
+        if Arc::strong_count(&flight) == 1 && is_it(&map, self.key, &flight) {
+            map.remove(self.key);
+        }
+    }
+}
+
+fn is_it(map: &HashMap<Bytes, Weak<Flight>>, key: &Bytes, flight: &Arc<Flight>) -> bool {
+    map.get(key).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(flight)))
+}
+
+impl fmt::Debug for Flights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn the_next_leads_when_a_leader_is_dropped_and_nothing_stays() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let Seat::Lead(first) = flights.join(&key, PATIENCE).await else { panic!("nobody leads") };
+        let mut second = Box::pin(flights.join(&key, PATIENCE));
+        let waits = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(second.as_mut().poll(cx).is_pending())
+        });
+        assert!(waits.await);
+        drop(first);
+        let Seat::Lead(second) = second.await else { panic!("the leader is gone") };
+        assert_eq!(flights.len(), 1);
+        second.land(Outcome::Found);
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_given_what_landed_and_who_comes_later_is_not() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let Seat::Lead(first) = flights.join(&key, PATIENCE).await else { panic!("nobody leads") };
+        let (landed, ()) = tokio::join!(flights.join(&key, PATIENCE), async {
+            first.land(Outcome::Found);
+        });
+        assert!(matches!(landed, Seat::Landed(_)));
+        assert!(matches!(flights.join(&key, PATIENCE).await, Seat::Lead(_)));
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_is_never_polled_is_not_waited_for_for_ever() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let first = flights.join(&key, PATIENCE).await;
+        assert!(matches!(first, Seat::Lead(_)));
+        assert!(matches!(flights.join(&key, PATIENCE).await, Seat::Lead(_)));
+        drop(first);
+        assert_eq!(flights.len(), 0);
+    }
+}

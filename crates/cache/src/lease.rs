@@ -1,0 +1,71 @@
+//! The lease of a key: what is loaded under it is stored only while it is there, and invalidating ends it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redbrick_core_conn::{Conn, Key, Replay, Script, Token};
+
+use crate::{
+    cache::Inner,
+    entry::Version,
+    read::Seen,
+    tags::{AT_ONCE, version_of},
+};
+
+static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
+
+/// What came of asking for a lease.
+pub(crate) enum Leased {
+    /// There is an entry by now.
+    Entry(Bytes),
+    /// What is loaded from here on may be stored under this token, with these versions of its tags.
+    Token(Bytes, Vec<(Bytes, Version)>),
+    /// There is no server, and there need not be one.
+    Nobody,
+}
+
+impl Inner {
+    /// Asks for the lease and the versions of tags, in one round trip. They are those of before the load.
+    pub(crate) async fn lease(
+        &self,
+        conn: &Conn,
+        keys: (&Key, &Key),
+        tags: &[Bytes],
+        time_to_live: Duration,
+        seen: &Seen,
+    ) -> redbrick_core_conn::Result<Leased> {
+        let token = Token::<16>::random();
+        let (overlook, beginning) = match seen {
+            Seen::Nothing => (false, Bytes::new()),
+            Seen::Beginning(beginning) => (true, beginning.clone()),
+        };
+        let script = conn.script(&LEASE).key(keys.0).key(keys.1);
+        let script = script.arg(token.as_bytes().as_slice()).arg(self.load_timeout);
+        let call = script.arg(overlook).arg(beginning).run::<(Option<Bytes>, Option<Bytes>)>();
+        let call = call.replay(Replay::Idempotent);
+        let (answer, versions) = if tags.is_empty() {
+            (call.await?, Vec::new())
+        } else {
+            let (some, rest) = tags.split_at(tags.len().min(AT_ONCE));
+            let mut pipeline = conn.pipeline();
+            let lease = pipeline.add(call);
+            let tickets: Vec<_> = some
+                .iter()
+                .map(|tag| (tag, pipeline.add(self.tag_version(conn, tag, time_to_live))))
+                .collect();
+            let mut results = pipeline.send().await;
+            let answer = results.take(lease)?;
+            let mut versions = Vec::with_capacity(tags.len());
+            for (tag, ticket) in tickets {
+                versions.push((tag.clone(), version_of(&results.take(ticket)?)));
+            }
+            versions.extend(self.tag_versions(conn, rest, time_to_live).await?);
+            (answer, versions)
+        };
+        Ok(match answer {
+            (Some(entry), _) => Leased::Entry(entry),
+            (None, Some(token)) => Leased::Token(token, versions),
+            (None, None) => Leased::Nobody,
+        })
+    }
+}

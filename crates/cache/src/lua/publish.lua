@@ -1,0 +1,11 @@
+-- Adds to several counters of one hash and gives it a life, as one, so that the sums fit together.
+--
+-- KEYS[1]  statistics: hash of counters, expires
+-- ARGV[1]  time to live in milliseconds
+-- ARGV[2]  name of a counter, then what is added to it; and so on
+-- returns  1
+for n = 2, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[1], ARGV[n], ARGV[n + 1])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1

@@ -1,0 +1,157 @@
+//! Reading entries, and telling whether they count.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use redbrick_core_conn::{Conn, ErrorKind, Key};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cache::Inner,
+    entry::{self, Entry, Raw, Version},
+    statistics::Counter,
+};
+
+/// What was found at the key of an entry.
+pub(crate) enum Found {
+    /// An entry whose tags are all as they were.
+    Valid { value: Bytes, mark: Bytes },
+    /// Nothing, or nothing that counts.
+    Miss(Seen),
+}
+
+/// What a miss was about, so that the same is overlooked by who loads.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    Nothing,
+    /// Something that begins like this.
+    Beginning(Bytes),
+}
+
+/// The versions of tags right now.
+type Versions = HashMap<Bytes, Option<Bytes>>;
+
+impl Inner {
+    /// Reads an entry, together with the tags that its caller names.
+    pub(crate) async fn read(
+        &self,
+        conn: &Conn,
+        key: &Key,
+        named: &[Bytes],
+    ) -> redbrick_core_conn::Result<Found> {
+        let (stored, versions) = if named.is_empty() {
+            (conn.get::<Raw>(key).await, Ok(Versions::new()))
+        } else {
+            tokio::join!(conn.get::<Raw>(key), self.versions(conn, named.to_vec()))
+        };
+        let stored = match stored {
+            Ok(stored) => stored.map(|Raw(stored)| stored),
+            Err(error) if error.kind() == ErrorKind::WrongType => {
+                self.counters.add(Counter::Unreadable);
+                return Ok(Found::Miss(Seen::Beginning(Bytes::new())));
+            }
+            Err(error) => return Err(error),
+        };
+        self.judge(conn, stored, versions?).await
+    }
+
+    /// Tells whether a stored entry counts, asking for the tags that are not known yet.
+    pub(crate) async fn judge(
+        &self,
+        conn: &Conn,
+        stored: Option<Bytes>,
+        mut versions: Versions,
+    ) -> redbrick_core_conn::Result<Found> {
+        let Some(stored) = stored else { return Ok(Found::Miss(Seen::Nothing)) };
+        let mark = entry::mark(&stored);
+        let Some(entry) = self.parsed(&stored) else {
+            return Ok(Found::Miss(Seen::Beginning(mark)));
+        };
+        let unknown = unknown(&entry, &versions);
+        if !unknown.is_empty() {
+            versions.extend(self.versions(conn, unknown).await?);
+        }
+        Ok(if counts(&entry, &versions) {
+            Found::Valid { value: entry.value, mark }
+        } else {
+            Found::Miss(Seen::Beginning(mark))
+        })
+    }
+
+    /// Reads entries, and then their tags, all at once.
+    pub(crate) async fn read_many(&self, keys: &[Key]) -> redbrick_core_conn::Result<Vec<Found>> {
+        let stored = self.conn.get_many::<Raw, _>(keys).await?;
+        let mut tags = Vec::new();
+        let mut entries = Vec::with_capacity(stored.len());
+        for stored in stored {
+            let entry = stored.as_ref().and_then(|Raw(stored)| self.parsed(stored));
+            let named = entry.iter().flat_map(|entry| &entry.tags);
+            tags.extend(named.map(|(name, _)| name.clone()));
+            entries.push((stored, entry));
+        }
+        tags.sort_unstable();
+        tags.dedup();
+        let versions = match tags.is_empty() {
+            true => Versions::new(),
+            false => self.versions(&self.conn, tags).await?,
+        };
+        let found = entries.into_iter().map(|(stored, entry)| match (stored, entry) {
+            (None, _) => Found::Miss(Seen::Nothing),
+            (Some(Raw(stored)), Some(entry)) if counts(&entry, &versions) => {
+                Found::Valid { value: entry.value, mark: entry::mark(&stored) }
+            }
+            (Some(Raw(stored)), _) => Found::Miss(Seen::Beginning(entry::mark(&stored))),
+        });
+        Ok(found.collect())
+    }
+
+    /// Decodes what was found, or says what is to be overlooked.
+    pub(crate) fn value<V: DeserializeOwned>(&self, found: Found) -> Result<V, Seen> {
+        match found {
+            Found::Miss(seen) => Err(seen),
+            Found::Valid { value, mark } => self.codec.decode(&value).map_err(|_shape| {
+                self.counters.add(Counter::Unreadable);
+                Seen::Beginning(mark)
+            }),
+        }
+    }
+
+    /// Counts a hit or a miss.
+    pub(crate) fn counted<T>(&self, value: Option<T>) -> Option<T> {
+        let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
+        self.counters.add(counter);
+        value
+    }
+
+    fn parsed(&self, stored: &Bytes) -> Option<Entry> {
+        let entry = entry::decode(stored);
+        if entry.is_none() {
+            self.counters.add(Counter::Unreadable);
+        }
+        entry
+    }
+
+    async fn versions(
+        &self,
+        conn: &Conn,
+        tags: Vec<Bytes>,
+    ) -> redbrick_core_conn::Result<Versions> {
+        let keys = tags.iter().map(|tag| self.tags.tagged(tag));
+        let versions = conn.get_many::<Raw, _>(keys.collect::<Vec<_>>()).await?;
+        let versions = versions.into_iter().map(|version| version.map(|Raw(version)| version));
+        Ok(tags.into_iter().zip(versions).collect())
+    }
+}
+
+fn unknown(entry: &Entry, versions: &Versions) -> Vec<Bytes> {
+    let names = entry.tags.iter().map(|(name, _)| name);
+    names.filter(|name| !versions.contains_key(*name)).cloned().collect()
+}
+
+/// Whether all tags are there and have the versions that they had when the entry was stored.
+fn counts(entry: &Entry, versions: &Versions) -> bool {
+    let is_same = |(name, then): &(Bytes, Version)| {
+        versions.get(name).is_some_and(|now| now.as_deref() == Some(then.as_slice()))
+    };
+    entry.tags.iter().all(is_same)
+}

@@ -1,0 +1,113 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Cache;
+
+/// What this process did with a cache since it was made, or what all did together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Reads that found a value in Redis.
+    pub hits: u64,
+    /// Reads that found none.
+    pub misses: u64,
+    /// Loaders that returned a value.
+    pub loads: u64,
+    /// Loaders that failed or took too long.
+    pub load_failures: u64,
+    /// Calls that waited for the load of another one in this process.
+    pub coalesced: u64,
+    /// Loaded values that were not stored, because their entry was invalidated or stored meanwhile.
+    pub refused_fills: u64,
+    /// Loads without Redis: it could not be asked, or could not store.
+    pub bypassed: u64,
+    /// Entries that could not be read: of another type, another program or a newer release.
+    pub unreadable: u64,
+}
+
+impl Statistics {
+    /// Returns how many of the reads found a value, from 0 to 1; `None` before the first read.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    pub fn hit_rate(&self) -> Option<f64> {
+        let reads = self.hits.saturating_add(self.misses);
+        (reads > 0).then(|| self.hits as f64 / reads as f64)
+    }
+
+    pub(crate) fn by_name(&self) -> [(&'static str, u64); COUNTERS] {
+        [
+            ("hits", self.hits),
+            ("misses", self.misses),
+            ("loads", self.loads),
+            ("load_failures", self.load_failures),
+            ("coalesced", self.coalesced),
+            ("refused_fills", self.refused_fills),
+            ("bypassed", self.bypassed),
+            ("unreadable", self.unreadable),
+        ]
+    }
+
+    pub(crate) fn of(count: impl Fn(&str) -> u64) -> Self {
+        Self {
+            hits: count("hits"),
+            misses: count("misses"),
+            loads: count("loads"),
+            load_failures: count("load_failures"),
+            coalesced: count("coalesced"),
+            refused_fills: count("refused_fills"),
+            bypassed: count("bypassed"),
+            unreadable: count("unreadable"),
+        }
+    }
+}
+
+/// In the order of [`Statistics::by_name`].
+#[derive(Clone, Copy)]
+pub(crate) enum Counter {
+    Hits,
+    Misses,
+    Loads,
+    LoadFailures,
+    Coalesced,
+    RefusedFills,
+    Bypassed,
+    Unreadable,
+}
+
+const COUNTERS: usize = 8;
+
+/// Counts for all handles of a cache in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    counts: [AtomicU64; COUNTERS],
+    /// What of them was published.
+    pub(crate) published: std::sync::Mutex<[u64; COUNTERS]>,
+}
+
+impl Counters {
+    pub(crate) fn add(&self, counter: Counter) {
+        self.counts[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> Statistics {
+        let [hits, misses, loads, load_failures, coalesced, refused_fills, bypassed, unreadable] =
+            self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Statistics {
+            hits,
+            misses,
+            loads,
+            load_failures,
+            coalesced,
+            refused_fills,
+            bypassed,
+            unreadable,
+        }
+    }
+}
+
+impl<V> Cache<V> {
+    /// Returns what this process did with this cache since it was made, by all its clones. Sends nothing.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.inner.counters.now()
+    }
+}

@@ -1,0 +1,115 @@
+//! Tags: a random version each, which an entry remembers. Another one, or none, and the entry counts no more.
+
+use std::{future::IntoFuture, time::Duration};
+
+use bytes::Bytes;
+use redbrick_core_conn::{Call, Conn, Replay, Script, Token};
+
+use crate::{Cache, Error, STATIC, builder::LONGEST, cache::Inner, entry::Version};
+
+static TAG: Script = Script::new("cache.tag", include_str!("lua/tag.lua"));
+
+/// How many tags an entry may have.
+pub(crate) const MOST_TAGS: usize = 1000;
+
+impl<V> Cache<V> {
+    /// Makes every entry with this tag count no more, and returns whether the tag was in use. What is being loaded
+    /// under it right now, anywhere, will not count either. Entries stay in memory until they expire or are stored anew.
+    ///
+    /// One round trip (`UNLINK`), however many entries have the tag. It works also when the server is out of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; after an unknown outcome the tag may be invalidated.
+    #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
+    pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
+        let inner = &*self.inner;
+        let deleted = inner.conn.delete(inner.tags.tagged(tag)).into_future().await;
+        inner.flights.detach_matching(|_| true);
+        Ok(deleted?)
+    }
+
+    /// Makes every entry with one of these tags count no more, and returns how many of the tags were in use; otherwise as
+    /// [`invalidate_tag`](Self::invalidate_tag).
+    ///
+    /// One round trip (`UNLINK`); on Cluster one for each slot, all at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`]; some tags may be invalidated.
+    #[tracing::instrument(level = "debug", name = "cache.invalidate_tags", skip_all)]
+    pub async fn invalidate_tags<T: AsRef<[u8]>>(
+        &self,
+        tags: impl IntoIterator<Item = T> + Send,
+    ) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let keys: Vec<_> = tags.into_iter().map(|tag| inner.tags.tagged(tag)).collect();
+        let deleted = inner.conn.delete_many(keys).await;
+        inner.flights.detach_matching(|_| true);
+        Ok(deleted?)
+    }
+}
+
+impl Inner {
+    /// The call that gets or makes the version of a tag, for an entry that lives as long.
+    pub(crate) fn tag_version<'a>(
+        &self,
+        conn: &'a Conn,
+        tag: &Bytes,
+        time_to_live: Duration,
+    ) -> Call<'a, Bytes> {
+        // Twice as long, so that it is not made longer for each entry.
+        let life = STATIC.max(time_to_live.saturating_mul(2).min(LONGEST));
+        let new = Token::<8>::random();
+        let call = conn.script(&TAG).key(self.tags.tagged(tag)).arg(new.as_bytes().as_slice());
+        call.arg(time_to_live).arg(life).run().replay(Replay::Idempotent)
+    }
+
+    /// Gets or makes the versions of tags: one round trip, or none without tags.
+    pub(crate) async fn tag_versions(
+        &self,
+        conn: &Conn,
+        tags: &[Bytes],
+        time_to_live: Duration,
+    ) -> redbrick_core_conn::Result<Vec<(Bytes, Version)>> {
+        let mut versions = Vec::with_capacity(tags.len());
+        if let [tag] = tags {
+            let version = self.tag_version(conn, tag, time_to_live).await?;
+            versions.push((tag.clone(), version_of(&version)));
+            return Ok(versions);
+        }
+        for some in tags.chunks(AT_ONCE) {
+            let mut pipeline = conn.pipeline();
+            let tickets: Vec<_> = some
+                .iter()
+                .map(|tag| (tag, pipeline.add(self.tag_version(conn, tag, time_to_live))))
+                .collect();
+            let mut results = pipeline.send().await;
+            for (tag, ticket) in tickets {
+                versions.push((tag.clone(), version_of(&results.take(ticket)?)));
+            }
+        }
+        Ok(versions)
+    }
+}
+
+/// How many calls go out in one pipeline.
+pub(crate) const AT_ONCE: usize = 256;
+
+/// What the server answered. Without one there is none, and an entry under this version never counts.
+pub(crate) fn version_of(answer: &[u8]) -> Version {
+    answer.try_into().unwrap_or_else(|_none| *Token::<8>::random().as_bytes())
+}
+
+/// The names of tags, each once.
+pub(crate) fn named<T: AsRef<[u8]>>(tags: impl IntoIterator<Item = T>) -> Vec<Bytes> {
+    let mut tags: Vec<Bytes> =
+        tags.into_iter().map(|tag| Bytes::copy_from_slice(tag.as_ref())).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}
+
+pub(crate) fn check(tags: &[Bytes]) -> Result<(), Error> {
+    if tags.len() > MOST_TAGS { Err(Error::TooManyTags) } else { Ok(()) }
+}

@@ -1,0 +1,187 @@
+//! Storing values that a caller has.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redbrick_core_conn::{Call, Conn, Key, Replay, Script};
+use serde::Serialize;
+use tracing::Instrument;
+
+use crate::{
+    Cache, Error,
+    builder::check,
+    cache::{Inner, bytes},
+    entry,
+    tags::{self, AT_ONCE},
+};
+
+static STORE: Script = Script::new("cache.store", include_str!("lua/store.lua"));
+
+/// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
+#[must_use = "nothing is stored until it is awaited"]
+pub struct Set<'a, V> {
+    many: SetMany<'a, V>,
+}
+
+/// A [`Cache::set_many`] that has not been sent yet; awaiting it sends it.
+#[must_use = "nothing is stored until it is awaited"]
+pub struct SetMany<'a, V> {
+    cache: &'a Cache<V>,
+    /// The keys of entries and leases, and encoded values.
+    entries: redbrick_core_conn::Result<Vec<(Key, Key, Bytes)>>,
+    time_to_live: Duration,
+    tags: Vec<Bytes>,
+}
+
+impl<'a, V: Serialize> Set<'a, V> {
+    pub(crate) fn new(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
+        Self { many: SetMany::new(cache, [(id, value)]) }
+    }
+}
+
+impl<V> Set<'_, V> {
+    /// Sets how long the entry lives, from 1 millisecond to 100 years.
+    ///
+    /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.many.time_to_live = time_to_live;
+        self
+    }
+
+    /// Gives the entry tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000.
+    ///
+    /// Default: none.
+    pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.many.tags = tags::named(tags);
+        self
+    }
+}
+
+impl<'a, V: Serialize> SetMany<'a, V> {
+    pub(crate) fn new<'v, K: AsRef<[u8]>>(
+        cache: &'a Cache<V>,
+        entries: impl IntoIterator<Item = (K, &'v V)>,
+    ) -> Self
+    where
+        V: 'v,
+    {
+        let inner = &*cache.inner;
+        let encoded = entries.into_iter().map(|(id, value)| {
+            let (entry, lease) = inner.keys(id.as_ref());
+            Ok((entry, lease, inner.codec.encode(value)?))
+        });
+        let (entries, time_to_live) = (encoded.collect(), inner.time_to_live);
+        Self { cache, entries, time_to_live, tags: Vec::new() }
+    }
+}
+
+impl<V> SetMany<'_, V> {
+    /// Sets how long the entries live, from 1 millisecond to 100 years.
+    ///
+    /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.time_to_live = time_to_live;
+        self
+    }
+
+    /// Gives each entry these tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000.
+    ///
+    /// Default: none.
+    pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags::named(tags);
+        self
+    }
+}
+
+impl Inner {
+    /// The call that stores an entry: in any case, or only under the lease of this token.
+    pub(crate) fn store<'a>(
+        &self,
+        conn: &'a Conn,
+        keys: (&Key, &Key),
+        entry: Bytes,
+        time_to_live: Duration,
+        token: Option<Bytes>,
+    ) -> Call<'a, bool> {
+        let call = conn.script(&STORE).key(keys.0).key(keys.1).arg(entry).arg(time_to_live);
+        let call = match token {
+            Some(token) => call.arg(token),
+            None => call,
+        };
+        call.run().replay(Replay::Idempotent)
+    }
+
+    async fn set(
+        &self,
+        entries: Vec<(Key, Key, Bytes)>,
+        time_to_live: Duration,
+        tags: &[Bytes],
+    ) -> Result<(), Error> {
+        check(time_to_live)?;
+        tags::check(tags)?;
+        let conn = &self.conn;
+        let versions = self.tag_versions(conn, tags, time_to_live).await?;
+        let store = |(entry, lease, value): &(Key, Key, Bytes)| {
+            let stored = entry::encode(&versions, value);
+            self.store(conn, (entry, lease), stored, time_to_live, None)
+        };
+        let outcome = match &entries[..] {
+            [one] => store(one).await.map(drop),
+            _ => {
+                let mut outcome = Ok(());
+                for some in entries.chunks(AT_ONCE) {
+                    let mut pipeline = conn.pipeline();
+                    let tickets: Vec<_> = some.iter().map(|one| pipeline.add(store(one))).collect();
+                    let mut results = pipeline.send().await;
+                    let taken = tickets.into_iter().map(|ticket| results.take(ticket).map(drop));
+                    outcome = outcome.and(taken.collect());
+                }
+                outcome
+            }
+        };
+        for (entry, ..) in &entries {
+            self.flights.detach(&bytes(entry));
+        }
+        Ok(outcome?)
+    }
+}
+
+impl<'a, V> IntoFuture for SetMany<'a, V> {
+    type Output = Result<(), Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { cache, entries, time_to_live, tags } = self;
+        let span = tracing::debug_span!("cache.set");
+        let inner = &*cache.inner;
+        Box::pin(async move { inner.set(entries?, time_to_live, &tags).await }.instrument(span))
+    }
+}
+
+impl<'a, V> IntoFuture for Set<'a, V> {
+    type Output = Result<(), Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.many.into_future()
+    }
+}
+
+impl<V> fmt::Debug for Set<'_, V> {
+    /// Shows neither the key nor the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Set").field("time_to_live", &self.many.time_to_live).finish_non_exhaustive()
+    }
+}
+
+impl<V> fmt::Debug for SetMany<'_, V> {
+    /// Shows neither keys nor values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetMany").field("time_to_live", &self.time_to_live).finish_non_exhaustive()
+    }
+}
