@@ -146,3 +146,15 @@ async fn nothing_secret_shows() {
     }
     assert!(!format!("{info:?}").contains(&secret));
 }
+
+#[test]
+fn handles_go_wherever_tasks_go() {
+    fn handle<T: Clone + Send + Sync + 'static>() {}
+    fn held<T: Send + Sync + 'static>() {}
+    handle::<redbrick_lock::Locks>();
+    handle::<redbrick_lock::Mutex>();
+    handle::<redbrick_lock::Semaphore>();
+    held::<redbrick_lock::LockGuard>();
+    held::<redbrick_lock::Permit>();
+    held::<redbrick_lock::Error>();
+}

@@ -59,7 +59,7 @@ async fn what_cannot_have_the_lock_does_not_run() {
 #[tokio::test]
 async fn work_may_take_far_longer_than_the_lease() {
     let locks = locks("renews").await;
-    let lease = Duration::from_millis(300);
+    let lease = Duration::from_millis(1500);
     let others = AtomicU32::new(0);
 
     let done = locks
@@ -67,7 +67,7 @@ async fn work_may_take_far_longer_than_the_lease() {
         .lease(lease)
         .with(|_| async {
             let started = Instant::now();
-            while started.elapsed() < lease * 5 {
+            while started.elapsed() < lease * 2 {
                 if locks.try_lock("job").await.unwrap().is_some() {
                     others.fetch_add(1, Ordering::Relaxed);
                 }
@@ -177,14 +177,14 @@ async fn work_that_outlasts_its_lease_without_a_pause_gets_no_further() {
 async fn a_permit_is_kept_and_released_in_the_same_way() {
     let locks = locks("with-permit").await;
     let semaphore = locks.semaphore("jobs", permits(1));
-    let lease = Duration::from_millis(300);
+    let lease = Duration::from_millis(1500);
 
     let done = semaphore
         .acquire()
         .lease(lease)
         .with(|| async {
             let started = Instant::now();
-            while started.elapsed() < lease * 3 {
+            while started.elapsed() < lease * 2 {
                 assert_eq!(semaphore.available().await.unwrap(), 0);
             }
             7
