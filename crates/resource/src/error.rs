@@ -20,11 +20,11 @@ pub enum Error {
         "the point in time at which the record would expire has passed at the server; choose a later one"
     )]
     Expired,
-    /// A value has not the shape of a record: one to be written (nothing was sent), or one that was found.
+    /// A value has not the shape that it must have: one to be written (nothing was sent), or one that was found.
     ///
     /// `delete`, `pick` and `update` find what is stored only after they have done their work: then the record is gone, or
     /// the fields are written.
-    #[error("the record is of another shape: {what}")]
+    #[error("misshaped record or message: {what}")]
     #[non_exhaustive]
     Misshaped {
         /// What is wrong with it.

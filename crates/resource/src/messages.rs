@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use redbrick_core_conn::{Conn, Event, Key, Subscription};
+use redbrick_core_conn::{Conn, ErrorKind, Event, Key, Subscription};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Sleep;
 use tracing::Instrument;
@@ -53,7 +53,13 @@ impl<'a, M: Serialize + ?Sized> IntoFuture for Publish<'a, M> {
     fn into_future(self) -> Self::IntoFuture {
         let call = self.conn.publish(&self.channel, self.message);
         let span = tracing::debug_span!("resource.publish");
-        Box::pin(async move { Ok(call.await?) }.instrument(span))
+        let sent = async move {
+            call.await.map_err(|error| match error.kind() {
+                ErrorKind::Codec => Error::unwritable(error),
+                _ => error.into(),
+            })
+        };
+        Box::pin(sent.instrument(span))
     }
 }
 

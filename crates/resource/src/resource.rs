@@ -270,8 +270,8 @@ impl<R: Record> Resource<R> {
     ///
     /// # Errors
     ///
-    /// When it is awaited: [`Conn`](Error::Conn): after [an unknown outcome](Error::is_outcome_unknown) it may be
-    /// published.
+    /// When it is awaited: [`Misshaped`](Error::Misshaped) when it cannot be encoded; [`Conn`](Error::Conn): after [an
+    /// unknown outcome](Error::is_outcome_unknown) it may be published.
     pub fn publish<'a, M>(&'a self, message: &'a M) -> Publish<'a, M>
     where
         M: Serialize + ?Sized,

@@ -161,10 +161,11 @@ async fn a_full_server_refuses_writes_whole_and_lets_records_be_read_and_removed
             assert!(matches!(outcome, Err(Error::Exists)), "{outcome:?}");
         } else if refused.contains(&call) {
             assert_eq!(kind(&outcome), Some(ErrorKind::OutOfMemory), "{call}: {outcome:?}");
-        } else if call != "touch" {
+        } else {
             assert!(outcome.is_ok(), "{call}: {outcome:?}");
         }
     }
+    assert!(users.touch("a").time_to_live(PATIENCE).await.unwrap());
     let full = users.create(&user("d")).await;
     assert_eq!(kind(&full), Some(ErrorKind::OutOfMemory), "{full:?}");
     server.command(["CONFIG", "SET", "maxmemory", "0"]).unwrap();
@@ -192,6 +193,24 @@ async fn a_replica_refuses_writes_and_answers_reads() {
     server.command(["REPLICAOF", "NO", "ONE"]).unwrap();
     assert_eq!(users.get("a").await.unwrap(), user("a"));
     users.save(&user("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_at_a_replica_fails_while_lives_have_ended_that_nobody_noticed() {
+    let server = server();
+    let users = users(server.url()).await;
+    users.create(&user("a")).await.unwrap();
+    users.create(&user("b")).time_to_live(SHORT).await.unwrap();
+    server.command(["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let begun = Instant::now();
+    while let Ok(page) = users.list().await.map(|page| page.total) {
+        assert!(page == 2 && begun.elapsed() < PATIENCE, "{page}");
+    }
+    let refused = users.list().await.map(drop);
+    assert_eq!(kind(&refused), Some(ErrorKind::ReadOnly), "{refused:?}");
+    assert_eq!(users.get("a").await.unwrap(), user("a"));
+    server.command(["REPLICAOF", "NO", "ONE"]).unwrap();
+    assert_eq!(users.list().await.unwrap().items, [user("a")]);
 }
 
 #[tokio::test]

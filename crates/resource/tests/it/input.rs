@@ -161,6 +161,8 @@ async fn what_is_no_record_is_refused_and_nothing_is_stored() {
     misshaped(odd.save(&make("good", json!({ "deep": deep }))).await);
     misshaped(Resource::<Bare>::new(conn.clone()).create(&Bare(1)).await);
     misshaped(Resource::<Nothing>::new(conn).create(&Nothing {}).await);
+    misshaped(odd.publish(&make("bad", json!({}))).await);
+    misshaped(odd.update("o", &make("bad", json!({}))).await);
     assert!(!odd.exists("o").await.unwrap());
 
     odd.create(&make("good", json!({"a": [1, {"b": null}]}))).await.unwrap();

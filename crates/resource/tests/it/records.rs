@@ -160,3 +160,29 @@ async fn partitions_and_names_are_apart() {
     assert_eq!(two.list().await.unwrap().total, 1);
     assert_eq!(other.get_by("email", "ada@example.com").await.unwrap(), user("ada"));
 }
+
+/// Checked while compiling.
+#[tokio::test]
+async fn handles_and_futures_go_to_other_threads() {
+    fn send<T: Send>(_: T) {}
+    fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    let users = Resource::<User>::new(Conn::connect_lazy("redis://127.0.0.1:1").unwrap());
+    shared(&users);
+    let (ada, id) = (user("ada"), String::from("ada"));
+    send(users.create(&ada).into_future());
+    send(users.save(&ada).time_to_live(std::time::Duration::MAX).into_future());
+    send(users.replace(&ada).into_future());
+    send(users.update(&id, &json!({})).into_future());
+    send(users.touch(&id).into_future());
+    send(users.get(&id));
+    send(users.load(id.clone()));
+    send(users.exists("ada"));
+    send(users.get_by("email", "x"));
+    send(users.load_by("email", &id));
+    send(users.delete(&id));
+    send(users.pick(&id));
+    send(users.list().where_eq("city", "x").into_future());
+    send(users.publish("x").into_future());
+    send(users.subscribe::<String>().into_future());
+    send(users.subscribe::<String>().on_message(|_| async {}));
+}
