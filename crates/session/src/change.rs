@@ -103,8 +103,12 @@ impl<D> Sessions<D> {
         let mut set = vec![(DATA.to_owned(), self.encoded(&session.data)?)];
         let Session { device, role, email, metadata, .. } = &*session;
         set.extend(record::optional(device, role, email, metadata));
+        // What a newer release may have put beside these stays.
+        let is_set = |field: &str| set.iter().any(|(name, _)| name == field);
+        let known = record::OPTIONAL.into_iter().filter(|field| !is_set(field));
+        let removed = known.map(str::to_owned).collect();
         let (id, read) = (session.id, session.version);
-        let (status, version) = self.write(&id, Some(read), set, Vec::new()).await?;
+        let (status, version) = self.write(&id, Some(read), set, removed).await?;
         Ok(match status {
             WRITTEN => {
                 session.version = version;
@@ -122,7 +126,7 @@ impl<D> Sessions<D> {
         Ok(self.inner.conn.codec().encode(data).map_err(Error::Data)?.into())
     }
 
-    /// With a version, it replaces everything that may be changed; without, only the fields that it is given.
+    /// With a version, it also removes the metadata that is not set.
     async fn write(
         &self,
         id: &SessionId,

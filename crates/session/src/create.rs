@@ -172,11 +172,15 @@ mod tests {
 
     use super::*;
 
+    async fn connect(server: &Server) -> Sessions<u8> {
+        let config = Config::builder().url(server.url());
+        Sessions::new(Conn::connect(config).await.unwrap())
+    }
+
     #[tokio::test]
     async fn an_id_that_is_taken_is_not_taken_over() {
         let server = Server::start().unwrap();
-        let conn = Conn::connect(Config::builder().url(server.url())).await.unwrap();
-        let sessions: Sessions<u8> = Sessions::new(conn);
+        let sessions = connect(&server).await;
         let id = SessionId::random(Partition::of("ada"));
         let first = sessions.create("ada", 1).role("first").run_with(id).await.unwrap();
         assert_eq!(first.id(), &id);
@@ -184,8 +188,38 @@ mod tests {
         let err = sessions.create("ada", 2).role("second").run_with(id).await.unwrap_err();
 
         assert!(matches!(err, Error::IdTaken), "{err:?}");
+        assert!(!err.is_retryable() && !err.is_outcome_unknown() && !err.is_timeout());
         let found = sessions.get(&id).await.unwrap().unwrap();
         assert_eq!((found.data, found.role.as_deref()), (1, Some("first")));
         assert_eq!(sessions.count("ada").await.unwrap(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_several_that_take_one_id_at_once_one_has_it() {
+        let server = Server::start().unwrap();
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            all.push(connect(&server).await);
+        }
+        for _ in 0..200 {
+            let id = SessionId::random(Partition::of("ada"));
+            let mut tasks = tokio::task::JoinSet::new();
+            for (number, sessions) in (0..).zip(&all) {
+                let sessions = sessions.clone();
+                tasks.spawn(async move {
+                    let role = format!("role {number}");
+                    let created = sessions.create("ada", number).role(role).run_with(id).await;
+                    match created {
+                        Ok(session) => Some(session.data),
+                        Err(Error::IdTaken) => None,
+                        Err(err) => panic!("{err:?}"),
+                    }
+                });
+            }
+            let made: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+            let [number] = made[..] else { panic!("{made:?} have it") };
+            let found = all[0].get(&id).await.unwrap().unwrap();
+            assert_eq!((found.data, found.role), (number, Some(format!("role {number}"))));
+        }
     }
 }

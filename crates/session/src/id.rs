@@ -11,9 +11,8 @@ use crate::Error;
 /// Redis is given a SHA-256 of it, so that a copy of the database opens no session. `Debug` does not show it and there is
 /// no `Display`; the text for a cookie or a header is [`expose`](Self::expose)d by name and [read](str::parse) back.
 ///
-/// Before the random bits stand 16 bits of a SHA-256 of the user's name, which say where the session is kept. They tell
-/// whoever has the id that its user is one out of about 65,536, and nothing when they are forged: such an id belongs to no
-/// session.
+/// Before the random bits stand 16 bits of a SHA-256 of the user's name, which say where the session is kept. To whoever
+/// has the id they narrow down whose it is, by a factor of 65,536. An id in which they are forged belongs to no session.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct SessionId(Token<{ PARTITION + RANDOM }>);
 

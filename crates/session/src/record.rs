@@ -20,6 +20,8 @@ const USER_AGENT: &str = "o:agent";
 const IP: &str = "o:ip";
 const ROLE: &str = "o:role";
 const EMAIL: &str = "o:email";
+/// What a session may lack, besides metadata.
+pub(crate) const OPTIONAL: [&str; 4] = [USER_AGENT, IP, ROLE, EMAIL];
 
 /// The field of an entry of the metadata.
 pub(crate) fn metadata_field(key: &str) -> String {

@@ -44,8 +44,8 @@ impl<D> Session<D> {
         self.created_at
     }
 
-    /// Returns when it was last created, [touched](crate::Sessions::touch) or
-    /// [said to be in use](crate::Sessions::update_activity). Reading it is no use.
+    /// Returns when it was last used: when it began, was [touched](crate::Sessions::touch), or was
+    /// [said to be in use](crate::Sessions::update_activity). Reading it does not count.
     #[must_use]
     pub fn last_seen(&self) -> SystemTime {
         self.last_seen

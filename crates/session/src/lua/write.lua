@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  session: hash, expires
 -- ARGV[1]  version that was read, empty for any
--- ARGV[2]  1 removes what a session may lack and is not written now, 0 leaves it
+-- ARGV[2]  1 removes the metadata that is not written now, 0 leaves it
 -- ARGV[3]  how many fields are written
 -- ARGV[4..]  those fields and their values by turns, then the fields to be removed
 -- returns  0 there is no session, 1 written, 2 it is in another version; and the version
@@ -30,9 +30,8 @@ for n = removed, #ARGV do
   redis.call('HDEL', KEYS[1], ARGV[n])
 end
 if ARGV[2] == '1' then
-  -- These names have a letter before a colon, those that each session has are words.
   for _, field in ipairs(redis.call('hkeys', KEYS[1])) do
-    if string.sub(field, 2, 2) == ':' and not written[field] then
+    if string.sub(field, 1, 2) == 'm:' and not written[field] then
       redis.call('HDEL', KEYS[1], field)
     end
   end

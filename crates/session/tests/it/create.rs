@@ -6,7 +6,7 @@ use std::{
 };
 
 use redbrick_core_conn::{Codec, Config, Conn};
-use redbrick_session::{DEFAULT_TIME_TO_LIVE, Device, Error, Session, Sessions};
+use redbrick_session::{DEFAULT_TIME_TO_LIVE, Device, Error, Saved, Session, SessionId, Sessions};
 use redbrick_testkit::unique;
 
 use crate::{Cart, cart, connect, connect_as, own, sessions};
@@ -174,6 +174,50 @@ async fn the_fields_in_redis_are_those_that_were_agreed_on() {
     let entry = entry.as_bytes().unwrap();
     assert!(entry.len() == 35 && entry.ends_with(b"ada"), "{entry:?}");
     assert_eq!(score.as_bytes().unwrap(), expected["ends"]);
+}
+
+/// What an earlier release wrote, with a field that only a later one knows.
+#[tokio::test]
+async fn the_agreed_fields_are_read() {
+    let (server, sessions) = own().await;
+    let id: SessionId = format!("fdee{}", "07".repeat(32)).parse().unwrap();
+    let key = "session:{fdee}:KEY".replace("KEY", &id.key().to_string());
+    assert_eq!(key, crate::session_key(&id));
+    let fields: [(&str, &[u8]); 11] = [
+        ("user", b"ada"),
+        ("created", b"1000"),
+        ("seen", b"2500"),
+        ("idle", b"60000"),
+        ("ends", b"4000000000000"),
+        ("limit", b"0"),
+        ("version", b"7"),
+        ("data", b"\xb5\x01\x01\x00\x82\xa5items\x91\xa4book\xa3new\x01"),
+        ("o:role", b"editor"),
+        ("o:new", b"new"),
+        ("m:theme", b"dark"),
+    ];
+    for (field, value) in fields {
+        let command = [b"HSET", key.as_bytes(), field.as_bytes(), value];
+        server.command(command).unwrap();
+    }
+
+    let mut read = sessions.get(&id).await.unwrap().unwrap();
+
+    let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    assert_eq!((read.user(), read.version(), &read.data), ("ada", 7, &cart("book")));
+    assert_eq!((read.created_at(), read.last_seen()), (at(1_000), at(2_500)));
+    assert_eq!(read.expires_at(), at(4_000_000_000_000));
+    assert_eq!((read.role.as_deref(), read.metadata["theme"].as_str()), (Some("editor"), "dark"));
+    read.role = None;
+    read.metadata.clear();
+    assert_eq!(sessions.save(&mut read).await.unwrap(), Saved::Saved);
+    let reply = server.command(["HMGET", &key, "o:role", "m:theme", "o:new"]).unwrap();
+    let [role, theme, new] = reply.as_array().unwrap() else { panic!("{reply:?}") };
+    assert!(role.is_nil() && theme.is_nil());
+    assert_eq!(new.as_str(), Some("new"), "what a later release knows is left alone");
+    assert!(sessions.touch(&id).await.unwrap());
+    assert_eq!(sessions.list("ada").await.unwrap()[0].expires_at, at(4_000_000_000_000));
+    assert!(sessions.delete(&id).await.unwrap());
 }
 
 #[tokio::test]
