@@ -93,7 +93,7 @@ impl<V> Cache<V> {
                 call.run::<u64>().replay(Replay::Idempotent)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
-            let mut results = pipeline.send().await;
+            let mut results = Box::pin(pipeline.send()).await;
             for ((entry, _), _) in some {
                 inner.flights.detach(&bytes(entry));
             }

@@ -208,8 +208,8 @@ impl Inner {
         entries: &[Key],
         leases: &[Key],
     ) -> Result<u64, Error> {
-        self.conn.delete_many(leases).await?;
-        Ok(self.conn.delete_many(entries).await?)
+        Box::pin(self.conn.delete_many(leases)).await?;
+        Ok(Box::pin(self.conn.delete_many(entries)).await?)
     }
 }
 

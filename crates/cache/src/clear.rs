@@ -41,7 +41,7 @@ impl<V> Cache<V> {
     ///
     /// As [`clear`](Self::clear).
     pub async fn clear_all(&self) -> Result<u64, Error> {
-        self.clear(["*"]).await
+        Box::pin(self.clear(["*"])).await
     }
 }
 

@@ -79,7 +79,7 @@ impl<V> Cache<V> {
         let inner = &*self.inner;
         let (mut keys, mut samples, mut weight) = (0_u64, 0_u64, 0_u64);
         let mut walk = inner.conn.scan(inner.prefix.tagged_pattern("*")?);
-        while let Some(found) = walk.next().await? {
+        while let Some(found) = Box::pin(walk.next()).await? {
             keys += found.len() as u64;
             if samples >= SAMPLES {
                 continue;
@@ -89,7 +89,7 @@ impl<V> Cache<V> {
             let tickets: Vec<_> = some
                 .map(|key| pipeline.add(inner.conn.script(&SIZE).key(key).run::<u64>()))
                 .collect();
-            let mut results = pipeline.send().await;
+            let mut results = Box::pin(pipeline.send()).await;
             for ticket in tickets {
                 let bytes = results.take(ticket)?;
                 // One that is gone by now weighs nothing, and says nothing of the others.

@@ -53,7 +53,7 @@ impl Inner {
                 .iter()
                 .map(|tag| (tag, pipeline.add(self.tag_version(conn, tag, time_to_live))))
                 .collect();
-            let mut results = pipeline.send().await;
+            let mut results = Box::pin(pipeline.send()).await;
             let answer = results.take(lease)?;
             let mut versions = Vec::with_capacity(tags.len());
             for (tag, ticket) in tickets {

@@ -58,7 +58,6 @@ pub struct GetOrLoad<'a, V, L> {
 
 /// A [`GetOrLoad`] that says where the value came from: awaiting it gives a [`Fetched`].
 #[must_use = "nothing is asked until it is awaited"]
-#[derive(Debug)]
 pub struct GetOrLoadWithOrigin<'a, V, L>(GetOrLoad<'a, V, L>);
 
 /// What is asked for.
@@ -362,5 +361,11 @@ impl<V, L> fmt::Debug for GetOrLoad<'_, V, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("GetOrLoad");
         out.field("time_to_live", &self.ask.time_to_live).finish_non_exhaustive()
+    }
+}
+
+impl<V, L> fmt::Debug for GetOrLoadWithOrigin<'_, V, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GetOrLoadWithOrigin").field(&self.0).finish()
     }
 }

@@ -80,7 +80,7 @@ impl Inner {
 
     /// Reads entries, and then their tags, all at once.
     pub(crate) async fn read_many(&self, keys: &[Key]) -> redbrick_core_conn::Result<Vec<Found>> {
-        let stored = self.conn.get_many::<Raw, _>(keys).await?;
+        let stored = Box::pin(self.conn.get_many::<Raw, _>(keys)).await?;
         let mut tags = Vec::new();
         let mut entries = Vec::with_capacity(stored.len());
         for stored in stored {
@@ -137,7 +137,7 @@ impl Inner {
         tags: Vec<Bytes>,
     ) -> redbrick_core_conn::Result<Versions> {
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
-        let versions = conn.get_many::<Raw, _>(keys.collect::<Vec<_>>()).await?;
+        let versions = Box::pin(conn.get_many::<Raw, _>(keys.collect::<Vec<_>>())).await?;
         let versions = versions.into_iter().map(|version| version.map(|Raw(version)| version));
         Ok(tags.into_iter().zip(versions).collect())
     }

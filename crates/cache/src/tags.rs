@@ -44,7 +44,7 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
         let keys: Vec<_> = tags.into_iter().map(|tag| inner.tags.tagged(tag)).collect();
-        let deleted = inner.conn.delete_many(keys).await;
+        let deleted = Box::pin(inner.conn.delete_many(keys)).await;
         inner.flights.detach_matching(|_| true);
         Ok(deleted?)
     }
@@ -84,7 +84,7 @@ impl Inner {
                 .iter()
                 .map(|tag| (tag, pipeline.add(self.tag_version(conn, tag, time_to_live))))
                 .collect();
-            let mut results = pipeline.send().await;
+            let mut results = Box::pin(pipeline.send()).await;
             for (tag, ticket) in tickets {
                 versions.push((tag.clone(), version_of(&results.take(ticket)?)));
             }

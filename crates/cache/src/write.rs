@@ -137,7 +137,7 @@ impl Inner {
                 for some in entries.chunks(AT_ONCE) {
                     let mut pipeline = conn.pipeline();
                     let tickets: Vec<_> = some.iter().map(|one| pipeline.add(store(one))).collect();
-                    let mut results = pipeline.send().await;
+                    let mut results = Box::pin(pipeline.send()).await;
                     let taken = tickets.into_iter().map(|ticket| results.take(ticket).map(drop));
                     outcome = outcome.and(taken.collect());
                 }

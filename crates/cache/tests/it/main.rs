@@ -1,9 +1,29 @@
 //! cache against real servers, one file per behavior.
 
+mod clear;
+mod cost;
+mod count;
+mod down;
+mod input;
+mod invalidations;
+mod leftovers;
+mod load;
+mod poison;
+mod race;
+mod rules;
+mod statistics;
+mod tags;
+mod topology;
+mod values;
+mod warm;
+
 use std::time::Duration;
 
+use redbrick_cache::Cache;
 use redbrick_core_conn::{Config, Conn, Tls};
 use redbrick_testkit::{shared, unique};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Notify;
 
 /// How long a test waits for what must happen; far more than it takes, so that a slow machine passes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -11,10 +31,69 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection to the server that the tests of this binary share, on whatever topology this run is about, with a key
 /// prefix of the test's own.
 async fn connect(test: &str) -> Conn {
-    let mut config = Config::builder().url(shared().url()).key_prefix(unique(test));
+    connect_below(&unique(test)).await
+}
+
+/// The same with a prefix that several connections share.
+async fn connect_below(prefix: &str) -> Conn {
+    let mut config = Config::builder().url(shared().url()).key_prefix(prefix);
     if let Some(tls) = shared().tls() {
         let authority = Tls::new().ca_pem(tls.ca_pem());
         config = config.tls_with(authority.expect("testkit's authority"));
     }
     Conn::connect(config).await.expect("the shared server")
+}
+
+/// A cache that a busy machine does not make go without Redis.
+fn patient<V: Serialize + DeserializeOwned + Send>(conn: Conn) -> Cache<V> {
+    let cache = Cache::builder(conn, "products").redis_timeout(PATIENCE);
+    cache.build().expect("the settings are right")
+}
+
+/// A cache of numbers below a prefix, on a connection of its own: as in another process.
+async fn numbers_below(prefix: &str) -> Cache<u64> {
+    patient(connect_below(prefix).await)
+}
+
+async fn numbers(test: &str) -> Cache<u64> {
+    numbers_below(&unique(test)).await
+}
+
+/// A loader that returns a number.
+async fn number(number: u64) -> Result<u64, std::io::Error> {
+    Ok(number)
+}
+
+/// A loader that must not be asked.
+async fn never() -> Result<u64, std::io::Error> {
+    panic!("nothing is to be loaded")
+}
+
+/// A load that says when it is under way, and waits to be let go.
+#[derive(Default)]
+struct Gate {
+    entered: Notify,
+    open: Notify,
+}
+
+impl Gate {
+    async fn pass(&self, number: u64) -> Result<u64, std::io::Error> {
+        self.entered.notify_one();
+        self.open.notified().await;
+        Ok(number)
+    }
+
+    async fn entered(&self) {
+        self.entered.notified().await;
+    }
+
+    fn open(&self) {
+        self.open.notify_one();
+    }
+}
+
+/// Waits, off the runtime's threads, until something is so.
+async fn until(what: &str, mut ready: impl FnMut() -> bool + Send + 'static) {
+    let wait = move || redbrick_testkit::wait_until(PATIENCE, &mut ready);
+    assert!(tokio::task::spawn_blocking(wait).await.expect("the wait itself"), "{what}");
 }

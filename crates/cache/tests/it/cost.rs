@@ -1,0 +1,71 @@
+//! Round trips: each `evalsha`, and each command that no script runs, is one. What scripts do within theirs is counted too.
+
+use std::time::Duration;
+
+use redbrick_cache::{Change, Rules, Target};
+use redbrick_core_conn::Conn;
+use redbrick_testkit::Server;
+
+use crate::{never, number, patient};
+
+#[tokio::test]
+async fn every_call_costs_what_it_says() {
+    let server = Server::start().unwrap();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let cache = patient::<u64>(conn);
+    let life = Duration::from_secs(5);
+    let rules = Rules::builder().on("x", Change::Update, [Target::shorten("a", life)]);
+    let rules = rules.build().unwrap();
+    // The scripts are known to the server from here on.
+    cache.get_or_load("first", || number(1)).tags(["first"]).await.unwrap();
+    cache.set("first", &1).tags(["first"]).await.unwrap();
+    cache.set_many([("first", &1), ("second", &2)]).tags(["first", "second"]).await.unwrap();
+    cache.delete("first").await.unwrap();
+    cache.increment("first", 1).await.unwrap();
+    cache.publish_statistics().await.unwrap();
+    cache.apply(&rules, "x", Change::Update, &[]).await.unwrap();
+    let cost = async |calls: std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>| {
+        server.cost(calls).await.unwrap()
+    };
+    macro_rules! costs {
+        ($call:expr, $cost:literal) => {
+            let found = cost(Box::pin(async { let _ = $call.await.unwrap(); })).await;
+            assert_eq!(found, $cost, "{}", stringify!($call));
+        };
+    }
+
+    costs!(cache.get("a"), "get 1");
+    costs!(cache.set("a", &1), "evalsha 1, set 1, unlink 1");
+    costs!(cache.get("a"), "get 1");
+    costs!(cache.get_or_load("a", never), "get 1");
+    costs!(cache.exists("a"), "get 1");
+    costs!(cache.ttl("a"), "pttl 1");
+    costs!(cache.get_many(["a", "b"]), "mget 1");
+    costs!(cache.delete("a"), "evalsha 1, unlink 2");
+    costs!(cache.delete_many(["a", "b"]), "unlink 2");
+    // One to look, one for the lease, one to store.
+    costs!(cache.get_or_load("a", || number(1)), "evalsha 2, get 4, set 2, unlink 1");
+
+    costs!(cache.set("t", &1).tags(["x"]), "evalsha 2, get 1, set 2, unlink 1");
+    costs!(cache.get("t"), "get 1, mget 1");
+    costs!(cache.get_or_load("t", never), "get 1, mget 1");
+    costs!(cache.get_many(["t", "a"]), "mget 2");
+    costs!(cache.invalidate_tag("x"), "unlink 1");
+    costs!(cache.invalidate_tags(["x", "y"]), "unlink 1");
+    costs!(
+        cache.get_or_load("t", || number(1)).tags(["x"]),
+        "evalsha 3, get 5, mget 1, set 3, unlink 1"
+    );
+    costs!(cache.get_or_load("t", never).tags(["x"]), "get 1, mget 1");
+
+    costs!(cache.increment("n", 1), "evalsha 1, get 1, incrby 1, pexpire 1, pttl 1");
+    costs!(cache.decrement("n", 1), "decrby 1, evalsha 1, get 1, pttl 1");
+    costs!(cache.count("n"), "get 1");
+    costs!(cache.delete_count("n"), "unlink 1");
+
+    costs!(cache.apply(&rules, "x", Change::Update, &[]), "evalsha 1, pexpire 1, pttl 1, unlink 1");
+    costs!(cache.publish_statistics(), "evalsha 1, hincrby 8, pexpire 1");
+    costs!(cache.fleet_statistics(), "evalsha 1, hgetall 1");
+    costs!(cache.clear(["nothing"]), "scan 2");
+    costs!(cache.clear_all(), "scan 2, unlink 1");
+}

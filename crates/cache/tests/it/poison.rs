@@ -1,0 +1,86 @@
+//! No word of the protocol that users store or ask for leads a reply astray.
+
+use std::num::NonZeroUsize;
+
+use redbrick_cache::{Cache, Change, Invalidated, Rules, Target};
+use redbrick_testkit::poison;
+
+use crate::{PATIENCE, connect};
+
+async fn attack(cache: &Cache<String>, words: &[&str]) {
+    let (first, last) = (words[0], words[words.len() - 1]);
+    let text = last.to_owned();
+    cache.set(first, &text).tags(words).await.unwrap();
+    assert_eq!(cache.get(first).await.unwrap().as_deref(), Some(last), "{words:?}");
+    assert!(cache.exists(first).await.unwrap());
+    cache.ttl(first).await.unwrap();
+    let values: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+    cache.set_many(words.iter().zip(&values)).tags(words).await.unwrap();
+    let found = cache.get_many(words).await.unwrap();
+    assert!(found.iter().zip(words).all(|(found, word)| found.as_deref() == Some(word)));
+    cache.invalidate_tag(last).await.unwrap();
+    cache.invalidate_tags(words).await.unwrap();
+    let load = async || Ok::<_, std::io::Error>(text.clone());
+    assert_eq!(cache.get_or_load(first, load).tags(words).await.unwrap(), last);
+    assert_eq!(cache.get_or_load(first, load).tags(words).await.unwrap(), last);
+    let failing = async || Err::<String, _>(std::io::Error::other(first));
+    cache.get_or_load("failing", failing).await.unwrap_err();
+    let concurrency = NonZeroUsize::new(3).unwrap();
+    let load = async |word: &&str| Ok::<_, std::io::Error>((*word).to_owned());
+    assert_eq!(cache.warm(words, concurrency, load).await.failed, 0);
+    for word in words {
+        cache.increment(word, 3).await.unwrap();
+        cache.decrement(word, 1).await.unwrap();
+        cache.count(word).await.unwrap();
+        cache.delete_count(word).await.unwrap();
+    }
+    let rules = Rules::builder()
+        .on(
+            first,
+            Change::Update,
+            [
+                Target::key("{word}"),
+                Target::tag("{word}"),
+                Target::pattern("{word}*"),
+                Target::shorten("{word}", PATIENCE),
+            ],
+        )
+        .build()
+        .unwrap();
+    cache.apply(&rules, first, Change::Update, &[("word", last)]).await.unwrap();
+    cache.publish_statistics().await.unwrap();
+    cache.fleet_statistics().await.unwrap();
+    cache.server_statistics().await.unwrap();
+    cache.clear([last]).await.unwrap();
+    cache.delete(first).await.unwrap();
+    cache.delete_many(words).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_caller_gets_its_own_answer_whatever_words_are_stored() {
+    let conn = connect("poison").await;
+    for victim in 0..poison::VICTIMS {
+        conn.set(format!("victim {victim}"), &poison::answer(victim)).await.unwrap();
+    }
+    let mut feed = Cache::<String>::new(conn.clone(), "message").invalidations().await.unwrap();
+    for words in poison::lists() {
+        let name = Cache::<String>::builder(conn.clone(), words[0]).redis_timeout(PATIENCE);
+        let cache = name.build().unwrap();
+        let read = |victim| {
+            let conn = conn.clone();
+            async move { conn.get::<String>(format!("victim {victim}")).await }
+        };
+        poison::beside(words[0], attack(&cache, &words), read).await;
+    }
+    let words = poison::WORDS;
+    let known = |key: &[u8]| words.iter().any(|word| word.as_bytes() == key) || key == b"failing";
+    let cache = Cache::<String>::new(conn, "message");
+    cache.set("the last", &String::new()).await.unwrap();
+    loop {
+        match tokio::time::timeout(PATIENCE, feed.next()).await.unwrap().unwrap() {
+            Invalidated::Entry(key) if key == "the last" => break,
+            Invalidated::Entry(key) | Invalidated::Tag(key) => assert!(known(&key), "{key:?}"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What happens at once. Each guard of a script has a test here, in `tags.rs`, `load.rs` or `count.rs` that fails without it.
+
+use std::{
+    future::IntoFuture,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
+use redbrick_core_conn::Ttl;
+use redbrick_testkit::unique;
+
+use crate::{Gate, connect_below, never, number, numbers_below};
+
+/// A load in another process that is under way.
+struct Load {
+    gate: Arc<Gate>,
+    task: tokio::task::JoinHandle<Result<Fetched<u64>, redbrick_cache::Error>>,
+}
+
+impl Load {
+    async fn begin(prefix: &str, loads: u64) -> Self {
+        let (cache, gate) = (numbers_below(prefix).await, Arc::new(Gate::default()));
+        let task = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { cache.get_or_load("a", || gate.pass(loads)).with_origin().await }
+        });
+        gate.entered().await;
+        Self { gate, task }
+    }
+
+    /// Lets it go on, and returns what its caller was given.
+    async fn end(self) -> Fetched<u64> {
+        self.gate.open();
+        self.task.await.unwrap().unwrap()
+    }
+}
+
+const LOADED: Fetched<u64> = Fetched { value: 1, origin: Origin::Loaded };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_loaded_before_a_delete_is_not_stored() {
+    let prefix = unique("fill after delete");
+    let cache = numbers_below(&prefix).await;
+    for many in [false, true] {
+        let load = Load::begin(&prefix, 1).await;
+        let deleted = match many {
+            true => cache.delete_many(["a"]).await.unwrap() == 1,
+            false => cache.delete("a").await.unwrap(),
+        };
+        assert!(!deleted, "a lease is no entry");
+        assert_eq!(load.end().await, LOADED, "it asked before");
+        assert_eq!(cache.get("a").await.unwrap(), None, "many: {many}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_loaded_before_a_set_does_not_replace_it() {
+    let prefix = unique("fill after set");
+    let cache = numbers_below(&prefix).await;
+    for many in [false, true] {
+        let load = Load::begin(&prefix, 1).await;
+        match many {
+            true => cache.set_many([("a", &2), ("b", &3)]).await.unwrap(),
+            false => cache.set("a", &2).await.unwrap(),
+        }
+        assert_eq!(load.end().await, LOADED);
+        assert_eq!(cache.get("a").await.unwrap(), Some(2), "many: {many}");
+        cache.delete("a").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_loaded_before_a_clear_is_not_stored() {
+    let prefix = unique("fill after clear");
+    let cache = numbers_below(&prefix).await;
+    let load = Load::begin(&prefix, 1).await;
+    assert_eq!(cache.clear(["a*"]).await.unwrap(), 0);
+    assert_eq!(load.end().await, LOADED);
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_loaded_before_a_life_was_shortened_is_not_stored() {
+    let prefix = unique("fill after shorten");
+    let cache = numbers_below(&prefix).await;
+    let target = Target::shorten("a", Duration::from_secs(5));
+    let rules = Rules::builder().on("x", Change::Update, [target]).build().unwrap();
+    let load = Load::begin(&prefix, 1).await;
+    let applied = cache.apply(&rules, "x", Change::Update, &[]).await.unwrap();
+    assert_eq!(applied.shortened, 0);
+    assert_eq!(load.end().await, LOADED);
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_share_a_lease_and_the_first_of_their_loads_is_stored() {
+    let prefix = unique("shared lease");
+    let cache = numbers_below(&prefix).await;
+    let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 2).await);
+    assert_eq!(second.end().await.value, 2);
+    assert_eq!(cache.get("a").await.unwrap(), Some(2));
+    assert_eq!(first.end().await, LOADED);
+    assert_eq!(cache.get("a").await.unwrap(), Some(2), "the lease is used up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_between_ends_a_lease_that_is_shared_for_all() {
+    let prefix = unique("shared lease and delete");
+    let cache = numbers_below(&prefix).await;
+    let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 1).await);
+    cache.delete("a").await.unwrap();
+    let third = Load::begin(&prefix, 2).await;
+    assert_eq!((first.end().await, second.end().await), (LOADED, LOADED));
+    assert_eq!(cache.get("a").await.unwrap(), None);
+    third.end().await;
+    assert_eq!(cache.get("a").await.unwrap(), Some(2), "it began after the delete");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_after_a_lease_was_begun_keeps_it_for_its_own_load() {
+    let prefix = unique("lease life");
+    let conn = connect_below(&prefix).await;
+    let with = async |load_timeout| {
+        let builder = Cache::<u64>::builder(connect_below(&prefix).await, "products");
+        builder.redis_timeout(crate::PATIENCE).load_timeout(load_timeout).build().unwrap()
+    };
+    let (short, long) =
+        (with(Duration::from_secs(30)).await, with(Duration::from_secs(3000)).await);
+    let left = async || match conn.ttl("cache:products:lease:{a}").await.unwrap() {
+        Ttl::Expires(left) => left,
+        other => panic!("{other:?}"),
+    };
+    let gate = Gate::default();
+    let mut loads = Vec::new();
+    for (cache, least) in [(&short, 0), (&long, 1000), (&short, 1000)] {
+        let mut load = Box::pin(cache.get_or_load("a", || gate.pass(1)).into_future());
+        if loads.len() < 2 {
+            tokio::select! {
+                _ = &mut load => panic!("the gate is closed"),
+                () = gate.entered() => {}
+            }
+            loads.push(load);
+        }
+        assert!(left().await > Duration::from_secs(least));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_is_never_given_what_was_invalidated_before_it_asked() {
+    let prefix = unique("follower");
+    let (cache, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
+    let gate = Arc::new(Gate::default());
+    let leader = tokio::spawn({
+        let (cache, gate) = (cache.clone(), Arc::clone(&gate));
+        async move { cache.get_or_load("a", || gate.pass(1)).await.unwrap() }
+    });
+    gate.entered().await;
+    // In another process, so that nothing here knows.
+    other.delete("a").await.unwrap();
+    let follower = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get_or_load("a", || number(2)).await.unwrap() }
+    });
+    let waits = cache.clone();
+    crate::until("the follower has missed", move || waits.statistics().misses == 2).await;
+    gate.open();
+    assert_eq!((leader.await.unwrap(), follower.await.unwrap()), (1, 2));
+    assert_eq!(cache.statistics().refused_fills, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miss_that_comes_late_finds_what_was_stored_meanwhile() {
+    // Between its read and its lease: shown by an entry that its read found to be of no use.
+    let prefix = unique("late miss");
+    let (cache, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
+    let barrier = Arc::new(tokio::sync::Barrier::new(4));
+    let loads = Arc::new(AtomicU64::new(0));
+    for round in 0..50_u64 {
+        let key = format!("key {round}");
+        let tasks: Vec<_> = [&cache, &other, &cache, &other]
+            .into_iter()
+            .map(|cache| {
+                let (cache, barrier, loads, key) =
+                    (cache.clone(), Arc::clone(&barrier), Arc::clone(&loads), key.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    let load = async || number(loads.fetch_add(1, Ordering::SeqCst)).await;
+                    cache.get_or_load(&key, load).await.unwrap()
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        cache.get_or_load(&key, never).await.unwrap();
+    }
+    let loads = loads.load(Ordering::SeqCst);
+    assert!((50..=100).contains(&loads), "at most one load for each process and key: {loads}");
+}
+
+type Invalidating<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Four readers on connections of their own, while a writer changes the source and then invalidates. Nobody may be given
+/// what was invalidated before it asked.
+async fn history(test: &str, invalidate: impl for<'a> Fn(&'a Cache<u64>, u64) -> Invalidating<'a>) {
+    let prefix = unique(test);
+    let writer = numbers_below(&prefix).await;
+    let source = Arc::new(AtomicU64::new(0));
+    let invalidated = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicU64::new(0));
+    let mut readers = Vec::new();
+    for seed in 0..4_u64 {
+        let cache = numbers_below(&prefix).await;
+        let (source, invalidated, over) =
+            (Arc::clone(&source), Arc::clone(&invalidated), Arc::clone(&over));
+        readers.push(tokio::spawn(async move {
+            let mut rounds = seed;
+            while over.load(Ordering::SeqCst) == 0 {
+                rounds += 1;
+                let floor = invalidated.load(Ordering::SeqCst);
+                let load = async || {
+                    let value = source.load(Ordering::SeqCst);
+                    // As long as a few calls of the others take, or not at all.
+                    for _ in 0..(rounds % 8) * 20 {
+                        tokio::task::yield_now().await;
+                    }
+                    number(value).await
+                };
+                let value = cache.get_or_load("a", load).tags(["t"]).await.unwrap();
+                assert!(value >= floor, "{value} was invalidated: {floor}");
+            }
+            cache.statistics().loads
+        }));
+    }
+    for version in 1..=300 {
+        source.store(version, Ordering::SeqCst);
+        invalidate(&writer, version).await;
+        invalidated.store(version, Ordering::SeqCst);
+        for _ in 0..(version % 5) * 10 {
+            tokio::task::yield_now().await;
+        }
+    }
+    over.store(1, Ordering::SeqCst);
+    let mut loads = 0;
+    for reader in readers {
+        loads += reader.await.unwrap();
+    }
+    // With `set` the writer stores what the others then find.
+    assert!(loads > 10 || test == "history of sets", "{loads} loads tell nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stale_is_read_while_entries_are_deleted() {
+    history("history of deletes", |cache, _| {
+        Box::pin(async { let _ = cache.delete("a").await.unwrap(); })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stale_is_read_while_entries_are_set() {
+    history("history of sets", |cache, version| {
+        Box::pin(async move {
+            // Expired at once, so that the others load.
+            let life = Duration::from_millis(1 + version % 3);
+            cache.set("a", &version).time_to_live(life).await.unwrap();
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stale_is_read_while_tags_are_invalidated() {
+    history("history of tags", |cache, _| {
+        Box::pin(async { let _ = cache.invalidate_tag("t").await.unwrap(); })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stale_is_read_while_patterns_are_cleared() {
+    history("history of clears", |cache, _| {
+        Box::pin(async { let _ = cache.clear(["a"]).await.unwrap(); })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loaders_that_begin_at_once_agree_on_the_versions_of_tags() {
+    let prefix = unique("tag versions");
+    let mut caches = Vec::new();
+    for _ in 0..4 {
+        caches.push(numbers_below(&prefix).await);
+    }
+    for round in 0..50 {
+        let tag = format!("tag {round}");
+        let tasks: Vec<_> = caches
+            .iter()
+            .enumerate()
+            .map(|(n, cache)| {
+                let (cache, tag) = (cache.clone(), tag.clone());
+                let key = format!("{round} {n}");
+                tokio::spawn(async move { cache.set(key, &1).tags([tag]).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let keys: Vec<_> = (0..4).map(|n| format!("{round} {n}")).collect();
+        let found = caches[0].get_many(&keys).await.unwrap();
+        assert_eq!(found, [Some(1); 4], "all of them count");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_count_is_lost_among_many() {
+    let prefix = unique("counts");
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let cache = numbers_below(&prefix).await;
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..100 {
+                cache.increment("n", 3).await.unwrap();
+                cache.decrement("n", 1).await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(numbers_below(&prefix).await.count("n").await.unwrap(), Some(800));
+}

@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use redbrick_cache::{Error, Origin};
+use redbrick_testkit::unique;
+
+use crate::{Gate, never, number, numbers, numbers_below};
+
+#[tokio::test]
+async fn every_entry_with_a_tag_goes_with_it_and_no_other() {
+    let cache = numbers("tags").await;
+    cache.set("a", &1).tags(["red", "round"]).await.unwrap();
+    cache.set("b", &2).tags(["red"]).await.unwrap();
+    cache.get_or_load("c", || number(3)).tags(["round", "blue"]).await.unwrap();
+    cache.set("d", &4).await.unwrap();
+    let all = ["a", "b", "c", "d"];
+    assert_eq!(cache.get_many(all).await.unwrap(), [Some(1), Some(2), Some(3), Some(4)]);
+
+    assert!(cache.invalidate_tag("red").await.unwrap());
+    assert!(!cache.invalidate_tag("red").await.unwrap(), "it is not in use any more");
+    assert_eq!(cache.get_many(all).await.unwrap(), [None, None, Some(3), Some(4)]);
+    assert_eq!(cache.get("a").await.unwrap(), None);
+    assert!(!cache.exists("a").await.unwrap() && cache.exists("c").await.unwrap());
+
+    cache.set("a", &5).tags(["red"]).await.unwrap();
+    assert_eq!(cache.get_many(all).await.unwrap(), [Some(5), None, Some(3), Some(4)]);
+    assert_eq!(cache.invalidate_tags(["blue", "red", "unknown"]).await.unwrap(), 2);
+    assert_eq!(cache.get_many(all).await.unwrap(), [None, None, None, Some(4)]);
+}
+
+#[tokio::test]
+async fn a_tagged_entry_is_found_with_and_without_naming_its_tags() {
+    let cache = numbers("named tags").await;
+    cache.get_or_load("a", || number(1)).tags(["t", "u", "t"]).await.unwrap();
+    for tags in [vec![], vec!["t"], vec!["t", "u"], vec!["other"]] {
+        let found = cache.get_or_load("a", never).tags(tags).with_origin().await.unwrap();
+        assert_eq!((found.value, found.origin), (1, Origin::Cached));
+    }
+    cache.invalidate_tag("u").await.unwrap();
+    let loaded = cache.get_or_load("a", || number(2)).tags(["t"]).with_origin().await.unwrap();
+    assert_eq!((loaded.value, loaded.origin), (2, Origin::Loaded));
+    assert_eq!(cache.get("a").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn a_value_that_was_loaded_before_its_tag_was_invalidated_does_not_count() {
+    let prefix = unique("tag during load");
+    let (cache, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
+    let gate = Arc::new(Gate::default());
+    let load = tokio::spawn({
+        let (cache, gate) = (cache.clone(), Arc::clone(&gate));
+        async move { cache.get_or_load("a", || gate.pass(1)).tags(["t"]).await }
+    });
+    gate.entered().await;
+    other.invalidate_tag("t").await.unwrap();
+    gate.open();
+    assert_eq!(load.await.unwrap().unwrap(), 1, "it asked before");
+    assert_eq!(other.get("a").await.unwrap(), None);
+    assert_eq!(cache.get_or_load("a", || number(2)).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_thousand_tags_are_the_most() {
+    let cache = numbers("thousand tags").await;
+    let tags: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+    cache.set("a", &1).tags(&tags[..1000]).await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    cache.get_or_load("b", || number(2)).tags(&tags[..1000]).await.unwrap();
+    cache.invalidate_tag("999").await.unwrap();
+    assert_eq!(cache.get_many(["a", "b"]).await.unwrap(), [None, None]);
+    let refused = cache.set("a", &1).tags(&tags).await.unwrap_err();
+    assert!(matches!(refused, Error::TooManyTags), "{refused:?}");
+    let refused = cache.get_or_load("a", never).tags(&tags).await.unwrap_err();
+    assert!(matches!(refused, Error::TooManyTags), "{refused:?}");
+}
