@@ -5,12 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redbrick_core_conn::{Conn, Key, Replay, Script, Token};
 
-use crate::{
-    cache::Inner,
-    entry::Version,
-    read::Seen,
-    tags::{AT_ONCE, version_of},
-};
+use crate::{cache::Inner, entry::Tag, read::Seen};
 
 static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
 
@@ -19,13 +14,13 @@ pub(crate) enum Leased {
     /// There is an entry by now.
     Entry(Bytes),
     /// What is loaded from here on may be stored under this token, with these versions of its tags.
-    Token(Bytes, Vec<(Bytes, Version)>),
+    Token(Bytes, Vec<Tag>),
     /// There is no server, and there need not be one.
     Nobody,
 }
 
 impl Inner {
-    /// Asks for the lease and the versions of tags, in one round trip. They are those of before the load.
+    /// Asks for the lease and the versions of tags, at once. They are those of before the load.
     pub(crate) async fn lease(
         &self,
         conn: &Conn,
@@ -46,21 +41,9 @@ impl Inner {
         let (answer, versions) = if tags.is_empty() {
             (call.await?, Vec::new())
         } else {
-            let (some, rest) = tags.split_at(tags.len().min(AT_ONCE));
-            let mut pipeline = conn.pipeline();
-            let lease = pipeline.add(call);
-            let tickets: Vec<_> = some
-                .iter()
-                .map(|tag| (tag, pipeline.add(self.tag_version(conn, tag, time_to_live))))
-                .collect();
-            let mut results = Box::pin(pipeline.send()).await;
-            let answer = results.take(lease)?;
-            let mut versions = Vec::with_capacity(tags.len());
-            for (tag, ticket) in tickets {
-                versions.push((tag.clone(), version_of(&results.take(ticket)?)));
-            }
-            versions.extend(self.tag_versions(conn, rest, time_to_live).await?);
-            (answer, versions)
+            let (answer, versions) =
+                tokio::join!(call, self.tag_versions(conn, tags, time_to_live));
+            (answer?, versions?)
         };
         Ok(match answer {
             (Some(entry), _) => Leased::Entry(entry),

@@ -247,12 +247,11 @@ impl Inner {
 
     /// Takes part in the lease, with the versions of the tags; or gives the value that is there by now. No lease when Redis
     /// cannot give one.
-    #[expect(clippy::type_complexity, reason = "a token and its tags, for one caller")]
     async fn lease_or_value<V: DeserializeOwned>(
         &self,
         ask: &Ask,
         mut seen: Seen,
-    ) -> Result<Result<V, Option<(Bytes, Vec<(Bytes, entry::Version)>)>>, Error> {
+    ) -> Result<Result<V, Option<(Bytes, Vec<entry::Tag>)>>, Error> {
         let keys = (&ask.entry, &ask.lease);
         for is_last in [false, false, true] {
             if is_last {

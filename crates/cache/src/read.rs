@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cache::Inner,
-    entry::{self, Entry, Raw, Version},
+    entry::{self, Entry, Raw, Tag},
     statistics::Counter,
 };
 
@@ -150,7 +150,7 @@ fn unknown(entry: &Entry, versions: &Versions) -> Vec<Bytes> {
 
 /// Whether all tags are there and have the versions that they had when the entry was stored.
 fn counts(entry: &Entry, versions: &Versions) -> bool {
-    let is_same = |(name, then): &(Bytes, Version)| {
+    let is_same = |(name, then): &Tag| {
         versions.get(name).is_some_and(|now| now.as_deref() == Some(then.as_slice()))
     };
     entry.tags.iter().all(is_same)

@@ -5,7 +5,12 @@ use std::{future::IntoFuture, time::Duration};
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Conn, Replay, Script, Token};
 
-use crate::{Cache, Error, STATIC, builder::LONGEST, cache::Inner, entry::Version};
+use crate::{
+    Cache, Error, STATIC,
+    builder::LONGEST,
+    cache::Inner,
+    entry::{Tag, Version},
+};
 
 static TAG: Script = Script::new("cache.tag", include_str!("lua/tag.lua"));
 
@@ -71,7 +76,7 @@ impl Inner {
         conn: &Conn,
         tags: &[Bytes],
         time_to_live: Duration,
-    ) -> redbrick_core_conn::Result<Vec<(Bytes, Version)>> {
+    ) -> redbrick_core_conn::Result<Vec<Tag>> {
         let mut versions = Vec::with_capacity(tags.len());
         if let [tag] = tags {
             let version = self.tag_version(conn, tag, time_to_live).await?;
@@ -97,7 +102,7 @@ impl Inner {
 pub(crate) const AT_ONCE: usize = 256;
 
 /// What the server answered. Without one there is none, and an entry under this version never counts.
-pub(crate) fn version_of(answer: &[u8]) -> Version {
+fn version_of(answer: &[u8]) -> Version {
     answer.try_into().unwrap_or_else(|_none| *Token::<8>::random().as_bytes())
 }
 

@@ -1,8 +1,7 @@
 -- Adds to several counters of one hash and gives it a life, as one, so that the sums fit together.
 --
 -- KEYS[1]  statistics: hash of counters, expires
--- ARGV[1]  time to live in milliseconds
--- ARGV[2]  name of a counter, then what is added to it; and so on
+-- ARGV[1..]  time to live in milliseconds; then the name of a counter, what is added to it, and so on
 -- returns  1
 for n = 2, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[n], ARGV[n + 1])

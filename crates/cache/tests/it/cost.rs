@@ -29,7 +29,10 @@ async fn every_call_costs_what_it_says() {
     };
     macro_rules! costs {
         ($call:expr, $cost:literal) => {
-            let found = cost(Box::pin(async { let _ = $call.await.unwrap(); })).await;
+            let found = cost(Box::pin(async {
+                let _ = $call.await.unwrap();
+            }))
+            .await;
             assert_eq!(found, $cost, "{}", stringify!($call));
         };
     }

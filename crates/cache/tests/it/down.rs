@@ -1,5 +1,7 @@
 //! What comes of each call while Redis is away, slow, full or read-only, as the README's table says.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::{
     sync::{
         Arc,

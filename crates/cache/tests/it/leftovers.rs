@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::time::Duration;
 
 use redbrick_core_conn::Conn;
@@ -6,7 +8,9 @@ use redbrick_testkit::Server;
 use crate::{number, patient, until};
 
 fn keys(server: &Server) -> Vec<String> {
-    let keys = server.command(["KEYS", "*"]).unwrap();
+    // There are few, so that one step finds them all.
+    let step = server.command(["SCAN", "0", "COUNT", "1000"]).unwrap();
+    let keys = &step.as_array().unwrap()[1];
     let mut keys: Vec<_> = keys.as_strings().unwrap().into_iter().map(str::to_owned).collect();
     keys.sort();
     keys

@@ -16,7 +16,7 @@ use crate::{Gate, PATIENCE, connect, never, number, numbers, patient};
 async fn a_value_is_loaded_once_and_its_caller_can_learn_where_it_came_from() {
     let cache = numbers("origin").await;
     let borrowed = 7_u64;
-    let first = cache.get_or_load("a", async || number(*&borrowed).await).with_origin();
+    let first = cache.get_or_load("a", async || number(borrowed).await).with_origin();
     assert_eq!(first.await.unwrap(), Fetched { value: 7, origin: Origin::Loaded });
     let second = cache.get_or_load("a", never).with_origin().await.unwrap();
     assert_eq!(second, Fetched { value: 7, origin: Origin::Cached });
@@ -125,9 +125,9 @@ async fn when_a_leader_is_given_up_or_panics_the_next_one_loads() {
         let waits = cache.clone();
         crate::until("the follower has missed", move || waits.statistics().misses > misses).await;
         if panics {
-            gate.open()
+            gate.open();
         } else {
-            leader.abort()
+            leader.abort();
         }
         let expected = Fetched { value: 2, origin: Origin::Loaded };
         assert_eq!(follower.await.unwrap().unwrap(), expected, "panics: {panics}");

@@ -1,5 +1,7 @@
 //! No word of the protocol that users store or ask for leads a reply astray.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::num::NonZeroUsize;
 
 use redbrick_cache::{Cache, Change, Invalidated, Rules, Target};

@@ -1,5 +1,7 @@
 //! What happens at once. Each guard of a script has a test here, in `tags.rs`, `load.rs` or `count.rs` that fails without it.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::{
     future::IntoFuture,
     pin::Pin,
@@ -257,7 +259,9 @@ async fn history(test: &str, invalidate: impl for<'a> Fn(&'a Cache<u64>, u64) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_stale_is_read_while_entries_are_deleted() {
     history("history of deletes", |cache, _| {
-        Box::pin(async { let _ = cache.delete("a").await.unwrap(); })
+        Box::pin(async {
+            let _ = cache.delete("a").await.unwrap();
+        })
     })
     .await;
 }
@@ -277,7 +281,9 @@ async fn nothing_stale_is_read_while_entries_are_set() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_stale_is_read_while_tags_are_invalidated() {
     history("history of tags", |cache, _| {
-        Box::pin(async { let _ = cache.invalidate_tag("t").await.unwrap(); })
+        Box::pin(async {
+            let _ = cache.invalidate_tag("t").await.unwrap();
+        })
     })
     .await;
 }
@@ -285,7 +291,9 @@ async fn nothing_stale_is_read_while_tags_are_invalidated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_stale_is_read_while_patterns_are_cleared() {
     history("history of clears", |cache, _| {
-        Box::pin(async { let _ = cache.clear(["a"]).await.unwrap(); })
+        Box::pin(async {
+            let _ = cache.clear(["a"]).await.unwrap();
+        })
     })
     .await;
 }
