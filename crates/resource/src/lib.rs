@@ -14,6 +14,7 @@ mod record;
 mod resource;
 mod resources;
 mod timer;
+mod touch;
 mod write;
 
 pub use builder::{DEFAULT_PAGE_SIZE, ResourceBuilder};
@@ -23,6 +24,7 @@ pub use listener::Listener;
 pub use messages::{Listen, Messages, Notice, Publish};
 pub use record::Record;
 pub use redbrick_core_conn::DEFAULT_ALIAS;
-pub use resource::{Resource, Touch};
+pub use resource::Resource;
 pub use resources::Resources;
+pub use touch::Touch;
 pub use write::{Saved, Write};

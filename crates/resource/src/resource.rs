@@ -1,23 +1,13 @@
-use std::{
-    fmt,
-    future::IntoFuture,
-    marker::PhantomData,
-    num::NonZeroU32,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, marker::PhantomData, num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Codec, Conn, Key, Prefix, Replay, Script};
 use serde::Serialize;
-use tracing::Instrument;
 
 use crate::{
-    Error, List, Listen, Publish, Record, ResourceBuilder, Saved, Write,
+    Error, List, Listen, Publish, Record, ResourceBuilder, Saved, Touch, Write,
     fields::{Fields, NIL},
     indexes::{self, Keys, Kind},
-    life::Life,
     write,
 };
 
@@ -27,12 +17,6 @@ static REMOVE: Script = Script::new(
     "resource.remove",
     concat!(include_str!("lua/index.lua"), include_str!("lua/remove.lua")),
 );
-static TOUCH: Script = Script::new(
-    "resource.touch",
-    concat!(include_str!("lua/index.lua"), include_str!("lua/touch.lua")),
-)
-.replay(Replay::Idempotent);
-
 /// How often a record is looked for by a value, while that passes from one record to another.
 const LOOKS: usize = 4;
 
@@ -245,8 +229,7 @@ impl<R: Record> Resource<R> {
     ///
     /// When it is awaited: [`Expired`](Error::Expired): nothing has changed. [`Conn`](Error::Conn).
     pub fn touch(&self, id: impl AsRef<str>) -> Touch<'_, R> {
-        let id = id.as_ref().to_owned();
-        Touch { resource: self, id, life: Life::of(self.inner.time_to_live) }
+        Touch::new(self, id.as_ref())
     }
 
     /// Lists records, a page at a time: say which, or await it for the first page of all.
@@ -371,58 +354,5 @@ impl<R> Clone for Resource<R> {
 impl<R> fmt::Debug for Resource<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resource").field("name", &self.inner.name).finish_non_exhaustive()
-    }
-}
-
-/// A new life for a record that has not been asked for yet; see [`Resource::touch`].
-#[must_use = "nothing is sent until it is awaited"]
-pub struct Touch<'a, R> {
-    resource: &'a Resource<R>,
-    id: String,
-    life: Life,
-}
-
-impl<R> Touch<'_, R> {
-    /// Sets how long the record lives from now on; anything below one millisecond counts as one.
-    ///
-    /// Default: the resource's [`time_to_live`](ResourceBuilder::time_to_live).
-    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.life = Life::For(time_to_live);
-        self
-    }
-
-    /// Sets the point in time until which the record lives, by the clock of the server, to the millisecond.
-    ///
-    /// Default: the resource's [`time_to_live`](ResourceBuilder::time_to_live).
-    pub fn expires_at(mut self, at: SystemTime) -> Self {
-        self.life = Life::Until(at);
-        self
-    }
-}
-
-impl<'a, R: Record> IntoFuture for Touch<'a, R> {
-    type Output = Result<bool, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let span = tracing::debug_span!("resource.touch");
-        Box::pin(
-            async move {
-                let (life, ms) = self.life.args();
-                let call = self.resource.call(&TOUCH, self.id.as_bytes());
-                match call.arg(&*self.id).arg(life).arg(ms).run::<i64>().await? {
-                    0 => Ok(false),
-                    4 => Err(Error::Expired),
-                    _ => Ok(true),
-                }
-            }
-            .instrument(span),
-        )
-    }
-}
-
-impl<R> fmt::Debug for Touch<'_, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Touch").field("life", &self.life).finish_non_exhaustive()
     }
 }
