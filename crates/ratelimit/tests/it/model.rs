@@ -82,8 +82,8 @@ fn said(decision: &Decision) -> Said {
 #[tokio::test]
 async fn gcra_lets_pass_what_the_rule_lets_pass_and_nothing_else() {
     let conn = connect("model-gcra").await;
-    // From so fast that it is often empty to so slow that it is nearly always full.
-    let quotas = [(50, 3), (200, 2), (700, 7), (3_000, 5), (20_000, 40)];
+    // From so fast that it is often empty to so slow that it stays full.
+    let quotas = [(50, 3), (200, 2), (700, 7), (3_000, 5), (20_000, 40), (60_000_000, 300)];
     let limiters = quotas.map(|(interval, burst)| {
         let quota = Quota::per(n(1), Duration::from_micros(interval)).burst(n(burst));
         (limiter(&conn, Algorithm::Gcra, quota), interval, burst, Bucket::default())
@@ -92,7 +92,7 @@ async fn gcra_lets_pass_what_the_rule_lets_pass_and_nothing_else() {
     let (mut random, mut passed, mut denied) = (Random(1), 0, 0);
 
     for _ in 0..4_000 {
-        let which = usize::try_from(random.below(5)).unwrap();
+        let which = usize::try_from(random.below(6)).unwrap();
         let (limiter, interval, burst, bucket) = &mut limiters[which];
         let cost = 1 + u32::try_from(random.below(u64::from(*burst).min(4))).unwrap();
         let decision = limiter.consume_n(interval.to_string(), n(cost)).await.unwrap();
@@ -106,7 +106,7 @@ async fn gcra_lets_pass_what_the_rule_lets_pass_and_nothing_else() {
 #[tokio::test]
 async fn the_log_lets_pass_what_the_rule_lets_pass_and_nothing_else() {
     let conn = connect("model-log").await;
-    let quotas = [(200, 2), (1_500, 5), (10_000, 30), (200_000, 100)];
+    let quotas = [(200, 2), (1_500, 5), (10_000, 30), (200_000, 100), (3_600_000_000, 300)];
     let limiters = quotas.map(|(period, limit)| {
         let quota = Quota::per(n(limit), Duration::from_micros(period));
         (limiter(&conn, Algorithm::SlidingLog, quota), period, limit, Log::default())
@@ -115,7 +115,7 @@ async fn the_log_lets_pass_what_the_rule_lets_pass_and_nothing_else() {
     let (mut random, mut passed, mut denied) = (Random(2), 0, 0);
 
     for _ in 0..4_000 {
-        let which = usize::try_from(random.below(4)).unwrap();
+        let which = usize::try_from(random.below(5)).unwrap();
         let (limiter, period, limit, log) = &mut limiters[which];
         let cost = 1 + u32::try_from(random.below(u64::from(*limit).min(4))).unwrap();
         let decision = limiter.consume_n(period.to_string(), n(cost)).await.unwrap();

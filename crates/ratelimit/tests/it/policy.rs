@@ -1,6 +1,10 @@
 //! Who decides while Redis is away.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind};
 use redbrick_ratelimit::{Decision, Error, OnError, Quota, RateLimiter, Source};
@@ -38,7 +42,11 @@ fn reason(decision: &Decision) -> &Error {
 #[tokio::test]
 async fn everything_passes_unless_something_else_is_said_and_the_reason_is_told() {
     let (_server, conn) = abandoned().await;
-    let unsaid = RateLimiter::builder(conn.clone(), "l", Quota::per(n(3), LONG)).build().unwrap();
+    let unsaid = RateLimiter::new(conn.clone(), "l", Quota::per(n(3), LONG)).unwrap();
+    let begun = Instant::now();
+    assert!(unsaid.consume("ada").await.unwrap().is_allowed());
+    // 100 ms unless something else is said, and 3 s of slack; a command of the connection may take 5 s.
+    assert!(begun.elapsed() < Duration::from_millis(3_100), "{:?}", begun.elapsed());
     for limiter in [unsaid, with(&conn, OnError::Allow)] {
         for _ in 0..5 {
             let decision = limiter.consume_n("ada", n(2)).await.unwrap();
