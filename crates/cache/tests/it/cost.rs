@@ -1,4 +1,4 @@
-//! Round trips: each `evalsha`, and each command that no script runs, is one. What scripts do within theirs is counted too.
+//! Round trips: each `evalsha` or `eval` (in a pipeline), and each command that no script runs, is one. What scripts do within theirs is counted too.
 
 use std::time::Duration;
 
@@ -61,12 +61,22 @@ async fn every_call_costs_what_it_says() {
     );
     costs!(cache.get_or_load("t", never).tags(["x"]), "get 1, mget 1");
 
+    // Two tags go out in a pipeline, which carries the text of its script.
+    costs!(
+        cache.set("t", &1).tags(["x", "y"]),
+        "eval 1, evalsha 2, get 2, pttl 1, set 2, unlink 1"
+    );
+    costs!(
+        cache.set_many([("t", &1), ("u", &2)]).tags(["x"]),
+        "eval 1, evalsha 2, get 1, pttl 1, set 2, unlink 2"
+    );
+
     costs!(cache.increment("n", 1), "evalsha 1, get 1, incrby 1, pexpire 1, pttl 1");
     costs!(cache.decrement("n", 1), "decrby 1, evalsha 1, get 1, pttl 1");
     costs!(cache.count("n"), "get 1");
     costs!(cache.delete_count("n"), "unlink 1");
 
-    costs!(cache.apply(&rules, "x", Change::Update, &[]), "evalsha 1, pexpire 1, pttl 1, unlink 1");
+    costs!(cache.apply(&rules, "x", Change::Update, &[]), "eval 1, pexpire 1, pttl 1, unlink 1");
     costs!(cache.publish_statistics(), "evalsha 1, hincrby 8, pexpire 1");
     costs!(cache.fleet_statistics(), "evalsha 1, hgetall 1");
     costs!(cache.clear(["nothing"]), "scan 2");

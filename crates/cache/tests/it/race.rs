@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
 use std::{
-    future::IntoFuture,
     pin::Pin,
     sync::{
         Arc,
@@ -13,10 +12,10 @@ use std::{
 };
 
 use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
-use redbrick_core_conn::Ttl;
-use redbrick_testkit::unique;
+use redbrick_core_conn::{Conn, Ttl};
+use redbrick_testkit::{Fault, Server, unique};
 
-use crate::{Gate, connect_below, never, number, numbers_below};
+use crate::{Gate, connect_below, never, number, numbers_below, patient, until};
 
 /// A load in another process that is under way.
 struct Load {
@@ -103,11 +102,16 @@ async fn what_was_loaded_before_a_life_was_shortened_is_not_stored() {
 async fn processes_share_a_lease_and_the_first_of_their_loads_is_stored() {
     let prefix = unique("shared lease");
     let cache = numbers_below(&prefix).await;
-    let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 2).await);
-    assert_eq!(second.end().await.value, 2);
-    assert_eq!(cache.get("a").await.unwrap(), Some(2));
-    assert_eq!(first.end().await, LOADED);
-    assert_eq!(cache.get("a").await.unwrap(), Some(2), "the lease is used up");
+    for first_ends_first in [true, false] {
+        let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 2).await);
+        let (sooner, later) = if first_ends_first { (first, second) } else { (second, first) };
+        let stored = sooner.end().await;
+        assert_eq!(cache.get("a").await.unwrap(), Some(stored.value));
+        let refused = later.end().await;
+        assert_eq!(refused.origin, Origin::Loaded);
+        assert_eq!(cache.get("a").await.unwrap(), Some(stored.value), "the lease is used up");
+        cache.delete("a").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,31 +128,29 @@ async fn a_delete_between_ends_a_lease_that_is_shared_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_after_a_lease_was_begun_keeps_it_for_its_own_load() {
+async fn a_lease_lasts_as_long_as_the_longest_of_its_loads_may_take() {
     let prefix = unique("lease life");
     let conn = connect_below(&prefix).await;
-    let with = async |load_timeout| {
-        let builder = Cache::<u64>::builder(connect_below(&prefix).await, "products");
-        builder.redis_timeout(crate::PATIENCE).load_timeout(load_timeout).build().unwrap()
-    };
-    let (short, long) =
-        (with(Duration::from_secs(30)).await, with(Duration::from_secs(3000)).await);
-    let left = async || match conn.ttl("cache:products:lease:{a}").await.unwrap() {
-        Ttl::Expires(left) => left,
-        other => panic!("{other:?}"),
-    };
-    let gate = Gate::default();
     let mut loads = Vec::new();
-    for (cache, least) in [(&short, 0), (&long, 1000), (&short, 1000)] {
-        let mut load = Box::pin(cache.get_or_load("a", || gate.pass(1)).into_future());
-        if loads.len() < 2 {
-            tokio::select! {
-                _ = &mut load => panic!("the gate is closed"),
-                () = gate.entered() => {}
-            }
-            loads.push(load);
-        }
-        assert!(left().await > Duration::from_secs(least));
+    for (seconds, least) in [(30, 0), (3000, 1000), (30, 1000)] {
+        let cache = Cache::<u64>::builder(connect_below(&prefix).await, "products")
+            .redis_timeout(crate::PATIENCE)
+            .load_timeout(Duration::from_secs(seconds))
+            .build()
+            .unwrap();
+        let gate = Arc::new(Gate::default());
+        loads.push(tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { cache.get_or_load("a", || gate.pass(1)).await }
+        }));
+        gate.entered().await;
+        let left = conn.ttl("cache:products:lease:{a}").await.unwrap();
+        let Ttl::Expires(left) = left else { panic!("{left:?}") };
+        assert!(left > Duration::from_secs(least), "{left:?}");
+        assert!(left <= Duration::from_secs(seconds.max(3 * least)), "{left:?}");
+    }
+    for load in loads {
+        load.abort();
     }
 }
 
@@ -169,40 +171,26 @@ async fn a_follower_is_never_given_what_was_invalidated_before_it_asked() {
         async move { cache.get_or_load("a", || number(2)).await.unwrap() }
     });
     let waits = cache.clone();
-    crate::until("the follower has missed", move || waits.statistics().misses == 2).await;
+    until("the follower has missed", move || waits.statistics().misses == 2).await;
     gate.open();
     assert_eq!((leader.await.unwrap(), follower.await.unwrap()), (1, 2));
     assert_eq!(cache.statistics().refused_fills, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_miss_that_comes_late_finds_what_was_stored_meanwhile() {
-    // Between its read and its lease: shown by an entry that its read found to be of no use.
-    let prefix = unique("late miss");
-    let (cache, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
-    let barrier = Arc::new(tokio::sync::Barrier::new(4));
-    let loads = Arc::new(AtomicU64::new(0));
-    for round in 0..50_u64 {
-        let key = format!("key {round}");
-        let tasks: Vec<_> = [&cache, &other, &cache, &other]
-            .into_iter()
-            .map(|cache| {
-                let (cache, barrier, loads, key) =
-                    (cache.clone(), Arc::clone(&barrier), Arc::clone(&loads), key.clone());
-                tokio::spawn(async move {
-                    barrier.wait().await;
-                    let load = async || number(loads.fetch_add(1, Ordering::SeqCst)).await;
-                    cache.get_or_load(&key, load).await.unwrap()
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
-        }
-        cache.get_or_load(&key, never).await.unwrap();
-    }
-    let loads = loads.load(Ordering::SeqCst);
-    assert!((50..=100).contains(&loads), "at most one load for each process and key: {loads}");
+async fn an_entry_that_comes_between_the_read_and_the_lease_is_found() {
+    let server = Arc::new(Server::start().unwrap());
+    let proxy = server.proxy().unwrap();
+    let here = patient::<u64>(Conn::connect(proxy.url()).await.unwrap());
+    let other = patient::<u64>(Conn::connect(server.url()).await.unwrap());
+    proxy.set(Fault::StallReplies);
+    let load = tokio::spawn(async move { here.get_or_load("a", never).with_origin().await });
+    let asked = Arc::clone(&server);
+    until("it has missed", move || asked.command_counts().unwrap().of("get") > 0).await;
+    other.set("a", &5).await.unwrap();
+    proxy.clear();
+    let found = load.await.unwrap().unwrap();
+    assert_eq!(found, Fetched { value: 5, origin: Origin::Cached });
 }
 
 type Invalidating<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
