@@ -1,7 +1,6 @@
 //! Who decides while Redis is away.
 
 use std::{
-    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,6 +10,14 @@ use redbrick_ratelimit::{Decision, Error, OnError, Quota, RateLimiter, Source};
 use redbrick_testkit::Server;
 
 use crate::{LONG, n, server};
+
+const POLICIES: &[OnError] = &[
+    OnError::Allow,
+    OnError::Deny,
+    OnError::Fail,
+    #[cfg(feature = "local")]
+    OnError::Local,
+];
 
 /// A connection to a server that was there and is not any more.
 async fn abandoned() -> (Arc<Server>, Conn) {
@@ -88,13 +95,14 @@ async fn a_call_fails_when_that_is_the_policy() {
 async fn what_is_counted_and_forgotten_is_asked_of_redis_alone() {
     let (_server, conn) = abandoned().await;
     let conn = conn.with_command_timeout(Duration::from_millis(20));
-    for policy in [OnError::Allow, OnError::Deny, OnError::Fail, OnError::Local] {
+    for &policy in POLICIES {
         let limiter = with(&conn, policy);
         assert!(limiter.count("ada").await.unwrap_err().is_retryable(), "{policy:?}");
         assert!(limiter.reset("ada").await.unwrap_err().is_retryable(), "{policy:?}");
     }
 }
 
+#[cfg(feature = "local")]
 #[tokio::test]
 async fn this_process_limits_by_itself_when_that_is_the_policy() {
     let (_server, conn) = abandoned().await;
@@ -122,6 +130,7 @@ async fn this_process_limits_by_itself_when_that_is_the_policy() {
     assert!(matches!(limiter.consume_n("ada", n(4)).await, Err(Error::ExceedsQuota { .. })));
 }
 
+#[cfg(feature = "local")]
 #[tokio::test]
 async fn this_process_limits_by_rate_whatever_the_algorithm() {
     let (_server, conn) = abandoned().await;
@@ -130,7 +139,7 @@ async fn this_process_limits_by_rate_whatever_the_algorithm() {
             .algorithm(algorithm)
             .on_error(OnError::Local)
             .timeout(Duration::from_millis(20))
-            .local_subjects(NonZeroUsize::MIN)
+            .local_subjects(std::num::NonZeroUsize::MIN)
             .build()
             .unwrap();
         assert!(limiter.consume_n("ada", n(2)).await.unwrap().is_allowed());
@@ -146,7 +155,7 @@ async fn what_only_a_change_mends_is_no_outage() {
     let server = Server::builder().password("right").start().unwrap();
     let config = Config::builder().host("127.0.0.1").port(server.port()).password("wrong");
     let conn = Conn::connect_lazy(config).unwrap();
-    for policy in [OnError::Allow, OnError::Deny, OnError::Fail, OnError::Local] {
+    for &policy in POLICIES {
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(3), LONG));
         let limiter = limiter.on_error(policy).timeout(crate::PATIENCE).build().unwrap();
         let err = limiter.consume("ada").await.unwrap_err();
