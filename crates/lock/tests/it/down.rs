@@ -161,6 +161,23 @@ async fn a_release_whose_reply_is_lost_is_no_loss() {
     assert!(!locks.is_locked("job").await.unwrap());
 }
 
+/// Somebody else can have it before the answer comes.
+#[tokio::test]
+async fn a_release_on_its_way_is_the_end_of_the_lock() {
+    let (_server, proxy, locks) = proxied().await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    let guard = acquired(&locks, "job", LONG).await;
+    let lost = guard.lost();
+    proxy.set(Fault::StallReplies);
+
+    let released = tokio::spawn(guard.release());
+    timeout(PATIENCE / 2, lost).await.expect("long before the answer");
+
+    assert!(!released.is_finished());
+    proxy.clear();
+    assert_eq!(released.await.unwrap().unwrap(), Released::Released);
+}
+
 #[tokio::test]
 async fn an_extension_whose_reply_is_lost_is_repeated() {
     let (_server, proxy, locks) = proxied().await;
