@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redbrick_core_conn::{Conn, Key, Replay, Script, Token};
+use redbrick_core_conn::{Conn, Key, Script, Token};
 
 use crate::{cache::Inner, entry::Tag, read::Seen};
 
@@ -37,7 +37,7 @@ impl Inner {
         let script = conn.script(&LEASE).key(keys.0).key(keys.1);
         let script = script.arg(token.as_bytes().as_slice()).arg(self.load_timeout);
         let call = script.arg(overlook).arg(beginning).run::<(Option<Bytes>, Option<Bytes>)>();
-        let call = call.replay(Replay::Idempotent);
+        // Never repeated: a token that others share already, and that was ended since, must not come back.
         let (answer, versions) = if tags.is_empty() {
             (call.await?, Vec::new())
         } else {

@@ -3,7 +3,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Call, Conn, Replay, Script, Token};
+use redbrick_core_conn::{Call, Conn, Script, Token};
 
 use crate::{
     Cache, Error, STATIC,
@@ -67,7 +67,8 @@ impl Inner {
         let life = STATIC.max(time_to_live.saturating_mul(2).min(LONGEST));
         let new = Token::<8>::random();
         let call = conn.script(&TAG).key(self.tags.tagged(tag)).arg(new.as_bytes().as_slice());
-        call.arg(time_to_live).arg(life).run().replay(Replay::Idempotent)
+        // Never repeated: a version that entries carry already, and that was invalidated since, must not come back.
+        call.arg(time_to_live).arg(life).run()
     }
 
     /// Gets or makes the versions of tags: one round trip, or none without tags.

@@ -23,6 +23,7 @@ async fn every_call_costs_what_it_says() {
     cache.delete("first").await.unwrap();
     cache.increment("first", 1).await.unwrap();
     cache.publish_statistics().await.unwrap();
+    cache.fleet_statistics().await.unwrap();
     cache.apply(&rules, "x", Change::Update, &[]).await.unwrap();
     let cost = async |calls: std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>| {
         server.cost(calls).await.unwrap()

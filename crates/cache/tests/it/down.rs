@@ -180,6 +180,20 @@ async fn a_delete_whose_reply_was_lost_has_deleted() {
 }
 
 #[tokio::test]
+async fn a_new_version_of_a_tag_is_not_sent_twice() {
+    let server = Server::start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let cache = patient::<u64>(Conn::connect(proxy.url()).await.unwrap());
+    cache.set("a", &1).tags(["first"]).await.unwrap();
+    proxy.set_for_open(Fault::CutAfterReplyBytes(0));
+    let error = cache.set("a", &1).tags(["t"]).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    // What may be repeated is, over the next link.
+    cache.set("a", &2).await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
 async fn a_server_that_is_full_stores_nothing_and_still_invalidates() {
     let server = Server::start().unwrap();
     let cache = patient::<u64>(Conn::connect(server.url()).await.unwrap());
