@@ -41,7 +41,7 @@ pub struct Tally {
     pub handled: u64,
     /// Of these, how many ended with an error.
     pub failed: u64,
-    /// Of these, how many ended with a panic.
+    /// How often it panicked: with a message in hand, or in the `Deserialize` of a payload that it was not given then.
     pub panicked: u64,
     /// Messages that it was not given, because they are of another type.
     pub undecodable: u64,

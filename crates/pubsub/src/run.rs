@@ -77,7 +77,7 @@ impl<T: DeserializeOwned + Send + 'static> Job<T> {
             let received = tokio::select! {
                 biased;
                 order = told(&mut orders) => break order,
-                received = subscription.next() => received,
+                received = poll_fn(|cx| poll(id, &mut subscription, cx, counts)) => received,
             };
             let Some(received) = received else { return };
             let mut handling = pin!(self.handle(id, received, counts));
@@ -87,12 +87,12 @@ impl<T: DeserializeOwned + Send + 'static> Job<T> {
                 () = &mut handling => continue,
             };
             // Nothing more is received from this moment on, however long the one in hand takes.
-            let waiting = rest(&mut subscription, order, counts);
+            let waiting = rest(id, &mut subscription, order, counts);
             drop(subscription);
             handling.await;
             return self.finish(id, waiting, &orders, counts).await;
         };
-        let waiting = rest(&mut subscription, told, counts);
+        let waiting = rest(id, &mut subscription, told, counts);
         drop(subscription);
         self.finish(id, waiting, &orders, counts).await;
     }
@@ -183,8 +183,28 @@ async fn told(orders: &mut watch::Receiver<Order>) -> Order {
     }
 }
 
+/// Receives what comes next, and passes over payloads whose `Deserialize` panics.
+fn poll<T: DeserializeOwned>(
+    handler: u64,
+    subscription: &mut Subscription<T>,
+    cx: &mut Context<'_>,
+    counts: &Counts,
+) -> Poll<Option<Received<T>>> {
+    loop {
+        let next = AssertUnwindSafe(|| Pin::new(&mut *subscription).poll_next(cx));
+        match catch_unwind(next) {
+            Ok(next) => return next,
+            Err(_panic) => {
+                counts.panicked.fetch_add(1, Relaxed);
+                tracing::error!(handler, "reading a payload panicked; the next message follows");
+            }
+        }
+    }
+}
+
 /// Takes what has arrived so far, if it is still to be handled.
 fn rest<T: DeserializeOwned>(
+    handler: u64,
     subscription: &mut Subscription<T>,
     order: Order,
     counts: &Counts,
@@ -192,7 +212,7 @@ fn rest<T: DeserializeOwned>(
     let mut rest = VecDeque::new();
     let mut cx = Context::from_waker(Waker::noop());
     while order == Order::Drain
-        && let Poll::Ready(Some(received)) = Pin::new(&mut *subscription).poll_next(&mut cx)
+        && let Poll::Ready(Some(received)) = poll(handler, subscription, &mut cx, counts)
     {
         if matches!(received, Received::Message(_)) {
             counts.waiting.fetch_add(1, Relaxed);
