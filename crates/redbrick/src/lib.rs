@@ -17,11 +17,30 @@ pub use redbrick_session as session;
 
 /// What most programs need: `use redbrick::prelude::*;`.
 ///
-/// `Error` is that of `core_conn`; a type of this name that you define or import yourself wins over it.
+/// `Error` is that of `core_conn`; each brick has one of its own in its module. A type of one of these names that you define
+/// or import yourself wins over it.
 pub mod prelude {
+    #[cfg(feature = "cache")]
+    #[doc(no_inline)]
+    pub use redbrick_cache::Cache;
     #[doc(no_inline)]
     pub use redbrick_core_conn::{
         Codec, Config, Conn, Credentials, Error, ErrorKind, Event, Health, Invalidation, Key,
         Overflow, Pattern, Prefix, ReadFrom, Registry, Replay, Script, State, Ttl,
     };
+    #[cfg(feature = "lock")]
+    #[doc(no_inline)]
+    pub use redbrick_lock::Locks;
+    #[cfg(feature = "pubsub")]
+    #[doc(no_inline)]
+    pub use redbrick_pubsub::PubSub;
+    #[cfg(feature = "ratelimit")]
+    #[doc(no_inline)]
+    pub use redbrick_ratelimit::{Quota, RateLimiter};
+    #[cfg(feature = "resource")]
+    #[doc(no_inline)]
+    pub use redbrick_resource::{Record, Resource};
+    #[cfg(feature = "session")]
+    #[doc(no_inline)]
+    pub use redbrick_session::{SessionId, Sessions};
 }

@@ -57,8 +57,19 @@ struct Told<'a> {
     timeout: Option<Duration>,
     replay: Option<Replay>,
     or_empty: bool,
-    needs_server: bool,
+    without: Without,
     route: Option<Route>,
+}
+
+/// What happens when no link to the server is up.
+#[derive(Clone, Copy)]
+enum Without {
+    /// It waits for one; an optional connection answers with the empty outcome.
+    Waits,
+    /// It waits for one; an optional connection fails.
+    NeedsServer,
+    /// It fails.
+    Fails,
 }
 
 struct Sent<'a> {
@@ -91,7 +102,7 @@ impl<'a, T: Default> Call<'a, T> {
             timeout: None,
             replay: None,
             or_empty: false,
-            needs_server: false,
+            without: Without::Waits,
             route: None,
         };
         Self { read, empty: T::default, stage: Stage::Told(told) }
@@ -134,6 +145,16 @@ impl<'a, T> Call<'a, T> {
         self.tell(|told| told.or_empty = true)
     }
 
+    /// Fails at once when no link to the server is up, instead of waiting for one until the timeout: for what has another
+    /// way to go on. A connection that was never up is given its first attempt. An optional connection fails as well.
+    ///
+    /// In a pipeline, that of the [pipeline](crate::Pipeline::fail_fast) counts; in a transaction it does not.
+    ///
+    /// Default: it waits.
+    pub fn fail_fast(self) -> Self {
+        self.tell(|told| told.without = Without::Fails)
+    }
+
     /// Fails when there is no server, also on a connection that is [`optional`](crate::ConfigBuilder::optional), where it
     /// does so at once: for what nobody but a server can grant, so that an empty outcome would be a lie.
     ///
@@ -141,7 +162,11 @@ impl<'a, T> Call<'a, T> {
     ///
     /// Default: an optional connection answers with the empty outcome.
     pub fn needs_server(self) -> Self {
-        self.tell(|told| told.needs_server = true)
+        self.tell(|told| {
+            if matches!(told.without, Without::Waits) {
+                told.without = Without::NeedsServer;
+            }
+        })
     }
 
     /// Sends it to a server of the caller's choice.
@@ -202,7 +227,7 @@ impl<'a> Told<'a> {
     /// Sends it, if a link is up.
     fn send<T: 'a>(self, read: Read<T>, empty: fn() -> T) -> Result<Stage<'a, T>> {
         let span = tracing::debug_span!("core_conn.call", command = self.name());
-        let Self { conn, request, timeout, replay, or_empty, needs_server, route } = self;
+        let Self { conn, request, timeout, replay, or_empty, without, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
         let said = conn.manner_of(&request);
@@ -211,6 +236,7 @@ impl<'a> Told<'a> {
             replay: replay.unwrap_or(said.replay),
             read_from: said.read_from,
             timeout: timeout.unwrap_or(said.timeout),
+            waits: !matches!(without, Without::Fails),
         };
         let ending = Ending { conn, or_empty };
         let attempts = match conn.attempts(manner) {
@@ -228,12 +254,16 @@ impl<'a> Told<'a> {
             None => Stage::Rest(Box::pin(
                 async move {
                     let (manner, deadline) = (attempts.manner(), attempts.deadline());
-                    if needs_server {
-                        if let Some(outage) = conn.optional_absence(manner, deadline).await {
-                            return ending.conclude(&request, Err(outage), read, empty);
+                    match without {
+                        Without::Waits if conn.does_without(manner, deadline, or_empty).await => {
+                            return Ok(empty());
                         }
-                    } else if conn.does_without(manner, deadline, or_empty).await {
-                        return Ok(empty());
+                        Without::NeedsServer => {
+                            if let Some(err) = conn.optional_absence(manner, deadline).await {
+                                return ending.conclude(&request, Err(err), read, empty);
+                            }
+                        }
+                        Without::Waits | Without::Fails => {}
                     }
                     ending.rest(attempts, request, None, read, empty).await
                 }

@@ -43,12 +43,13 @@ pub struct Pipeline<'a> {
     conn: &'a Conn,
     batch: Batch,
     timeout: Duration,
+    waits: bool,
 }
 
 impl Conn {
     /// Begins a pipeline.
     pub fn pipeline(&self) -> Pipeline<'_> {
-        Pipeline { conn: self, batch: Batch::new(), timeout: self.command_timeout() }
+        Pipeline { conn: self, batch: Batch::new(), timeout: self.command_timeout(), waits: true }
     }
 }
 
@@ -63,6 +64,14 @@ impl<'a> Pipeline<'a> {
     /// Default: the connection's [`command_timeout`](crate::ConfigBuilder::command_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Lets the calls fail at once where no link to their server is up; see [`Call::fail_fast`].
+    ///
+    /// Default: they wait for one.
+    pub fn fail_fast(mut self) -> Self {
+        self.waits = false;
         self
     }
 
@@ -83,9 +92,9 @@ impl<'a> Pipeline<'a> {
     /// When the future is dropped, any of them may still run.
     #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len()))]
     pub async fn send(self) -> Results {
-        let Self { conn, batch, timeout } = self;
+        let Self { conn, batch, timeout, waits } = self;
         let expected = batch.expected(conn);
-        expected.with(conn.send_all(batch.added, timeout).await)
+        expected.with(conn.send_all(batch.added, timeout, waits).await)
     }
 }
 
@@ -99,11 +108,11 @@ struct Step {
 
 impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
-    async fn send_all(&self, added: Vec<Added>, timeout: Duration) -> Vec<Answer> {
+    async fn send_all(&self, added: Vec<Added>, timeout: Duration, waits: bool) -> Vec<Answer> {
         let deadline = after(timeout);
         let makes_do: Vec<_> = added.iter().map(|added| added.or_empty).collect();
         let answers = match self.enter(added.len()) {
-            Ok(entered) => self.send_entered(entered, added, deadline).await,
+            Ok(entered) => self.send_entered(entered, added, deadline, waits).await,
             Err(err) => added.iter().map(|_| Err(err.clone())).collect(),
         };
         let answers = answers.into_iter().zip(makes_do).map(|(answer, or_empty)| match answer {
@@ -118,13 +127,14 @@ impl Conn {
         entered: Entered<'_>,
         added: Vec<Added>,
         deadline: Instant,
+        waits: bool,
     ) -> Vec<Answer> {
         let mut answers: Vec<Answer> = added.iter().map(|_| Ok(None)).collect();
         // A lazy connection to a cluster learns only now which server has what.
         self.layout_known(deadline).await;
         let mut groups = BTreeMap::<_, Vec<Step>>::new();
         for (index, added) in added.into_iter().enumerate() {
-            match self.step(index, added, deadline) {
+            match self.step(index, added, deadline, waits) {
                 Ok(Step { request: Request::Known(reply), .. }) => {
                     answers[index] = Ok(Some(reply));
                 }
@@ -165,7 +175,11 @@ impl Conn {
     async fn send_group(&self, mut group: Vec<Step>, deadline: Instant) -> Vec<(Step, Answer)> {
         let Some(first) = group.first() else { return Vec::new() };
         let is_enough = group.iter().all(|step| step.or_empty);
-        if self.does_without(&first.manner, deadline, is_enough).await {
+        if !first.manner.waits {
+            if let Some(outage) = self.absence(&first.manner, deadline).await {
+                return group.into_iter().map(|step| (step, Err(outage.clone()))).collect();
+            }
+        } else if self.does_without(&first.manner, deadline, is_enough).await {
             return group.into_iter().map(|step| (step, Ok(None))).collect();
         }
         let link = match self.link_to(&first.manner.route, deadline).await {
@@ -194,12 +208,13 @@ impl Conn {
 
     /// A request with its manner. Replicas are left out: what was just written is to
     /// be read.
-    fn step(&self, index: usize, added: Added, deadline: Instant) -> Result<Step> {
+    fn step(&self, index: usize, added: Added, deadline: Instant, waits: bool) -> Result<Step> {
         let Added { request, or_empty } = added;
         let request = request?;
         self.check_slots(request.keys())?;
         let timeout = left(deadline);
-        let manner = Manner { read_from: ReadFrom::Master, timeout, ..self.manner_of(&request) };
+        let said = self.manner_of(&request);
+        let manner = Manner { read_from: ReadFrom::Master, timeout, waits, ..said };
         Ok(Step { index, request, manner, or_empty })
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Manner {
     pub(crate) replay: Replay,
     pub(crate) read_from: ReadFrom,
     pub(crate) timeout: Duration,
+    /// Whether it waits for a link when none is up.
+    pub(crate) waits: bool,
 }
 
 impl Conn {
@@ -165,6 +167,12 @@ impl<'a> Attempts<'a> {
 
     /// A link for the next attempt, and whether it begins with `ASKING`.
     async fn link(&self) -> Result<(Arc<Link>, bool)> {
+        if !self.manner.waits
+            && self.redirected.is_none()
+            && let Some(outage) = self.conn.absence(&self.manner, self.deadline).await
+        {
+            return Err(outage);
+        }
         let (route, asks) = self.route();
         let master = self.fell_back || self.redirected.is_some();
         let read_from = if master { ReadFrom::Master } else { self.manner.read_from };
@@ -194,7 +202,10 @@ impl<'a> Attempts<'a> {
         self.fell_back = true;
         // A move within a cluster ends by itself, and nothing has run: only time bounds that.
         let again = match redirection {
-            Redirection::None => self.repeats > 0 && self.manner.replay.allows(&err),
+            Redirection::None => {
+                let gone = !self.manner.waits && err.kind() == ErrorKind::Connect;
+                self.repeats > 0 && self.manner.replay.allows(&err) && !gone
+            }
             _ => self.manner.replay != Replay::Never,
         };
         if err.is_outcome_unknown() && self.unclear.is_none() {

@@ -90,7 +90,8 @@ impl Conn {
         if self.config().optional { self.absence(manner, deadline).await } else { None }
     }
 
-    async fn absence(&self, manner: &Manner, deadline: Instant) -> Option<Error> {
+    /// Why a call has no server, when no link is up.
+    pub(crate) async fn absence(&self, manner: &Manner, deadline: Instant) -> Option<Error> {
         let is_there = || self.pick(&manner.route, manner.read_from).is_some();
         // A call on a closed connection is a mistake with a server and without one.
         if is_there() || self.owner.start().is_err() {

@@ -6,6 +6,7 @@ mod chance;
 mod commands;
 mod config;
 mod connect;
+mod fail_fast;
 mod faults;
 mod flush;
 mod hash;

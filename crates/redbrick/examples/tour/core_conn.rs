@@ -75,7 +75,11 @@ pub(crate) async fn several(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn 
 }
 
 /// Subscriptions that say what they miss, and waiting for work.
-pub(crate) async fn messages(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn messages(
+    tour: &mut Tour,
+    conn: &Conn,
+    server: &Server,
+) -> Result<(), Box<dyn Error>> {
     tour.step("Messages, and a link that is killed");
     let mut orders = conn.subscribe().channel("orders").await?;
     conn.publish("orders", "order 1").await?;
@@ -141,29 +145,4 @@ pub(crate) async fn mistakes(tour: &mut Tour) {
     if let Err(err) = Conn::connect("redis://127.0.0.1:1").await {
         tour.say(format_args!("redis://127.0.0.1:1: {err}"));
     }
-}
-
-/// The server dies in front of everybody, and comes back.
-pub(crate) async fn outage(tour: &mut Tour, conn: &Conn, server: &Server) -> Result<(), Box<dyn Error>> {
-    tour.step("The server is killed, and a call does not give up");
-    let mut changes = conn.state_changes();
-    server.kill()?;
-    tour.say("kill -9");
-    while let Some(change) = changes.next().await {
-        tour.say(format_args!("state: {} -> {}", change.previous, change.current));
-        if change.current == State::Reconnecting {
-            break;
-        }
-    }
-    let waiting = tokio::spawn({
-        let conn = conn.clone();
-        async move { conn.increment("visits", 1).await }
-    });
-    tour.say("a call is made; it waits, unsent");
-    server.restart()?;
-    tour.say("the server is started again on the same port, empty");
-    let visits = waiting.await??;
-    tour.say(format_args!("the call ends well, and has counted once: {visits}"));
-    tour.say(conn.health().await);
-    Ok(())
 }

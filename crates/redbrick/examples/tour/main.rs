@@ -4,7 +4,14 @@
 
 #![expect(clippy::print_stdout, reason = "a tour talks")]
 
+mod cache;
 mod core_conn;
+mod lock;
+mod outage;
+mod pubsub;
+mod ratelimit;
+mod resource;
+mod session;
 mod steps;
 
 use std::{error::Error, time::Duration};
@@ -40,7 +47,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     core_conn::changes(&mut tour, &conn).await?;
     core_conn::poison(&mut tour, &conn).await?;
     core_conn::mistakes(&mut tour).await;
-    core_conn::outage(&mut tour, &conn, &server).await?;
+    cache::walk(&mut tour, &conn).await?;
+    lock::walk(&mut tour, &conn).await?;
+    ratelimit::walk(&mut tour, &conn).await?;
+    session::walk(&mut tour, &conn).await?;
+    pubsub::walk(&mut tour, &conn).await?;
+    resource::walk(&mut tour, &conn).await?;
+    left(&mut tour, &conn).await?;
+    outage::walk(&mut tour, &conn, &server).await?;
 
     tour.step("Close");
     let report = conn.close(Duration::from_secs(5)).await;
@@ -53,3 +67,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What the bricks leave on the server: nothing without an end.
+async fn left(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Error>> {
+    tour.step("What the bricks leave behind");
+    for brick in ["cache", "lock", "ratelimit", "session", "pubsub", "resource"] {
+        let mut keys = Vec::new();
+        let mut walk = conn.scan(Prefix::new(brick).all());
+        while let Some(found) = walk.next().await? {
+            keys.extend(found);
+        }
+        let mut ends = 0;
+        for key in &keys {
+            ends += u32::from(matches!(conn.ttl(key).await?, Ttl::Expires(_)));
+        }
+        tour.say(format_args!(
+            "{brick}: {} keys, {ends} of which expire by themselves",
+            keys.len()
+        ));
+    }
+    Ok(())
+}

@@ -1,4 +1,7 @@
-use std::{fmt::Display, time::Instant};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 /// Numbers the steps and times them.
 pub(crate) struct Tour {
@@ -21,4 +24,10 @@ impl Tour {
     pub(crate) fn say(&self, what: impl Display) {
         println!("   {:>7.1} ms  {what}", self.started.elapsed().as_secs_f64() * 1000.0);
     }
+}
+
+/// Takes 50 ms.
+#[expect(clippy::disallowed_methods, reason = "it stands for work elsewhere")]
+pub(crate) async fn a_slow_database() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
