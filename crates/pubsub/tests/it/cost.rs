@@ -51,7 +51,7 @@ async fn each_call_is_one_round_trip() {
             "on",
             server
                 .cost(async {
-                    handler = Some(pubsub.on("b", |_: Message<u8>| async {}).await.unwrap())
+                    handler = Some(pubsub.on("b", |_: Message<u8>| async {}).await.unwrap());
                 })
                 .await,
             "subscribe 1",

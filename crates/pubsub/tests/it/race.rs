@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use redbrick_pubsub::{Joined, PubSub};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
-use crate::{SHORT, Texts, message, some, team, until};
+use crate::{PATIENCE, SHORT, Texts, message, some, team, until};
 
 const TASKS: usize = 4;
 
@@ -70,7 +70,8 @@ async fn who_has_left_is_not_brought_back_by_being_kept() {
                 assert!(room.leave("ada").await.unwrap());
                 return;
             }
-            while room.keep("ada").await.unwrap() {}
+            let kept = async { while room.keep("ada").await.unwrap() {} };
+            timeout(PATIENCE, kept).await.expect("it is gone for good");
         })
         .await;
         assert_eq!(room.count().await.unwrap(), 0, "round {round}");
