@@ -16,9 +16,9 @@ use crate::{
 /// # Errors
 ///
 /// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked, also while it waits, and at
-/// once on an optional connection without a server; [`Error::Late`] when the answer took longer than the lease. Where the lock may have been granted all the
-/// same, or when the future is dropped before its end, it is released in the background; should that not succeed, its
-/// lease ends it.
+/// once on an optional connection without a server; [`Error::Late`] when the answer took longer than the lease. Where
+/// the lock may have been granted all the same, or when the future is dropped before its end, it is released in the
+/// background; should that not succeed, its lease ends it.
 #[must_use = "nothing is asked until it is awaited"]
 pub struct Acquire {
     locks: Locks,
@@ -68,12 +68,14 @@ impl Acquire {
     /// Acquires it, does the work that `work` makes of the fence, and releases it; returns the work's result, or `None`
     /// when somebody else has the lock and `work` was not called.
     ///
-    /// The lock is renewed at each third of its lease, so the work may take longer than that. The work runs in this future and
-    /// may borrow; once the lock may be lost, it is not polled any more and dropped. Work that holds up the thread can be neither kept nor stopped: its writes need the
-    /// fence. One round trip for each attempt, for each renewal and for the release, which is waited for.
+    /// The lock is renewed at each third of its lease, so the work may take longer than that. The work runs in this
+    /// future and may borrow; once the lock may be lost, it is not polled any more and dropped. Work that holds up the
+    /// thread can be neither kept nor stopped: its writes need the fence. One round trip for each attempt, for each
+    /// renewal and for the release, which is waited for.
     ///
     /// When the future is dropped or the work panics, the lock is released in the background. When Redis fails with the
-    /// release, or says that the lock was lost at the very end, the result is returned all the same and a warning logged.
+    /// release, or says that the lock was lost at the very end, the result is returned all the same and a warning
+    /// logged.
     ///
     /// # Errors
     ///

@@ -68,8 +68,8 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets how long the last fence of a lock is remembered after the lock's end. Later, and with zero at once, the server's clock
-    /// alone makes fences rise.
+    /// Sets how long the last fence of a lock is remembered after the lock's end. Later, and with zero at once, the
+    /// server's clock alone makes fences rise.
     ///
     /// Default: [`DEFAULT_FENCE_MEMORY`], 24 hours.
     pub fn fence_memory(mut self, fence_memory: Duration) -> Self {

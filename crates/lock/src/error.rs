@@ -13,8 +13,8 @@ pub enum Error {
     /// The lock was granted, and its lease had ended when the answer came; it is given back in the background.
     #[error("the lease had ended before the answer came; give a longer one")]
     Late,
-    /// A lease is not from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing was
-    /// sent.
+    /// A lease is not from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing
+    /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
     /// The lock was lost while work was done under it: by force, by a failover, or because it could not be renewed in

@@ -7,8 +7,8 @@ use crate::{Error, Extended, Released, held::Held, lease::Lease};
 /// A lock that this process has, until its lease ends.
 ///
 /// [`release`](Self::release) gives it back and says whether it was held until then. Dropping it gives it back in the
-/// background, on the runtime that it was acquired on and without waiting; when that runtime has ended, or Redis cannot be
-/// reached, the lease ends it.
+/// background, on the runtime that it was acquired on and without waiting; when that runtime has ended, or Redis cannot
+/// be reached, the lease ends it.
 ///
 /// A lease can end while its holder is busy, or its machine stands still. What must not happen twice even then takes the
 /// [`fence`](Self::fence) along, and the place that is written to refuses a fence lower than the highest it has seen.
@@ -30,8 +30,8 @@ impl LockGuard {
         &self.name
     }
 
-    /// Returns the token by which any process can [release](crate::Locks::release) or [extend](crate::Locks::extend) it. It
-    /// is a secret.
+    /// Returns the token by which any process can [release](crate::Locks::release) or [extend](crate::Locks::extend) it.
+    /// It is a secret.
     #[must_use]
     pub fn token(&self) -> &Token {
         self.held.token()
@@ -44,8 +44,8 @@ impl LockGuard {
         self.fence
     }
 
-    /// Returns how long this process may still rely on it: counted on its own clock from before the lock was asked for, and
-    /// 1 % and 2 ms less than the lease. Zero once it may be lost. Asks nobody.
+    /// Returns how long this process may still rely on it: counted on its own clock from before the lock was asked for,
+    /// and 1 % and 2 ms less than the lease. Zero once it may be lost. Asks nobody.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.held.remaining()
@@ -83,8 +83,8 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`Error::Conn`] when Redis could not be asked: another attempt is made in the background; should that fail too, the
-    /// lease ends it.
+    /// [`Error::Conn`] when Redis could not be asked: another attempt is made in the background; should that fail too,
+    /// the lease ends it.
     #[tracing::instrument(level = "debug", name = "lock.release", skip_all)]
     pub async fn release(mut self) -> Result<Released, Error> {
         self.held.release().await

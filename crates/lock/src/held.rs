@@ -15,7 +15,8 @@ use crate::{
     wait::{Attempts, Wait},
 };
 
-/// A claim under a token of its own, and how long this process may rely on having it: what guards and permits are made of.
+/// A claim under a token of its own, and how long this process may rely on having it: what guards and permits are made
+/// of.
 ///
 /// Whatever it may have at the server, it gives back when it is dropped.
 pub(crate) struct Held {

@@ -65,8 +65,8 @@ impl Locks {
     /// Returns all locks of this group that somebody has, in the order of their names. What comes or goes meanwhile may
     /// be among them or not, and what is no lock is left out.
     ///
-    /// For people: it walks through the whole database, one round trip for each thousand keys, and one more for up to 128 locks
-    /// that are found there (on Cluster for each node).
+    /// For people: it walks through the whole database, one round trip for each thousand keys, and one more for up to
+    /// 128 locks that are found there (on Cluster for each node).
     ///
     /// # Errors
     ///

@@ -122,8 +122,8 @@ impl Locks {
         Ok(if released { Released::Released } else { Released::AlreadyLost })
     }
 
-    /// Makes the lease of the lock `name` count anew from now if `token` has it, whichever process acquired it. One round
-    /// trip.
+    /// Makes the lease of the lock `name` count anew from now if `token` has it, whichever process acquired it. One
+    /// round trip.
     ///
     /// A guard elsewhere does not learn of it and goes on counting by itself.
     ///
@@ -173,8 +173,8 @@ impl Locks {
     /// Takes the lock `name` away from whoever has it, and returns whether anybody had. One round trip (`UNLINK`).
     ///
     /// Its holder learns of it with the next extension, at the release, or at the end of the lease; until then it may
-    /// believe that it has the lock. For people who repair something. Whatever else is at the lock's key goes too. When the
-    /// connection breaks, the call is repeated, and can then answer `false` although it took the lock away itself.
+    /// believe that it has the lock. For people who repair something. Whatever else is at the lock's key goes too. When
+    /// the connection breaks, the call is repeated, and can then answer `false` although it took the lock away itself.
     ///
     /// # Errors
     ///

@@ -140,8 +140,8 @@ impl AcquirePermit {
         self
     }
 
-    /// Acquires a permit, does the work and releases it, in all as [`Acquire::with`](crate::Acquire::with); a permit has no
-    /// fence.
+    /// Acquires a permit, does the work and releases it, in all as [`Acquire::with`](crate::Acquire::with); a permit has
+    /// no fence.
     ///
     /// # Errors
     ///
@@ -185,16 +185,16 @@ impl fmt::Debug for AcquirePermit {
     }
 }
 
-/// One of the permits of a [`Semaphore`], until its lease ends. What is said of a [`LockGuard`](crate::LockGuard) holds for
-/// it too; it has no fence.
+/// One of the permits of a [`Semaphore`], until its lease ends. What is said of a [`LockGuard`](crate::LockGuard) holds
+/// for it too; it has no fence.
 #[must_use = "the permit is released when this is dropped"]
 pub struct Permit {
     held: Held,
 }
 
 impl Permit {
-    /// Returns the token by which any process can [release](Semaphore::release) or [extend](Semaphore::extend) it. It is a
-    /// secret.
+    /// Returns the token by which any process can [release](Semaphore::release) or [extend](Semaphore::extend) it. It is
+    /// a secret.
     #[must_use]
     pub fn token(&self) -> &Token {
         self.held.token()
@@ -233,8 +233,8 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`Error::Conn`] when Redis could not be asked: another attempt is made in the background; should that fail too, the
-    /// lease ends it.
+    /// [`Error::Conn`] when Redis could not be asked: another attempt is made in the background; should that fail too,
+    /// the lease ends it.
     #[tracing::instrument(level = "debug", name = "lock.release_permit", skip_all)]
     pub async fn release(mut self) -> Result<Released, Error> {
         self.held.release().await

@@ -23,7 +23,8 @@ pub enum Wait {
         /// The mean pause between two of them.
         delay: Duration,
     },
-    /// Asks every 50 to 150 ms for this long, and a last time when it is over; no question is asked later. Zero asks once.
+    /// Asks every 50 to 150 ms for this long, and a last time when it is over; no question is asked later. Zero asks
+    /// once.
     For(Duration),
 }
 
