@@ -46,7 +46,7 @@ async fn any_bytes_are_a_channel_a_room_and_a_member() {
         let text = String::from_utf8_lossy(&name).into_owned();
         let mut stream = pubsub.subscribe::<String>().channel(&name).await.unwrap();
         let published = pubsub.publish(&name, &text, &text).correlation_id(&text).await.unwrap();
-        assert_eq!(published, 1);
+        assert!(published <= 1);
         let heard = message(&mut stream).await;
         assert_eq!((&heard.payload, &heard.kind, &heard.channel), (&text, &text, &name));
         assert_eq!(heard.correlation_id.as_ref(), Some(&text));
@@ -55,7 +55,8 @@ async fn any_bytes_are_a_channel_a_room_and_a_member() {
         let mut said = room.subscribe().await.unwrap();
         assert_eq!(room.join(&name, &text).await.unwrap(), Joined::New);
         assert_eq!(room.count().await.unwrap(), 1, "no two rooms share a key");
-        assert_eq!(room.broadcast(&text).await.unwrap(), 1);
+        // On Cluster only those at one node are counted.
+        assert!(room.broadcast(&text).await.unwrap() <= 1);
         assert_eq!(message(&mut said).await.payload, text);
         assert_eq!(lobby.join(&name, &text).await.unwrap(), Joined::New);
         assert!(lobby.keep(&name).await.unwrap());

@@ -11,7 +11,7 @@ async fn a_message_carries_what_its_publisher_said() {
     let payload = (7_u64, "cup".to_owned());
     let receivers =
         send(pubsub.publish("orders", "created", &payload).correlation_id("req-1").into_future());
-    assert_eq!(receivers.await.unwrap(), 1);
+    assert!(receivers.await.unwrap() <= 1, "on Cluster it may listen at another node");
 
     let first = message(&mut orders).await;
     assert_eq!(first.kind, "created");

@@ -112,8 +112,8 @@ async fn what_is_said_comes_as_a_stream_and_to_handlers() {
     });
     let _handler = _handler.await.unwrap();
 
-    // One connection has both.
-    assert_eq!(room.broadcast(&"hello".into()).await.unwrap(), 1);
+    // One connection has both; on Cluster it may be at another node.
+    assert!(room.broadcast(&"hello".into()).await.unwrap() <= 1);
 
     let said = message(&mut stream).await;
     assert_eq!(said.payload, "hello");
