@@ -180,6 +180,18 @@ async fn a_delete_whose_reply_was_lost_has_deleted() {
 }
 
 #[tokio::test]
+async fn a_count_is_not_sent_twice() {
+    let server = Server::start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let cache = patient::<u64>(Conn::connect(proxy.url()).await.unwrap());
+    cache.increment("n", 1).await.unwrap();
+    proxy.set_for_open(Fault::CutAfterReplyBytes(0));
+    let error = cache.increment("n", 1).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    assert_eq!(cache.count("n").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
 async fn a_new_version_of_a_tag_is_not_sent_twice() {
     let server = Server::start().unwrap();
     let proxy = server.proxy().unwrap();
