@@ -5,6 +5,10 @@
 -- ARGV[2]  how many
 -- ARGV[3]  time to live in milliseconds
 -- returns  the count as a text, because numbers in Lua are exact up to 2^53 only
+-- Redis 6.2 takes this number for its own opposite, and newer ones refuse it.
+if ARGV[1] == 'DECRBY' and ARGV[2] == '-9223372036854775808' then
+  return redis.error_reply('-ERR decrement would overflow')
+end
 redis.call(ARGV[1], KEYS[1], ARGV[2])
 if redis.call('PTTL', KEYS[1]) < 0 then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
