@@ -117,6 +117,10 @@ fn stated(header: &[&str], table: &str) -> Vec<Range> {
 fn used(body: &str, table: &str) -> Vec<Index> {
     let mut all = Vec::new();
     for (at, _) in body.match_indices(table) {
+        // `HKEYS` is another word.
+        if body[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            continue;
+        }
         let rest = &body[at + table.len()..];
         let index =
             rest.strip_prefix('[').and_then(|rest| rest.split_once(']')?.0.trim().parse().ok());
@@ -154,6 +158,12 @@ mod tests {
     #[test]
     fn is_content_with_a_full_signature() {
         assert_eq!(with(SCRIPT), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_command_is_no_table() {
+        let script = SCRIPT.replace("return 1\n", "redis.call('HKEYS', KEYS[1])\nreturn 1\n");
+        assert_eq!(with(&script), Vec::<String>::new());
     }
 
     #[test]

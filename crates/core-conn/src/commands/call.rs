@@ -102,7 +102,7 @@ impl<'a, T: Default> Call<'a, T> {
             timeout: None,
             replay: None,
             or_empty: false,
-            without: Without::Waits,
+            without: if conn.waits() { Without::Waits } else { Without::Fails },
             route: None,
         };
         Self { read, empty: T::default, stage: Stage::Told(told) }
@@ -148,9 +148,9 @@ impl<'a, T> Call<'a, T> {
     /// Fails at once when no link to the server is up, instead of waiting for one until the timeout: for what has another
     /// way to go on. A connection that was never up is given its first attempt. An optional connection fails as well.
     ///
-    /// In a pipeline, that of the [pipeline](crate::Pipeline::fail_fast) counts; in a transaction it does not.
+    /// In a pipeline or a transaction it does not count; that of their connection does.
     ///
-    /// Default: it waits.
+    /// Default: that of the handle, which waits unless it is one [`with_fail_fast`](Conn::with_fail_fast).
     pub fn fail_fast(self) -> Self {
         self.tell(|told| told.without = Without::Fails)
     }

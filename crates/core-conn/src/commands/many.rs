@@ -45,7 +45,7 @@ impl Conn {
             .unzip();
         let (label, prefix) = (Label::new("MGET", true), &self.config().key_prefix);
         let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
-        for (indexes, replies) in indexes.iter().zip(self.at_once(calls).await?) {
+        for (indexes, replies) in indexes.iter().zip(Box::pin(self.at_once(calls)).await?) {
             for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
                 let value = decode(self.codec(), reply);
                 values[*index] = value.map_err(|err| label.on(prefix, err))?;
@@ -71,10 +71,11 @@ impl Conn {
             let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
             Call::<u64>::reading(self, Ok(Request::Delete(keys)))
         });
-        Ok(self.at_once(calls.collect()).await?.into_iter().sum())
+        Ok(Box::pin(self.at_once(calls.collect())).await?.into_iter().sum())
     }
 
-    /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure.
+    /// Sends calls at once, or as many at a time as may wait for an answer; ends with the first failure. It is boxed, since
+    /// it is large and callers put it into futures of their own.
     async fn at_once<T>(&self, calls: Vec<Call<'_, T>>) -> Result<Vec<T>> {
         let most = self.config().max_waiting.get().min(MOST_AT_ONCE);
         let mut outcomes = Vec::with_capacity(calls.len());

@@ -63,7 +63,7 @@ impl Conn {
             replay: request.replay(),
             read_from: if request.only_reads() { self.read_from() } else { ReadFrom::Master },
             timeout: self.command_timeout(),
-            waits: true,
+            waits: self.waits(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Conn {
             replay,
             read_from: ReadFrom::Master,
             timeout: self.command_timeout(),
-            waits: true,
+            waits: self.waits(),
         }
     }
 }

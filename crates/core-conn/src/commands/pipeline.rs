@@ -43,13 +43,12 @@ pub struct Pipeline<'a> {
     conn: &'a Conn,
     batch: Batch,
     timeout: Duration,
-    waits: bool,
 }
 
 impl Conn {
     /// Begins a pipeline.
     pub fn pipeline(&self) -> Pipeline<'_> {
-        Pipeline { conn: self, batch: Batch::new(), timeout: self.command_timeout(), waits: true }
+        Pipeline { conn: self, batch: Batch::new(), timeout: self.command_timeout() }
     }
 }
 
@@ -64,14 +63,6 @@ impl<'a> Pipeline<'a> {
     /// Default: the connection's [`command_timeout`](crate::ConfigBuilder::command_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// Lets the calls fail at once where no link to their server is up; see [`Call::fail_fast`].
-    ///
-    /// Default: they wait for one.
-    pub fn fail_fast(mut self) -> Self {
-        self.waits = false;
         self
     }
 
@@ -92,9 +83,10 @@ impl<'a> Pipeline<'a> {
     /// When the future is dropped, any of them may still run.
     #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len()))]
     pub async fn send(self) -> Results {
-        let Self { conn, batch, timeout, waits } = self;
+        let Self { conn, batch, timeout } = self;
         let expected = batch.expected(conn);
-        expected.with(conn.send_all(batch.added, timeout, waits).await)
+        // Boxed, since it is large and callers put it into futures of their own.
+        expected.with(Box::pin(conn.send_all(batch.added, timeout)).await)
     }
 }
 
@@ -108,11 +100,11 @@ struct Step {
 
 impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
-    async fn send_all(&self, added: Vec<Added>, timeout: Duration, waits: bool) -> Vec<Answer> {
+    async fn send_all(&self, added: Vec<Added>, timeout: Duration) -> Vec<Answer> {
         let deadline = after(timeout);
         let makes_do: Vec<_> = added.iter().map(|added| added.or_empty).collect();
         let answers = match self.enter(added.len()) {
-            Ok(entered) => self.send_entered(entered, added, deadline, waits).await,
+            Ok(entered) => self.send_entered(entered, added, deadline).await,
             Err(err) => added.iter().map(|_| Err(err.clone())).collect(),
         };
         let answers = answers.into_iter().zip(makes_do).map(|(answer, or_empty)| match answer {
@@ -127,14 +119,13 @@ impl Conn {
         entered: Entered<'_>,
         added: Vec<Added>,
         deadline: Instant,
-        waits: bool,
     ) -> Vec<Answer> {
         let mut answers: Vec<Answer> = added.iter().map(|_| Ok(None)).collect();
         // A lazy connection to a cluster learns only now which server has what.
         self.layout_known(deadline).await;
         let mut groups = BTreeMap::<_, Vec<Step>>::new();
         for (index, added) in added.into_iter().enumerate() {
-            match self.step(index, added, deadline, waits) {
+            match self.step(index, added, deadline) {
                 Ok(Step { request: Request::Known(reply), .. }) => {
                     answers[index] = Ok(Some(reply));
                 }
@@ -208,13 +199,12 @@ impl Conn {
 
     /// A request with its manner. Replicas are left out: what was just written is to
     /// be read.
-    fn step(&self, index: usize, added: Added, deadline: Instant, waits: bool) -> Result<Step> {
+    fn step(&self, index: usize, added: Added, deadline: Instant) -> Result<Step> {
         let Added { request, or_empty } = added;
         let request = request?;
         self.check_slots(request.keys())?;
         let timeout = left(deadline);
-        let said = self.manner_of(&request);
-        let manner = Manner { read_from: ReadFrom::Master, timeout, waits, ..said };
+        let manner = Manner { read_from: ReadFrom::Master, timeout, ..self.manner_of(&request) };
         Ok(Step { index, request, manner, or_empty })
     }
 }

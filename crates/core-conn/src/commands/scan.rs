@@ -81,7 +81,7 @@ impl Scan<'_> {
     #[tracing::instrument(level = "debug", name = "core_conn.scan", skip_all)]
     pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>> {
         if self.masters.is_none() {
-            self.masters = Some(self.conn.masters().await?.into());
+            self.masters = Some(Box::pin(self.conn.masters()).await?.into());
         }
         let prefix = self.conn.config().key_prefix.as_bytes();
         while let Some(master) = self.masters.as_ref().and_then(VecDeque::front).cloned() {

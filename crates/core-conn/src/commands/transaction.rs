@@ -99,7 +99,11 @@ impl<'a> Transaction<'a> {
         let mut outcomes = Vec::new();
         if let Some(route) = route {
             let manner = Manner { route, timeout, ..conn.anywhere(Replay::IfUnsent) };
-            if conn.does_without(&manner, deadline, false).await {
+            if !manner.waits {
+                if let Some(outage) = conn.absence(&manner, deadline).await {
+                    return Err(outage);
+                }
+            } else if conn.does_without(&manner, deadline, false).await {
                 return Ok(expected.with(requests.iter().map(|_| Ok(None)).collect()));
             }
             let manner = Manner { timeout: left(deadline), ..manner };

@@ -87,9 +87,17 @@ use pick::Refusal;
 #[derive(Clone)]
 pub struct Conn {
     owner: Arc<Owner>,
+    preferences: Preferences,
+}
+
+/// How one handle asks; another of the same connection may ask otherwise.
+#[derive(Clone, Copy)]
+pub(crate) struct Preferences {
     command_timeout: Duration,
     codec: Codec,
     read_from: ReadFrom,
+    /// For a link, when none is up.
+    waits: bool,
 }
 
 impl Conn {
@@ -136,9 +144,13 @@ impl Conn {
         Error: From<C::Error>,
     {
         let config: Config = config.try_into()?;
-        let (command_timeout, codec, read_from) =
-            (config.command_timeout, config.codec, config.read_from);
-        Ok(Self { owner: Arc::new(Owner::new(config)), command_timeout, codec, read_from })
+        let preferences = Preferences {
+            command_timeout: config.command_timeout,
+            codec: config.codec,
+            read_from: config.read_from,
+            waits: true,
+        };
+        Ok(Self { owner: Arc::new(Owner::new(config)), preferences })
     }
 
     /// Connects to what the `REDIS_…` variables name; see [`Config::from_env`].
@@ -156,7 +168,14 @@ impl Conn {
     /// Default: the config's [`command_timeout`](crate::ConfigBuilder::command_timeout).
     #[must_use]
     pub fn with_command_timeout(&self, timeout: Duration) -> Self {
-        Self { command_timeout: timeout, ..self.clone() }
+        self.preferring(Preferences { command_timeout: timeout, ..self.preferences })
+    }
+
+    /// Returns a handle to the same connection whose calls fail at once while no link to their server is up, as with
+    /// [`Call::fail_fast`](crate::Call::fail_fast).
+    #[must_use]
+    pub fn with_fail_fast(&self) -> Self {
+        self.preferring(Preferences { waits: false, ..self.preferences })
     }
 
     /// Returns a handle to the same connection that writes values with `codec`.
@@ -164,13 +183,13 @@ impl Conn {
     /// Default: the config's [`codec`](crate::ConfigBuilder::codec).
     #[must_use]
     pub fn with_codec(&self, codec: Codec) -> Self {
-        Self { codec, ..self.clone() }
+        self.preferring(Preferences { codec, ..self.preferences })
     }
 
     /// Returns how this handle writes values, for those that a script is given or returns.
     #[must_use]
     pub fn codec(&self) -> Codec {
-        self.codec
+        self.preferences.codec
     }
 
     /// Returns a handle to the same connection whose reads go to `read_from`. Replicas are known only where the config
@@ -179,7 +198,7 @@ impl Conn {
     /// Default: the config's [`read_from`](crate::ConfigBuilder::read_from).
     #[must_use]
     pub fn with_read_from(&self, read_from: ReadFrom) -> Self {
-        Self { read_from, ..self.clone() }
+        self.preferring(Preferences { read_from, ..self.preferences })
     }
 
     /// Returns what the connection is doing right now.
@@ -239,11 +258,19 @@ impl Conn {
     }
 
     pub(crate) fn command_timeout(&self) -> Duration {
-        self.command_timeout
+        self.preferences.command_timeout
     }
 
     pub(crate) fn read_from(&self) -> ReadFrom {
-        self.read_from
+        self.preferences.read_from
+    }
+
+    fn preferring(&self, preferences: Preferences) -> Self {
+        Self { owner: Arc::clone(&self.owner), preferences }
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.preferences.waits
     }
 
     pub(crate) fn known_capabilities(&self) -> &KnownCapabilities {
@@ -274,7 +301,7 @@ impl Conn {
         let layout = self.owner.core.layout.load();
         let alone =
             |shard: &Shard| shard.replicas.iter().all(|replica| replica.commands.pick().is_none());
-        self.read_from.may_be_replica() && layout.shards.iter().any(alone)
+        self.preferences.read_from.may_be_replica() && layout.shards.iter().any(alone)
     }
 
     /// Why the newest credentials are not in use on every link, if that is so.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time::timeout_at};
 
 use super::{
-    Conn, State,
+    Conn, Preferences, State,
     blocking::BlockingLinks,
     calls::Calls,
     deadlines::Deadlines,
@@ -26,8 +26,8 @@ use super::{
     without::Warnings,
 };
 use crate::{
-    Codec, Config, Error, ErrorKind, ReadFrom, Result, capabilities::KnownCapabilities,
-    commands::Spares, config::Endpoint,
+    Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, commands::Spares,
+    config::Endpoint,
 };
 
 /// How much later than the dials themselves the wait for them ends.
@@ -267,28 +267,19 @@ impl Drop for Owner {
 /// A [`Conn`] that may be gone.
 pub(crate) struct WeakConn {
     owner: Weak<Owner>,
-    command_timeout: Duration,
-    codec: Codec,
-    read_from: ReadFrom,
+    preferences: Preferences,
 }
 
 impl WeakConn {
     pub(crate) fn upgrade(&self) -> Option<Conn> {
-        let owner = self.owner.upgrade()?;
-        let Self { command_timeout, codec, read_from, .. } = *self;
-        Some(Conn { owner, command_timeout, codec, read_from })
+        Some(Conn { owner: self.owner.upgrade()?, preferences: self.preferences })
     }
 }
 
 impl Conn {
     /// A reference that does not keep the connection open.
     pub(crate) fn downgrade(&self) -> WeakConn {
-        WeakConn {
-            owner: Arc::downgrade(&self.owner),
-            command_timeout: self.command_timeout,
-            codec: self.codec,
-            read_from: self.read_from,
-        }
+        WeakConn { owner: Arc::downgrade(&self.owner), preferences: self.preferences }
     }
 }
 

@@ -34,7 +34,14 @@ async fn without_a_link_they_fail_at_once_and_with_one_they_run() {
         assert!(err.is_retryable() && !err.is_outcome_unknown(), "{err:?}");
     }
     assert_eq!(soon(conn.get::<u8>("n").fail_fast().or_empty()).await.unwrap(), None);
-    let mut pipeline = conn.pipeline().fail_fast();
+    let fast = conn.with_fail_fast();
+    assert_eq!(soon(fast.get::<u8>("n")).await.unwrap_err().kind(), ErrorKind::Connect);
+    let many = soon(Box::pin(fast.get_many::<u8, _>(["n", "m"]))).await;
+    assert_eq!(many.unwrap_err().kind(), ErrorKind::Connect);
+    let mut transaction = fast.transaction();
+    let _count = transaction.add(fast.count("n"));
+    assert_eq!(soon(transaction.send()).await.unwrap_err().kind(), ErrorKind::Connect);
+    let mut pipeline = fast.pipeline();
     let count = pipeline.add(conn.count("n"));
     let made_do = pipeline.add(conn.count("n").or_empty());
     let mut results = soon(pipeline.send()).await;
@@ -44,7 +51,7 @@ async fn without_a_link_they_fail_at_once_and_with_one_they_run() {
     server.restart().unwrap();
     reach(&mut changes, State::Connected).await;
     assert_eq!(conn.increment("n", 1).fail_fast().await.unwrap(), 1);
-    let mut pipeline = conn.pipeline().fail_fast();
+    let mut pipeline = fast.pipeline();
     let count = pipeline.add(conn.count("n"));
     assert_eq!(pipeline.send().await.take(count).unwrap(), Some(1));
 }

@@ -30,7 +30,7 @@ for n = removed, #ARGV do
   redis.call('HDEL', KEYS[1], ARGV[n])
 end
 if ARGV[2] == '1' then
-  for _, field in ipairs(redis.call('hkeys', KEYS[1])) do
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.sub(field, 1, 2) == 'm:' and not written[field] then
       redis.call('HDEL', KEYS[1], field)
     end
