@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Codec, Conn, Prefix, ReadFrom};
+use redbrick_core_conn::{Codec, Conn, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom};
 
 use crate::{Cache, Error, MEDIUM, cache::Inner, flight::Flights, statistics::Counters};
 
@@ -8,8 +8,6 @@ use crate::{Cache, Error, MEDIUM, cache::Inner, flight::Flights, statistics::Cou
 pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`get_or_load`](Cache::get_or_load) waits for an answer of Redis before it does without: one second.
 pub const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest life that servers are given.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// What [`get_or_load`](Cache::get_or_load) does when Redis cannot answer.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -64,7 +62,7 @@ impl<V> CacheBuilder<V> {
     }
 
     /// Sets how long [`get_or_load`](Cache::get_or_load) waits for each answer of Redis; less than a millisecond counts as
-    /// one. It counts with [`OnError::Load`] alone; everything else waits for the connection's command timeout.
+    /// one. While no link to the server is up, it does not wait. It counts with [`OnError::Load`] alone; everything else waits for the connection's command timeout.
     ///
     /// Default: one second.
     pub fn redis_timeout(mut self, redis_timeout: Duration) -> Self {
@@ -96,9 +94,7 @@ impl<V> CacheBuilder<V> {
         // A replica can still have what was invalidated.
         let conn = self.conn.with_codec(Codec::Plain).with_read_from(ReadFrom::Master);
         let quick = match self.on_error {
-            OnError::Load => {
-                conn.with_command_timeout(self.redis_timeout.max(Duration::from_millis(1)))
-            }
+            OnError::Load => conn.with_command_timeout(self.redis_timeout).with_fail_fast(),
             OnError::Fail => conn.clone(),
         };
         let prefix = Prefix::new("cache").join(self.name);
@@ -121,7 +117,7 @@ impl<V> CacheBuilder<V> {
 
 /// Refuses a duration that Redis would refuse.
 pub(crate) fn check(duration: Duration) -> Result<Duration, Error> {
-    let fits = duration >= Duration::from_millis(1) && duration <= LONGEST;
+    let fits = duration >= Duration::from_millis(1) && duration <= LONGEST_TIME_TO_LIVE;
     if fits { Ok(duration) } else { Err(Error::InvalidDuration) }
 }
 

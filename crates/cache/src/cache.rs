@@ -172,8 +172,8 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     ///
     /// # Errors
     ///
-    /// When it is awaited: [`Error::Conn`], also when the value cannot be encoded; after an unknown outcome it may be
-    /// stored. [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
+    /// When it is awaited: [`Error::Conn`]; after an unknown outcome it may be stored. [`Error::Unencodable`],
+    /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
     pub fn set(&self, key: impl AsRef<[u8]>, value: &V) -> Set<'_, V> {
         Set::new(self, key.as_ref(), value)
     }

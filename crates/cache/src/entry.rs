@@ -7,11 +7,8 @@
 //!
 //! The version is 1 and numbers are big-endian. The mark is random and tells two entries of one key apart.
 
-use std::fmt;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use redbrick_core_conn::Token;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const MAGIC: u8 = 0xCA;
 const VERSION: u8 = 1;
@@ -81,39 +78,6 @@ impl Cursor<'_> {
         let taken = self.stored.slice(self.at..end);
         self.at = end;
         Some(taken)
-    }
-}
-
-/// Bytes as they are stored, which `Codec::Plain` leaves alone.
-pub(crate) struct Raw(pub(crate) Bytes);
-
-impl Serialize for Raw {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_byte_buf(RawVisitor)
-    }
-}
-
-struct RawVisitor;
-
-impl de::Visitor<'_> for RawVisitor {
-    type Value = Raw;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bytes")
-    }
-
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Raw, E> {
-        Ok(Raw(Bytes::copy_from_slice(bytes)))
-    }
-
-    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Raw, E> {
-        Ok(Raw(bytes.into()))
     }
 }
 

@@ -9,7 +9,7 @@ use redbrick_core_conn::BoxError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// Redis could not be asked, or a value could not be encoded.
+    /// Redis could not be asked.
     Conn(redbrick_core_conn::Error),
     /// The loader failed. Nothing was stored. [`loader_error`](Self::loader_error) returns its error.
     Load(Arc<dyn StdError + Send + Sync>),
@@ -25,6 +25,8 @@ pub enum Error {
     MissingValue(String),
     /// Rules lead to more than 10,000 targets, as one does that names itself again and again. Nothing was invalidated.
     EndlessRules,
+    /// A value could not be encoded. Nothing was stored.
+    Unencodable(redbrick_core_conn::Error),
 }
 
 impl Error {
@@ -78,7 +80,7 @@ impl From<redbrick_core_conn::Error> for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Conn(error) => Some(error),
+            Self::Conn(error) | Self::Unencodable(error) => Some(error),
             Self::Load(error) => Some(&**error),
             _ => None,
         }
@@ -105,6 +107,9 @@ impl fmt::Display for Error {
                 write!(f, "no value was given for the placeholder `{name}` of a rule")
             }
             Self::EndlessRules => f.write_str("the rules lead to more than 10,000 targets"),
+            Self::Unencodable(_) => {
+                f.write_str("the value cannot be encoded; see what its `Serialize` says")
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     ///
     /// When it is awaited: [`Error::Load`] and [`Error::LoadTimeout`], shared by all who waited for it; nothing is stored.
     /// [`Error::Conn`] where Redis could not be asked and the loader [was not to](OnError::Fail), and for failures that
-    /// trying again cannot mend, as a missing right, a closed connection or a value that cannot be encoded.
+    /// trying again cannot mend, as a missing right or a closed connection. [`Error::Unencodable`]; nothing is stored.
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
     #[doc(alias("remember", "get_or_compute", "get_or_insert_with"))]
     pub fn get_or_load<L, Loading, E>(
@@ -220,7 +220,10 @@ impl Inner {
         };
         let encoded = match self.codec.encode(&value) {
             Ok(encoded) => encoded,
-            Err(error) => return (Outcome::Failed(error.clone().into()), Err(error.into())),
+            Err(error) => {
+                let error = Error::Unencodable(error);
+                return (Outcome::Failed(error.clone()), Err(error));
+            }
         };
         let origin = match lease {
             None => Origin::Bypassed,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cache::Inner,
-    entry::{self, Entry, Raw, Tag},
+    entry::{self, Entry, Tag},
     statistics::Counter,
 };
 
@@ -40,12 +40,12 @@ impl Inner {
         named: &[Bytes],
     ) -> redbrick_core_conn::Result<Found> {
         let (stored, versions) = if named.is_empty() {
-            (conn.get::<Raw>(key).await, Ok(Versions::new()))
+            (conn.get::<Bytes>(key).await, Ok(Versions::new()))
         } else {
-            tokio::join!(conn.get::<Raw>(key), self.versions(conn, named.to_vec()))
+            tokio::join!(conn.get::<Bytes>(key), self.versions(conn, named.to_vec()))
         };
         let stored = match stored {
-            Ok(stored) => stored.map(|Raw(stored)| stored),
+            Ok(stored) => stored,
             Err(error) if error.kind() == ErrorKind::WrongType => {
                 self.counters.add(Counter::Unreadable);
                 return Ok(Found::Miss(Seen::Beginning(Bytes::new())));
@@ -80,11 +80,11 @@ impl Inner {
 
     /// Reads entries, and then their tags, all at once.
     pub(crate) async fn read_many(&self, keys: &[Key]) -> redbrick_core_conn::Result<Vec<Found>> {
-        let stored = Box::pin(self.conn.get_many::<Raw, _>(keys)).await?;
+        let stored = Box::pin(self.conn.get_many::<Bytes, _>(keys)).await?;
         let mut tags = Vec::new();
         let mut entries = Vec::with_capacity(stored.len());
         for stored in stored {
-            let entry = stored.as_ref().and_then(|Raw(stored)| self.parsed(stored));
+            let entry = stored.as_ref().and_then(|stored| self.parsed(stored));
             let named = entry.iter().flat_map(|entry| &entry.tags);
             tags.extend(named.map(|(name, _)| name.clone()));
             entries.push((stored, entry));
@@ -97,10 +97,10 @@ impl Inner {
         };
         let found = entries.into_iter().map(|(stored, entry)| match (stored, entry) {
             (None, _) => Found::Miss(Seen::Nothing),
-            (Some(Raw(stored)), Some(entry)) if counts(&entry, &versions) => {
+            (Some(stored), Some(entry)) if counts(&entry, &versions) => {
                 Found::Valid { value: entry.value, mark: entry::mark(&stored) }
             }
-            (Some(Raw(stored)), _) => Found::Miss(Seen::Beginning(entry::mark(&stored))),
+            (Some(stored), _) => Found::Miss(Seen::Beginning(entry::mark(&stored))),
         });
         Ok(found.collect())
     }
@@ -137,8 +137,7 @@ impl Inner {
         tags: Vec<Bytes>,
     ) -> redbrick_core_conn::Result<Versions> {
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
-        let versions = Box::pin(conn.get_many::<Raw, _>(keys.collect::<Vec<_>>())).await?;
-        let versions = versions.into_iter().map(|version| version.map(|Raw(version)| version));
+        let versions = Box::pin(conn.get_many::<Bytes, _>(keys.collect::<Vec<_>>())).await?;
         Ok(tags.into_iter().zip(versions).collect())
     }
 }

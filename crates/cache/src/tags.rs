@@ -3,11 +3,10 @@
 use std::{future::IntoFuture, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Call, Conn, Script, Token};
+use redbrick_core_conn::{Call, Conn, LONGEST_TIME_TO_LIVE, Script, Token};
 
 use crate::{
     Cache, Error, STATIC,
-    builder::LONGEST,
     cache::Inner,
     entry::{Tag, Version},
 };
@@ -64,7 +63,7 @@ impl Inner {
         time_to_live: Duration,
     ) -> Call<'a, Bytes> {
         // Twice as long, so that it is not made longer for each entry.
-        let life = STATIC.max(time_to_live.saturating_mul(2).min(LONGEST));
+        let life = STATIC.max(time_to_live.saturating_mul(2).min(LONGEST_TIME_TO_LIVE));
         let new = Token::<8>::random();
         let call = conn.script(&TAG).key(self.tags.tagged(tag)).arg(new.as_bytes().as_slice());
         // Never repeated: a version that entries carry already, and that was invalidated since, must not come back.

@@ -73,7 +73,7 @@ impl<'a, V: Serialize> SetMany<'a, V> {
         let inner = &*cache.inner;
         let encoded = entries.into_iter().map(|(id, value)| {
             let (entry, lease) = inner.keys(id.as_ref());
-            Ok((entry, lease, inner.codec.encode(value)?))
+            Ok((entry, lease, inner.codec.encode(value).map_err(Error::Unencodable)?))
         });
         let (entries, time_to_live) = (encoded.collect(), inner.time_to_live);
         Self { cache, entries, time_to_live, tags: Vec::new() }

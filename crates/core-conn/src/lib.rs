@@ -25,11 +25,13 @@ mod tracking;
 /// The client library underneath, for [`Conn::fred`]; it is no part of this crate's promises about versions.
 pub use ::fred;
 pub use async_trait::async_trait;
+/// What bytes are given and taken as.
+pub use bytes::Bytes;
 pub use capabilities::{Capabilities, Capability};
 pub use codec::Codec;
 pub use commands::{
-    Arg, Call, Confirm, FromReply, Hash, List, Members, Pipeline, Reply, Results, Scan, Script,
-    ScriptCall, Set, SortedSet, Ticket, Transaction, Ttl,
+    Arg, Call, Confirm, FromReply, Hash, LONGEST_TIME_TO_LIVE, List, Members, Pipeline, Reply,
+    Results, Scan, Script, ScriptCall, Set, SortedSet, Ticket, Transaction, Ttl,
 };
 pub use config::{
     Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,

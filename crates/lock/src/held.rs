@@ -127,7 +127,7 @@ impl Held {
         self.until.send_replace(None);
         let released = self.claim.release(self.token.as_bytes()).await?;
         self.open = false;
-        Ok(if released { Released::Released } else { Released::AlreadyLost })
+        Ok(Released::of(released))
     }
 
     /// Leaves it to whoever knows the token.

@@ -119,7 +119,7 @@ impl Locks {
     #[tracing::instrument(level = "debug", name = "lock.release", skip_all)]
     pub async fn release(&self, name: impl AsRef<[u8]>, token: &Token) -> Result<Released, Error> {
         let released = self.claim(name.as_ref()).release(token.as_bytes()).await?;
-        Ok(if released { Released::Released } else { Released::AlreadyLost })
+        Ok(Released::of(released))
     }
 
     /// Makes the lease of the lock `name` count anew from now if `token` has it, whichever process acquired it. One
@@ -140,7 +140,7 @@ impl Locks {
     ) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
         let extended = self.claim(name.as_ref()).extend(token.as_bytes(), lease).await?;
-        Ok(if extended { Extended::Extended } else { Extended::Lost })
+        Ok(Extended::of(extended))
     }
 
     /// Returns whether anybody has the lock `name`. One round trip (`EXISTS`); the answer may be outdated when it comes.

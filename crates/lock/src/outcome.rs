@@ -9,6 +9,12 @@ pub enum Extended {
     Lost,
 }
 
+impl Extended {
+    pub(crate) fn of(extended: bool) -> Self {
+        if extended { Self::Extended } else { Self::Lost }
+    }
+}
+
 /// What came of a release.
 #[expect(clippy::exhaustive_enums, reason = "there is no third outcome")]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -18,4 +24,10 @@ pub enum Released {
     /// The token had it no more: its lease ended before, or it was taken away by force. Somebody else may have had it
     /// meanwhile. Nothing has changed.
     AlreadyLost,
+}
+
+impl Released {
+    pub(crate) fn of(released: bool) -> Self {
+        if released { Self::Released } else { Self::AlreadyLost }
+    }
 }

@@ -77,7 +77,7 @@ impl Semaphore {
     #[tracing::instrument(level = "debug", name = "lock.release_permit", skip_all)]
     pub async fn release(&self, token: &Token) -> Result<Released, Error> {
         let released = self.claim().release(token.as_bytes()).await?;
-        Ok(if released { Released::Released } else { Released::AlreadyLost })
+        Ok(Released::of(released))
     }
 
     /// Makes the lease of the permit of `token` count anew from now, whichever process acquired it. One round trip.
@@ -90,7 +90,7 @@ impl Semaphore {
     pub async fn extend(&self, token: &Token, lease: Duration) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
         let extended = self.claim().extend(token.as_bytes(), lease).await?;
-        Ok(if extended { Extended::Extended } else { Extended::Lost })
+        Ok(Extended::of(extended))
     }
 
     fn claim(&self) -> Claim {

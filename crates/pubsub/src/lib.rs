@@ -11,7 +11,6 @@ mod members;
 mod message;
 mod publish;
 mod pubsub;
-mod raw;
 mod received;
 mod room;
 mod run;

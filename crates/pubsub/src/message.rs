@@ -4,7 +4,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redbrick_core_conn::{Codec, Token};
+use redbrick_core_conn::{Bytes, Codec, Token};
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -85,12 +85,12 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     kind: &str,
     correlation_id: Option<&str>,
     payload: &T,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Bytes, Error> {
     let id = Token::<16>::random().expose();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     let envelope = Outgoing { id: &id, kind, payload, timestamp, source, correlation_id };
-    Ok(codec.encode(&envelope).map_err(Error::Unencodable)?.to_vec())
+    codec.encode(&envelope).map_err(Error::Unencodable)
 }
 
 /// A message on the wire, as it is written.

@@ -1,8 +1,9 @@
 use std::{fmt, pin::Pin};
 
+use redbrick_core_conn::Bytes;
 use serde::Serialize;
 
-use crate::{Error, message, pubsub::Core, raw::Raw};
+use crate::{Error, message, pubsub::Core};
 
 /// A message that has not been published yet; awaiting it does so. See [`PubSub::publish`](crate::PubSub::publish).
 #[must_use = "nothing is published until it is awaited"]
@@ -90,10 +91,10 @@ impl Published {
 }
 
 impl<T: Serialize + ?Sized> Draft<'_, T> {
-    fn encode(&self, core: &Core) -> Result<Raw, Error> {
+    fn encode(&self, core: &Core) -> Result<Bytes, Error> {
         let codec = core.conn.codec();
         let id = self.correlation_id.as_deref();
-        message::encode(codec, &core.source, self.kind, id, self.payload).map(Raw)
+        message::encode(codec, &core.source, self.kind, id, self.payload)
     }
 }
 
@@ -131,7 +132,7 @@ impl<'a, T: Serialize + ?Sized> IntoFuture for PublishMany<'a, T> {
 }
 
 #[tracing::instrument(level = "debug", name = "pubsub.publish", skip_all)]
-async fn one(core: &Core, channel: Vec<u8>, encoded: Result<Raw, Error>) -> Result<u64, Error> {
+async fn one(core: &Core, channel: Vec<u8>, encoded: Result<Bytes, Error>) -> Result<u64, Error> {
     let encoded = encoded?;
     Ok(core.plain.publish(channel, &encoded).await?)
 }
@@ -140,7 +141,7 @@ async fn one(core: &Core, channel: Vec<u8>, encoded: Result<Raw, Error>) -> Resu
 async fn many(
     core: &Core,
     channels: Vec<Vec<u8>>,
-    encoded: Result<Raw, Error>,
+    encoded: Result<Bytes, Error>,
 ) -> Result<Published, Error> {
     let encoded = encoded?;
     if channels.is_empty() {

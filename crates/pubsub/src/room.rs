@@ -1,9 +1,9 @@
 use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Key, Prefix, Replay, Reply, Script};
+use redbrick_core_conn::{Bytes, Key, Prefix, Replay, Reply, Script};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Joined, Members, Message, Subscribe, message, pubsub::Core, raw::Raw};
+use crate::{Error, Joined, Members, Message, Subscribe, message, pubsub::Core};
 
 /// How many messages a room remembers: 100.
 pub const DEFAULT_HISTORY: NonZeroUsize = NonZeroUsize::new(100).expect("it is not zero");
@@ -214,9 +214,9 @@ impl<Info, Msg: DeserializeOwned> Room<Info, Msg> {
     pub async fn recent_n(&self, n: NonZeroUsize) -> Result<Recent<Msg>, Error> {
         let core = &*self.core;
         let n = i64::try_from(n.get()).unwrap_or(MOST).min(MOST);
-        let found: Vec<Raw> = core.plain.list(&self.history).range(..n).await?;
+        let found: Vec<Bytes> = core.plain.list(&self.history).range(..n).await?;
         let mut recent = Recent { messages: Vec::new(), unreadable: Vec::new() };
-        for Raw(bytes) in found {
+        for bytes in found {
             match Message::read(core.conn.codec(), self.channel.as_ref(), &bytes, None) {
                 Ok(message) => recent.messages.extend(message),
                 Err(error) => recent.unreadable.push(error),

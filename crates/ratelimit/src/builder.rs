@@ -1,16 +1,16 @@
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use redbrick_core_conn::{Conn, Prefix};
 
 use crate::{
-    Algorithm, Error, OnError, Quota, RateLimiter, limiter::Inner, policy::Policy, rule::Rule,
+    Algorithm, Error, OnError, Quota, RateLimiter, limiter::Inner, local::Local, policy::Policy,
+    rule::Rule,
 };
 
-/// How long a decision may take: 100 ms.
-const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
-/// How many subjects are known while this process limits by itself: 10,000.
-#[cfg(feature = "local")]
-const DEFAULT_LOCAL_SUBJECTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(10_000).unwrap();
+/// How long a decision waits for Redis, unless told otherwise: 100 ms.
+pub const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many subjects [`OnError::Local`] knows apart, unless told otherwise: 10,000.
+pub const DEFAULT_LOCAL_SUBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// The settings of a [`RateLimiter`], each with a default.
 #[derive(Debug)]
@@ -21,9 +21,8 @@ pub struct RateLimiterBuilder {
     quota: Quota,
     algorithm: Algorithm,
     on_error: OnError,
-    timeout: Duration,
-    #[cfg(feature = "local")]
-    local_subjects: std::num::NonZeroUsize,
+    redis_timeout: Duration,
+    local_subjects: NonZeroUsize,
 }
 
 impl RateLimiterBuilder {
@@ -34,8 +33,7 @@ impl RateLimiterBuilder {
             quota,
             algorithm: Algorithm::default(),
             on_error: OnError::default(),
-            timeout: DEFAULT_TIMEOUT,
-            #[cfg(feature = "local")]
+            redis_timeout: DEFAULT_REDIS_TIMEOUT,
             local_subjects: DEFAULT_LOCAL_SUBJECTS,
         }
     }
@@ -59,17 +57,16 @@ impl RateLimiterBuilder {
     /// Sets how long a decision may take before Redis counts as away; less than a millisecond counts as one.
     ///
     /// Default: 100 ms.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn redis_timeout(mut self, redis_timeout: Duration) -> Self {
+        self.redis_timeout = redis_timeout;
         self
     }
 
-    /// Sets how many subjects [`OnError::Local`] knows apart, at about 100 bytes each. The others share one quota until
+    /// Sets how many subjects [`OnError::Local`] knows apart, each of which takes some memory here. The others share one quota until
     /// there is room again.
     ///
     /// Default: 10,000.
-    #[cfg(feature = "local")]
-    pub fn local_subjects(mut self, subjects: std::num::NonZeroUsize) -> Self {
+    pub fn local_subjects(mut self, subjects: NonZeroUsize) -> Self {
         self.local_subjects = subjects;
         self
     }
@@ -80,13 +77,10 @@ impl RateLimiterBuilder {
     ///
     /// [`Error::QuotaTooFine`], [`Error::QuotaTooLong`] and [`Error::BurstWithoutGcra`], when the quota cannot be kept.
     pub fn build(self) -> Result<RateLimiter, Error> {
-        let Self { conn, prefix, quota, algorithm, on_error, timeout, .. } = self;
+        let Self { conn, prefix, quota, algorithm, on_error, redis_timeout, local_subjects } = self;
         let rule = Rule::new(algorithm, quota)?;
-        #[cfg(feature = "local")]
-        let policy = Policy::new(on_error, crate::local::Local::new(self.local_subjects));
-        #[cfg(not(feature = "local"))]
-        let policy = Policy::new(on_error);
-        let inner = Inner { conn, prefix, algorithm, quota, rule, timeout, policy };
+        let policy = Policy::new(on_error, Local::new(local_subjects));
+        let inner = Inner { conn, prefix, algorithm, quota, rule, redis_timeout, policy };
         Ok(RateLimiter::from_inner(inner))
     }
 }

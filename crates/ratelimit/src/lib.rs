@@ -6,7 +6,6 @@ mod builder;
 mod decision;
 mod error;
 mod limiter;
-#[cfg(feature = "local")]
 mod local;
 mod policy;
 mod quota;
@@ -14,7 +13,7 @@ mod rule;
 mod subject;
 
 pub use algorithm::Algorithm;
-pub use builder::RateLimiterBuilder;
+pub use builder::{DEFAULT_LOCAL_SUBJECTS, DEFAULT_REDIS_TIMEOUT, RateLimiterBuilder};
 pub use decision::{Decision, Source};
 pub use error::Error;
 pub use limiter::RateLimiter;

@@ -23,7 +23,7 @@ pub(crate) struct Inner {
     pub(crate) algorithm: Algorithm,
     pub(crate) quota: Quota,
     pub(crate) rule: Rule,
-    pub(crate) timeout: Duration,
+    pub(crate) redis_timeout: Duration,
     pub(crate) policy: Policy,
 }
 

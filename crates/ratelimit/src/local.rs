@@ -1,6 +1,7 @@
 //! Limits within this process, for when Redis is away.
 
 use std::{
+    collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
     num::NonZeroUsize,
@@ -8,13 +9,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use governor::{
-    nanos::Nanos,
-    state::{
-        StateStore,
-        keyed::{HashMapStateStore, ShrinkableKeyedStateStore},
-    },
-};
 use redbrick_core_conn::Key;
 
 use crate::rule::{Ask, Counted, Rule};
@@ -28,16 +22,20 @@ type Id = [u64; 2];
 /// Who is not known shares this.
 const OTHERS: Id = [0, 0];
 
-/// For each subject the moment, in nanoseconds since the beginning, from which on nothing counts any more.
-///
-/// The arithmetic is that of `gcra.lua`.
+/// The arithmetic is that of `gcra.lua`, in nanoseconds since the beginning.
 pub(crate) struct Local {
     subjects: NonZeroUsize,
     seeds: [RandomState; 2],
-    arrivals: HashMapStateStore<Id>,
     begun: Instant,
-    /// Held while a decision is made, so that there are never more subjects than were asked for.
-    swept: Mutex<Option<Instant>>,
+    known: Mutex<Known>,
+}
+
+/// Who is known, and since when there may be somebody of whom nothing counts any more.
+#[derive(Default)]
+struct Known {
+    /// For each subject the moment from which on nothing counts any more.
+    arrivals: HashMap<Id, u64>,
+    swept: Option<Instant>,
 }
 
 impl Local {
@@ -45,9 +43,8 @@ impl Local {
         Self {
             subjects,
             seeds: [RandomState::new(), RandomState::new()],
-            arrivals: HashMapStateStore::default(),
             begun: Instant::now(),
-            swept: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -60,47 +57,36 @@ impl Local {
         let interval = nanos(rule.interval());
         let depth = interval * u64::from(rule.limit().get());
         let cost = interval * u64::from(ask.cost.get());
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(id) = self.place(key, at, now, ask.consumes, &mut swept) else {
-            return counted(0, 0, interval);
-        };
-        let decided = self.arrivals.measure_and_replace(&id, |arrival| {
-            let arrival = arrival.map_or(now, Nanos::as_u64).clamp(now, now + depth);
-            let wait = (arrival + cost).saturating_sub(now + depth);
-            if ask.consumes && wait == 0 {
-                Ok((arrival + cost - now, Nanos::new(arrival + cost)))
-            } else {
-                Err((wait, arrival - now))
-            }
-        });
-        match decided {
-            Ok(counting) => counted(0, counting, interval),
-            Err((wait, counting)) => counted(wait, counting, interval),
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = self.seeds.each_ref().map(|seed| seed.hash_one(key.as_ref()));
+        let id = known.place(id, self.subjects.get(), at, now);
+        let arrival =
+            known.arrivals.get(&id).map_or(now, |arrival| (*arrival).clamp(now, now + depth));
+        let wait = (arrival + cost).saturating_sub(now + depth);
+        if ask.consumes && wait == 0 {
+            known.arrivals.insert(id, arrival + cost);
+            counted(0, arrival + cost - now, interval)
+        } else {
+            counted(wait, arrival - now, interval)
         }
     }
+}
 
-    /// Where the subject's moment is; none when it has none and nobody wants to make one.
-    fn place(
-        &self,
-        key: &Key,
-        at: Instant,
-        now: u64,
-        makes: bool,
-        swept: &mut Option<Instant>,
-    ) -> Option<Id> {
-        let id = self.seeds.each_ref().map(|seed| seed.hash_one(key.as_ref()));
-        let knows = |id: &Id| self.arrivals.lock().contains_key(id);
-        if knows(&id) {
-            return Some(id);
+impl Known {
+    /// Where the moment of a subject is, or would be.
+    fn place(&mut self, id: Id, most: usize, at: Instant, now: u64) -> Id {
+        if self.arrivals.contains_key(&id) {
+            return id;
         }
         // One place is that of the others.
-        let is_full = || self.arrivals.len() >= self.subjects.get();
-        if is_full() && swept.is_none_or(|swept| at.duration_since(swept) >= SWEEP_INTERVAL) {
-            *swept = Some(at);
-            self.arrivals.retain_recent(Nanos::new(now));
+        let is_full = |arrivals: &HashMap<Id, u64>| arrivals.len() >= most;
+        if is_full(&self.arrivals)
+            && self.swept.is_none_or(|swept| at.duration_since(swept) >= SWEEP_INTERVAL)
+        {
+            self.swept = Some(at);
+            self.arrivals.retain(|_, arrival| *arrival > now);
         }
-        let id = if is_full() { OTHERS } else { id };
-        (makes || knows(&id)).then_some(id)
+        if is_full(&self.arrivals) { OTHERS } else { id }
     }
 }
 
@@ -172,7 +158,7 @@ mod tests {
             (counted.wait, counted.used)
         };
         assert_eq!(ask(Ask::CHECK), (Duration::ZERO, 0));
-        assert_eq!(local.arrivals.len(), 0);
+        assert_eq!(local.known.lock().unwrap().arrivals.len(), 0);
         for used in [1, 2] {
             assert_eq!(ask(ONE), (Duration::ZERO, used));
             let wait = if used == 2 { Duration::from_millis(500) } else { Duration::ZERO };
@@ -191,12 +177,12 @@ mod tests {
             .count();
         // Each of the eight once, and the others twice in all.
         assert_eq!(passes, 10);
-        assert_eq!(local.arrivals.len(), 9);
+        assert_eq!(local.known.lock().unwrap().arrivals.len(), 9);
         // Those who are known keep what is theirs.
         assert!(local.decide_at(at(0), &rule, &key(0_u32.to_be_bytes()), ONE).wait.is_zero());
         assert!(!local.decide_at(at(0), &rule, &key(0_u32.to_be_bytes()), ONE).wait.is_zero());
         // Once nothing counts any more, there is room.
         assert!(local.decide_at(at(2_000), &rule, &key("new"), ONE).wait.is_zero());
-        assert_eq!(local.arrivals.len(), 1);
+        assert_eq!(local.known.lock().unwrap().arrivals.len(), 1);
     }
 }

@@ -7,6 +7,7 @@ use redbrick_core_conn::{Key, WARNING_INTERVAL};
 
 use crate::{
     Decision, Error, Source,
+    local::Local,
     rule::{Ask, Counted, Rule},
 };
 
@@ -25,7 +26,6 @@ pub enum OnError {
     Fail,
     /// This process limits by itself: by [`Algorithm::Gcra`](crate::Algorithm::Gcra) with the same quota, so several processes
     /// let as many times more pass. It knows nothing of what was counted before.
-    #[cfg(feature = "local")]
     Local,
 }
 
@@ -37,8 +37,7 @@ const DENIED_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Policy {
     on_error: OnError,
     warnings: Mutex<Warnings>,
-    #[cfg(feature = "local")]
-    local: crate::local::Local,
+    local: Local,
 }
 
 /// When the last warning was said, and how many were not since.
@@ -49,13 +48,7 @@ struct Warnings {
 }
 
 impl Policy {
-    #[cfg(not(feature = "local"))]
-    pub(crate) fn new(on_error: OnError) -> Self {
-        Self { on_error, warnings: Mutex::default() }
-    }
-
-    #[cfg(feature = "local")]
-    pub(crate) fn new(on_error: OnError, local: crate::local::Local) -> Self {
+    pub(crate) fn new(on_error: OnError, local: Local) -> Self {
         Self { on_error, warnings: Mutex::default(), local }
     }
 
@@ -64,10 +57,6 @@ impl Policy {
     /// # Errors
     ///
     /// `err`, when that is the policy.
-    #[cfg_attr(
-        not(feature = "local"),
-        expect(unused_variables, reason = "who it is matters to a limiter in this process alone")
-    )]
     pub(crate) fn decide(
         &self,
         rule: &Rule,
@@ -83,7 +72,6 @@ impl Policy {
             OnError::Allow => blindly(Duration::ZERO, 0),
             OnError::Deny => blindly(DENIED_FOR, rule.limit().get()),
             OnError::Fail => Err(err.clone()),
-            #[cfg(feature = "local")]
             OnError::Local => Ok(self.local.decide(rule, &rule.key(stem), ask)),
         }?;
         self.warn(&err, Instant::now());
@@ -115,11 +103,7 @@ mod tests {
 
     #[test]
     fn one_warning_per_interval_is_said_and_the_others_are_counted() {
-        #[cfg(feature = "local")]
-        let policy =
-            Policy::new(OnError::Allow, crate::local::Local::new(std::num::NonZeroUsize::MIN));
-        #[cfg(not(feature = "local"))]
-        let policy = Policy::new(OnError::Allow);
+        let policy = Policy::new(OnError::Allow, Local::new(std::num::NonZeroUsize::MIN));
         let start = Instant::now();
         assert_eq!(policy.is_due(start), Some(0));
         assert_eq!(policy.is_due(start + WARNING_INTERVAL / 2), None);

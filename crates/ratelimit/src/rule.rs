@@ -98,7 +98,6 @@ impl Rule {
         self.limit
     }
 
-    #[cfg(feature = "local")]
     pub(crate) fn interval(&self) -> Duration {
         Duration::from_micros(self.interval)
     }

@@ -136,7 +136,7 @@ impl<'a> Subject<'a> {
         rule.check(ask.cost)?;
         let inner = self.limiter.inner();
         let call = rule.ask(&inner.conn, &self.stem, ask);
-        match call.timeout(inner.timeout).fail_fast().await.map_err(Error::of) {
+        match call.timeout(inner.redis_timeout).fail_fast().await.map_err(Error::of) {
             Ok(answer) => {
                 Ok(Decision::new(rule.limit().get(), Counted::from(answer), Source::Redis))
             }

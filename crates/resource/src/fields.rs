@@ -12,7 +12,7 @@ use crate::Error;
 /// The field of the hash that holds the header of all values: core-conn's, which says what wrote them.
 pub(crate) const FORMAT: &[u8] = b"\0";
 /// How long that header is.
-const HEADER: usize = 4;
+pub(crate) const HEADER: usize = 4;
 /// Nil in MessagePack.
 pub(crate) const NIL: &[u8] = b"\xc0";
 /// How many levels a value may nest below the record, so that it can be read again.

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::{
     Error, Record, Resource,
-    fields::{Fields, NIL},
+    fields::{Fields, HEADER, NIL},
     indexes::{self, Kind},
     write,
 };
@@ -159,7 +159,7 @@ async fn find<R: Record>(
 /// A value as it stands in a field.
 pub(crate) fn encoded<V: Serialize + ?Sized>(value: &V) -> Result<Bytes, Error> {
     let mut encoded = Codec::MessagePack.encode(value).map_err(Error::unwritable)?;
-    Ok(encoded.split_off(4))
+    Ok(encoded.split_off(HEADER))
 }
 
 fn text(id: &[u8]) -> String {

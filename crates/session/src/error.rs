@@ -7,7 +7,7 @@ use redbrick_core_conn::{self as core_conn, ErrorKind};
 #[non_exhaustive]
 pub enum Error {
     /// Redis could not be asked. Whoever asked whether somebody is logged in must take that for a no.
-    #[error("redis could not be asked about sessions")]
+    #[error("the sessions could not ask Redis")]
     Conn(#[from] core_conn::Error),
     /// Another program has changed a key of this session, or the index that its user shares with others, so that it
     /// cannot be read. The session can be [deleted](crate::Sessions::delete).

@@ -145,10 +145,6 @@ mod tests {
         for wrong in
             ["", " ", &text[1..], &text[2..], &long, &text.to_uppercase(), &"g".repeat(68), "é"]
         {
-            // All digits may be decimal, once in a few millions.
-            if wrong == text {
-                continue;
-            }
             let err = wrong.parse::<SessionId>().unwrap_err();
             assert!(matches!(err, Error::InvalidId), "{err:?}");
             assert!(wrong.trim().is_empty() || !err.to_string().contains(wrong), "{err}");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use redbrick_core_conn::{Conn, Key, Prefix};
+use redbrick_core_conn::{Conn, Key, LONGEST_TIME_TO_LIVE, Prefix};
 
 use crate::{SessionId, SessionKey, id::Partition};
 
@@ -32,10 +32,8 @@ impl Inner {
     }
 }
 
-/// A hundred years of 365.25 days, which is as long as core-conn lets anything live.
-pub(crate) const LONGEST: u64 = 3_155_760_000_000;
-
 /// A life in milliseconds: at least one, at most a hundred years.
 pub(crate) fn millis(life: Duration) -> u64 {
-    u64::try_from(life.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+    let millis = life.clamp(Duration::from_millis(1), LONGEST_TIME_TO_LIVE).as_millis();
+    u64::try_from(millis).unwrap_or(u64::MAX)
 }

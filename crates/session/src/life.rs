@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use redbrick_core_conn::{FromReply, Replay, Script, ScriptCall};
+use redbrick_core_conn::{FromReply, LONGEST_TIME_TO_LIVE, Replay, Script, ScriptCall};
 use serde::de::DeserializeOwned;
 
 use crate::{
     Error, Session, SessionId, Sessions,
-    layout::{LONGEST, millis},
+    layout::millis,
     record::{Record, time},
 };
 
@@ -67,7 +67,7 @@ impl<D> Sessions<D> {
     /// As [`touch`](Self::touch).
     #[tracing::instrument(level = "debug", name = "session.extend", skip_all)]
     pub async fn extend(&self, id: &SessionId, by: Duration) -> Result<Option<SystemTime>, Error> {
-        let call = self.on(&EXTEND, id).arg(millis(by)).arg(LONGEST);
+        let call = self.on(&EXTEND, id).arg(millis(by)).arg(LONGEST_TIME_TO_LIVE);
         let ends: Option<u64> = call.run().needs_server().await.map_err(Error::of)?;
         Ok(ends.map(time))
     }

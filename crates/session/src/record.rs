@@ -2,15 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     time::{Duration, SystemTime},
 };
 
-use redbrick_core_conn::{self as core_conn, Arg, Codec, FromReply, Reply};
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Visitor},
-};
+use redbrick_core_conn::{self as core_conn, Arg, Bytes, Codec, FromReply, Reply};
+use serde::de::DeserializeOwned;
 
 use crate::{Device, Error, Session, SessionId, SessionInfo, SessionKey};
 
@@ -55,10 +51,10 @@ pub(crate) fn time(millis: u64) -> SystemTime {
 
 /// All fields of a session, or none when there is no session.
 #[derive(Default)]
-pub(crate) struct Record(BTreeMap<String, Raw>);
+pub(crate) struct Record(BTreeMap<String, Bytes>);
 
 impl Record {
-    pub(crate) fn new(fields: BTreeMap<String, Raw>) -> Self {
+    pub(crate) fn new(fields: BTreeMap<String, Bytes>) -> Self {
         Self(fields)
     }
 
@@ -83,7 +79,7 @@ impl Record {
             role: self.text(ROLE),
             email: self.text(EMAIL),
             metadata: self.metadata(),
-            data: codec.decode(&data.0).map_err(Error::Data)?,
+            data: codec.decode(data).map_err(Error::Data)?,
             user,
         }))
     }
@@ -104,7 +100,7 @@ impl Record {
     }
 
     fn text(&self, field: &str) -> Option<String> {
-        String::from_utf8(self.0.get(field)?.0.clone()).ok()
+        String::from_utf8(self.0.get(field)?.to_vec()).ok()
     }
 
     fn number(&self, field: &str) -> Option<u64> {
@@ -137,36 +133,9 @@ impl FromReply for Record {
         {
             // A field of another name is none of ours.
             if let Ok(field) = String::from_utf8(field.to_vec()) {
-                fields.insert(field, Raw(value.to_vec()));
+                fields.insert(field, Bytes::copy_from_slice(&value));
             }
         }
         Ok(Self(fields))
-    }
-}
-
-/// Bytes as they are.
-pub(crate) struct Raw(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<T: Deserializer<'de>>(deserializer: T) -> Result<Self, T::Error> {
-        struct Bytes;
-
-        impl Visitor<'_> for Bytes {
-            type Value = Raw;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Raw, E> {
-                Ok(Raw(bytes.to_vec()))
-            }
-
-            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Raw, E> {
-                Ok(Raw(bytes))
-            }
-        }
-
-        deserializer.deserialize_byte_buf(Bytes)
     }
 }

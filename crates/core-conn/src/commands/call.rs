@@ -57,19 +57,8 @@ struct Told<'a> {
     timeout: Option<Duration>,
     replay: Option<Replay>,
     or_empty: bool,
-    without: Without,
+    waits: bool,
     route: Option<Route>,
-}
-
-/// What happens when no link to the server is up.
-#[derive(Clone, Copy)]
-enum Without {
-    /// It waits for one; an optional connection answers with the empty outcome.
-    Waits,
-    /// It waits for one; an optional connection fails.
-    NeedsServer,
-    /// It fails.
-    Fails,
 }
 
 struct Sent<'a> {
@@ -102,7 +91,7 @@ impl<'a, T: Default> Call<'a, T> {
             timeout: None,
             replay: None,
             or_empty: false,
-            without: if conn.waits() { Without::Waits } else { Without::Fails },
+            waits: conn.waits(),
             route: None,
         };
         Self { read, empty: T::default, stage: Stage::Told(told) }
@@ -152,7 +141,7 @@ impl<'a, T> Call<'a, T> {
     ///
     /// Default: that of the handle, which waits unless it is one [`with_fail_fast`](Conn::with_fail_fast).
     pub fn fail_fast(self) -> Self {
-        self.tell(|told| told.without = Without::Fails)
+        self.tell(|told| told.waits = false)
     }
 
     /// Fails when there is no server, also on a connection that is [`optional`](crate::ConfigBuilder::optional), where it
@@ -162,11 +151,7 @@ impl<'a, T> Call<'a, T> {
     ///
     /// Default: an optional connection answers with the empty outcome.
     pub fn needs_server(self) -> Self {
-        self.tell(|told| {
-            if matches!(told.without, Without::Waits) {
-                told.without = Without::NeedsServer;
-            }
-        })
+        self.tell(|told| told.waits &= !told.conn.config().optional)
     }
 
     /// Sends it to a server of the caller's choice.
@@ -227,7 +212,7 @@ impl<'a> Told<'a> {
     /// Sends it, if a link is up.
     fn send<T: 'a>(self, read: Read<T>, empty: fn() -> T) -> Result<Stage<'a, T>> {
         let span = tracing::debug_span!("core_conn.call", command = self.name());
-        let Self { conn, request, timeout, replay, or_empty, without, route } = self;
+        let Self { conn, request, timeout, replay, or_empty, waits, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
         let said = conn.manner_of(&request);
@@ -236,7 +221,7 @@ impl<'a> Told<'a> {
             replay: replay.unwrap_or(said.replay),
             read_from: said.read_from,
             timeout: timeout.unwrap_or(said.timeout),
-            waits: !matches!(without, Without::Fails),
+            waits,
         };
         let ending = Ending { conn, or_empty };
         let attempts = match conn.attempts(manner) {
@@ -254,16 +239,8 @@ impl<'a> Told<'a> {
             None => Stage::Rest(Box::pin(
                 async move {
                     let (manner, deadline) = (attempts.manner(), attempts.deadline());
-                    match without {
-                        Without::Waits if conn.does_without(manner, deadline, or_empty).await => {
-                            return Ok(empty());
-                        }
-                        Without::NeedsServer => {
-                            if let Some(err) = conn.optional_absence(manner, deadline).await {
-                                return ending.conclude(&request, Err(err), read, empty);
-                            }
-                        }
-                        Without::Waits | Without::Fails => {}
+                    if waits && conn.does_without(manner, deadline, or_empty).await {
+                        return Ok(empty());
                     }
                     ending.rest(attempts, request, None, read, empty).await
                 }

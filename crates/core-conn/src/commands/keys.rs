@@ -84,13 +84,14 @@ impl Conn {
     }
 }
 
-/// The longest life a key can be given: far beyond any use, and far below what overflows the server.
-const MAX_TIME_TO_LIVE: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// The longest life that a key can be given, 100 years: far beyond any use, and far below what overflows the server. The
+/// shortest is a millisecond.
+pub const LONGEST_TIME_TO_LIVE: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// What the server takes as a time to live.
 pub(super) fn millis(time_to_live: Duration) -> Result<i64> {
     let millis = i64::try_from(time_to_live.as_millis()).ok();
-    millis.filter(|millis| *millis >= 1 && time_to_live <= MAX_TIME_TO_LIVE).ok_or_else(|| {
+    millis.filter(|millis| *millis >= 1 && time_to_live <= LONGEST_TIME_TO_LIVE).ok_or_else(|| {
         Error::new(ErrorKind::InvalidArgument, "a time to live is from 1 millisecond to 100 years")
     })
 }

@@ -36,7 +36,7 @@ pub use batch::{Results, Ticket};
 pub use call::Call;
 pub use flush::Confirm;
 pub use hash::Hash;
-pub use keys::Ttl;
+pub use keys::{LONGEST_TIME_TO_LIVE, Ttl};
 pub use list::List;
 pub use members::Members;
 pub use pipeline::Pipeline;

@@ -69,25 +69,15 @@ impl Conn {
         deadline: Instant,
         is_enough: bool,
     ) -> bool {
-        let absence = if is_enough {
-            self.absence(manner, deadline).await
-        } else {
-            self.optional_absence(manner, deadline).await
-        };
+        if !(self.config().optional || is_enough) {
+            return false;
+        }
+        let absence = self.absence(manner, deadline).await;
         if let Some(err) = &absence {
             let what = "there is no server, and calls are answered with nothing";
             self.owner.core.warn(what, err);
         }
         absence.is_some()
-    }
-
-    /// Why a call has no server, when the connection is one that may be without.
-    pub(crate) async fn optional_absence(
-        &self,
-        manner: &Manner,
-        deadline: Instant,
-    ) -> Option<Error> {
-        if self.config().optional { self.absence(manner, deadline).await } else { None }
     }
 
     /// Why a call has no server, when no link is up.

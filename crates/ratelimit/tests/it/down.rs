@@ -18,7 +18,7 @@ const SLACK: Duration = Duration::from_secs(3);
 
 fn with(conn: &Conn, algorithm: Algorithm) -> RateLimiter {
     let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(5), LONG));
-    limiter.algorithm(algorithm).timeout(TIMEOUT).build().unwrap()
+    limiter.algorithm(algorithm).redis_timeout(TIMEOUT).build().unwrap()
 }
 
 /// The kind of failure for which the policy decided, and that it did so in time.
@@ -94,7 +94,7 @@ async fn a_link_that_breaks_is_unclear_and_nothing_is_sent_again() {
         // Time enough for another attempt, if one were made.
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(5), LONG))
             .algorithm(algorithm)
-            .timeout(PATIENCE)
+            .redis_timeout(PATIENCE)
             .on_error(OnError::Fail)
             .build()
             .unwrap();
@@ -104,6 +104,7 @@ async fn a_link_that_breaks_is_unclear_and_nothing_is_sent_again() {
         let err = limiter.consume("ada").await.unwrap_err();
 
         assert!(err.is_outcome_unknown() && err.is_retryable() && !err.is_timeout(), "{err:?}");
+        conn.ready().await.unwrap();
         let left = limiter.check("ada").await.unwrap().remaining();
         assert!(left >= 4, "{algorithm:?}: it was sent again, {left} are left");
     }

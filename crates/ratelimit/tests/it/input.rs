@@ -29,7 +29,7 @@ async fn any_bytes_are_a_name_a_subject_and_an_action() {
             let limiter = RateLimiter::builder(conn.clone(), input, Quota::per(n(2), LONG))
                 .algorithm(algorithm)
                 .on_error(OnError::Fail)
-                .timeout(PATIENCE)
+                .redis_timeout(PATIENCE)
                 .build()
                 .unwrap();
             for subject in [limiter.subject(input), limiter.subject(input).action(input)] {
@@ -128,12 +128,12 @@ async fn any_timeout_is_a_timeout() {
     let conn = redbrick_core_conn::Conn::connect(server.url()).await.unwrap();
     for timeout in [Duration::MAX, Duration::from_secs(u64::MAX), PATIENCE] {
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(2), LONG));
-        let limiter = limiter.timeout(timeout).on_error(OnError::Fail).build().unwrap();
+        let limiter = limiter.redis_timeout(timeout).on_error(OnError::Fail).build().unwrap();
         assert!(limiter.check("ada").await.unwrap().is_allowed(), "{timeout:?}");
     }
     // None at all is a millisecond: it passes in time or by the policy.
     let limiter = RateLimiter::builder(conn, "l", Quota::per(n(2), LONG));
-    let limiter = limiter.timeout(Duration::ZERO).build().unwrap();
+    let limiter = limiter.redis_timeout(Duration::ZERO).build().unwrap();
     assert!(limiter.consume("ada").await.unwrap().is_allowed());
 }
 

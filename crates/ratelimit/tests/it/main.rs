@@ -64,7 +64,7 @@ fn n(number: u32) -> NonZeroU32 {
 /// A limiter named `l` that tests wait for as long as it takes.
 fn limiter(conn: &Conn, algorithm: Algorithm, quota: Quota) -> RateLimiter {
     let limiter = RateLimiter::builder(conn.clone(), "l", quota).algorithm(algorithm);
-    limiter.timeout(PATIENCE).build().expect("the quota can be kept")
+    limiter.redis_timeout(PATIENCE).build().expect("the quota can be kept")
 }
 
 /// The server's clock when it decided.

@@ -17,7 +17,7 @@ async fn every_call(conn: &Conn, algorithm: Algorithm, words: &Words) {
     let limiter = RateLimiter::builder(conn.clone(), first, Quota::per(n(4), LONG))
         .algorithm(algorithm)
         .on_error(OnError::Fail)
-        .timeout(PATIENCE)
+        .redis_timeout(PATIENCE)
         .build()
         .unwrap();
     for subject in [first, last, &joined] {
@@ -41,7 +41,7 @@ async fn every_call(conn: &Conn, algorithm: Algorithm, words: &Words) {
 async fn foreign_values(conn: &Conn, algorithm: Algorithm, words: &Words) {
     let limiter = RateLimiter::builder(conn.clone(), "foreign", Quota::per(n(4), LONG))
         .algorithm(algorithm)
-        .timeout(PATIENCE)
+        .redis_timeout(PATIENCE)
         .build()
         .unwrap();
     let word = match algorithm {

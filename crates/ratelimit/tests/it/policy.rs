@@ -11,13 +11,7 @@ use redbrick_testkit::Server;
 
 use crate::{LONG, n, server};
 
-const POLICIES: &[OnError] = &[
-    OnError::Allow,
-    OnError::Deny,
-    OnError::Fail,
-    #[cfg(feature = "local")]
-    OnError::Local,
-];
+const POLICIES: &[OnError] = &[OnError::Allow, OnError::Deny, OnError::Fail, OnError::Local];
 
 /// A connection to a server that was there and is not any more.
 async fn abandoned() -> (Arc<Server>, Conn) {
@@ -37,7 +31,7 @@ async fn abandoned() -> (Arc<Server>, Conn) {
 
 fn with(conn: &Conn, on_error: OnError) -> RateLimiter {
     let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(3), LONG));
-    limiter.on_error(on_error).timeout(Duration::from_millis(20)).build().unwrap()
+    limiter.on_error(on_error).redis_timeout(Duration::from_millis(20)).build().unwrap()
 }
 
 /// Why the policy decided.
@@ -102,7 +96,6 @@ async fn what_is_counted_and_forgotten_is_asked_of_redis_alone() {
     }
 }
 
-#[cfg(feature = "local")]
 #[tokio::test]
 async fn this_process_limits_by_itself_when_that_is_the_policy() {
     let (_server, conn) = abandoned().await;
@@ -130,7 +123,6 @@ async fn this_process_limits_by_itself_when_that_is_the_policy() {
     assert!(matches!(limiter.consume_n("ada", n(4)).await, Err(Error::ExceedsQuota { .. })));
 }
 
-#[cfg(feature = "local")]
 #[tokio::test]
 async fn this_process_limits_by_rate_whatever_the_algorithm() {
     let (_server, conn) = abandoned().await;
@@ -138,7 +130,7 @@ async fn this_process_limits_by_rate_whatever_the_algorithm() {
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(2), LONG))
             .algorithm(algorithm)
             .on_error(OnError::Local)
-            .timeout(Duration::from_millis(20))
+            .redis_timeout(Duration::from_millis(20))
             .local_subjects(std::num::NonZeroUsize::MIN)
             .build()
             .unwrap();
@@ -157,7 +149,7 @@ async fn what_only_a_change_mends_is_no_outage() {
     let conn = Conn::connect_lazy(config).unwrap();
     for &policy in POLICIES {
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(3), LONG));
-        let limiter = limiter.on_error(policy).timeout(crate::PATIENCE).build().unwrap();
+        let limiter = limiter.on_error(policy).redis_timeout(crate::PATIENCE).build().unwrap();
         let err = limiter.consume("ada").await.unwrap_err();
         let Error::Conn(source) = &err else { panic!("{err:?}") };
         assert_eq!(source.kind(), ErrorKind::Auth, "{policy:?}: {err:?}");
@@ -174,7 +166,7 @@ async fn a_development_machine_without_a_server_follows_the_policy_at_once() {
     let conn = Conn::connect(config).await.unwrap();
     let limiter = |policy| {
         let limiter = RateLimiter::builder(conn.clone(), "l", Quota::per(n(1), LONG));
-        limiter.on_error(policy).timeout(crate::PATIENCE).build().unwrap()
+        limiter.on_error(policy).redis_timeout(crate::PATIENCE).build().unwrap()
     };
     let decisions = tokio::time::timeout(crate::PATIENCE / 2, async {
         for _ in 0..3 {
