@@ -1,6 +1,8 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Codec, Conn, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom};
+use redbrick_core_conn::{
+    Codec, Conn, DEFAULT_COMMAND_TIMEOUT, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom,
+};
 
 use crate::{Cache, Error, MEDIUM, cache::Inner, flight::Flights, statistics::Counters};
 
@@ -97,6 +99,12 @@ impl<V> CacheBuilder<V> {
             OnError::Load => conn.with_command_timeout(self.redis_timeout).with_fail_fast(),
             OnError::Fail => conn.clone(),
         };
+        let step = match self.on_error {
+            OnError::Load => self.redis_timeout,
+            OnError::Fail => DEFAULT_COMMAND_TIMEOUT,
+        };
+        // A load asks Redis up to six times.
+        let patience = self.load_timeout.saturating_mul(2).saturating_add(step.saturating_mul(6));
         let prefix = Prefix::new("cache").join(self.name);
         Cache::from_inner(Arc::new(Inner {
             conn,
@@ -108,6 +116,7 @@ impl<V> CacheBuilder<V> {
             prefix,
             time_to_live: self.time_to_live,
             load_timeout: self.load_timeout,
+            patience,
             on_error: self.on_error,
             flights: Flights::default(),
             counters: Counters::default(),

@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) counts: Prefix,
     pub(crate) time_to_live: Duration,
     pub(crate) load_timeout: Duration,
+    /// How long one load is waited for, however slow its loader and Redis are, before another begins beside it.
+    pub(crate) patience: Duration,
     pub(crate) on_error: OnError,
     pub(crate) flights: Flights,
     pub(crate) counters: Counters,

@@ -88,7 +88,11 @@ impl Flights {
             let Some(flight) = place.flight.clone() else { continue };
             let turn = timeout(patience, Arc::clone(&flight.turn).lock_owned()).await;
             let Ok(turn) = turn else {
-                self.detach(key);
+                // Only this one: others who lost patience may have begun the next.
+                let mut map = self.map();
+                if is_it(&map, key, &flight) {
+                    map.remove(key);
+                }
                 continue;
             };
             if let Some(landing) = flight.landing.get() {
@@ -212,5 +216,27 @@ mod tests {
         assert!(matches!(flights.join(&key, Duration::from_millis(20)).await, Seat::Lead(_)));
         drop(first);
         assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_loses_patience_later_joins_the_load_that_another_began() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let _stuck = flights.join(&key, PATIENCE).await;
+        let (mut one, mut two) =
+            (Box::pin(flights.join(&key, PATIENCE)), Box::pin(flights.join(&key, PATIENCE * 2)));
+        let second = tokio::select! {
+            seat = &mut one => seat,
+            _ = &mut two => panic!("it has more patience"),
+        };
+        let Seat::Lead(second) = second else { panic!("nobody leads") };
+        let (landed, ()) = tokio::join!(two, async {
+            tokio::time::advance(PATIENCE * 2).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            second.land(Outcome::Found);
+        });
+        assert!(matches!(landed, Seat::Landed(_)));
     }
 }

@@ -32,5 +32,5 @@ pub use life::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
 pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin};
 pub use rules::{Change, Rule, Rules, RulesBuilder, Target};
 pub use statistics::Statistics;
-pub use warm::Warmed;
+pub use warm::{Warm, Warmed};
 pub use write::{Set, SetMany};

@@ -1,6 +1,7 @@
 //! Getting a value, or loading it: once in this process, and stored only if nothing was invalidated meanwhile.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
@@ -84,7 +85,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// Callers of one key in this process wait for one load; when it is given up or panics, the next of them loads. A caller is
     /// never given what was invalidated before it called. The loader runs within this call, for at most the
     /// [`load_timeout`](crate::CacheBuilder::load_timeout); who does not poll a call keeps those of the same key waiting, for at
-    /// most twice that time.
+    /// most twice that time and six times the [`redis_timeout`](crate::CacheBuilder::redis_timeout).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
     /// when it is not.
@@ -122,7 +123,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
     }
 
     /// Gives a loaded entry tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000. An entry that is there
-    /// already keeps its own.
+    /// without one of them is loaded anew, since it would stay when that tag is invalidated.
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
@@ -164,7 +165,7 @@ impl<V, L> GetOrLoad<'_, V, L> {
             if std::mem::take(&mut is_first) && seen.is_some() {
                 inner.counters.add(Counter::Misses);
             }
-            let lead = match inner.flights.join(&key, inner.load_timeout.saturating_mul(2)).await {
+            let lead = match inner.flights.join(&key, inner.patience).await {
                 Seat::Lead(lead) => lead,
                 Seat::Landed(landing) => {
                     inner.counters.add(Counter::Coalesced);
@@ -268,7 +269,8 @@ impl Inner {
                 Ok(Leased::Nobody) => return Ok(Err(None)),
                 Err(error) => return self.does_without(error).map(|()| Err(None)),
             };
-            let found = match self.judge(&self.quick, Some(stored), Default::default()).await {
+            let found = match self.judge(&self.quick, Some(stored), &ask.tags, HashMap::new()).await
+            {
                 Ok(found) => found,
                 Err(error) => return self.does_without(error).map(|()| Err(None)),
             };
@@ -307,7 +309,14 @@ impl Inner {
             Outcome::Value(encoded, origin)
                 if landing.began > asked || (is_away && origin == Origin::Bypassed) =>
             {
-                Ok(Some(Fetched { value: self.codec.decode(&encoded)?, origin }))
+                match self.codec.decode(&encoded) {
+                    Ok(value) => Ok(Some(Fetched { value, origin })),
+                    // A type that does not read what it writes: everybody loads for themselves.
+                    Err(_) => {
+                        self.counters.add(Counter::Unreadable);
+                        Ok(None)
+                    }
+                }
             }
             Outcome::Value(..) | Outcome::Found => Ok(None),
         }

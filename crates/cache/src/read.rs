@@ -52,14 +52,16 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
-        self.judge(conn, stored, versions?).await
+        self.judge(conn, stored, named, versions?).await
     }
 
-    /// Tells whether a stored entry counts, asking for the tags that are not known yet.
+    /// Tells whether a stored entry counts, asking for the tags that are not known yet. One without a tag that its caller
+    /// names does not: it would stay when that tag is invalidated.
     pub(crate) async fn judge(
         &self,
         conn: &Conn,
         stored: Option<Bytes>,
+        named: &[Bytes],
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
         let Some(stored) = stored else { return Ok(Found::Miss(Seen::Nothing)) };
@@ -67,6 +69,9 @@ impl Inner {
         let Some(entry) = self.parsed(&stored) else {
             return Ok(Found::Miss(Seen::Beginning(mark)));
         };
+        if !named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named)) {
+            return Ok(Found::Miss(Seen::Beginning(mark)));
+        }
         let unknown = unknown(&entry, &versions);
         if !unknown.is_empty() {
             versions.extend(self.versions(conn, unknown).await?);

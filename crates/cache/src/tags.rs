@@ -1,6 +1,6 @@
 //! Tags: a random version each, which an entry remembers. Another one, or none, and the entry counts no more.
 
-use std::{future::IntoFuture, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Conn, LONGEST_TIME_TO_LIVE, Script, Token};
@@ -28,9 +28,7 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &*self.inner;
-        let deleted = inner.conn.delete(inner.tags.tagged(tag)).into_future().await;
-        inner.flights.detach_matching(|_| true);
-        Ok(deleted?)
+        Ok(inner.conn.delete(inner.tags.tagged(tag)).await?)
     }
 
     /// Makes every entry with one of these tags count no more, and returns how many of the tags were in use; otherwise as
@@ -48,9 +46,7 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
         let keys: Vec<_> = tags.into_iter().map(|tag| inner.tags.tagged(tag)).collect();
-        let deleted = Box::pin(inner.conn.delete_many(keys)).await;
-        inner.flights.detach_matching(|_| true);
-        Ok(deleted?)
+        Ok(inner.conn.delete_many(keys).await?)
     }
 }
 

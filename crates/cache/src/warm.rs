@@ -1,16 +1,20 @@
 //! Filling a cache before it is asked.
 
 use std::{
-    future::{Future, poll_fn},
+    fmt,
+    future::{Future, IntoFuture, poll_fn},
     num::NonZeroUsize,
     pin::Pin,
     task::Poll,
+    time::Duration,
 };
 
+use bytes::Bytes;
 use redbrick_core_conn::BoxError;
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::Instrument;
 
-use crate::{Cache, Error, Origin};
+use crate::{Cache, Error, Origin, tags};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,7 +28,18 @@ pub struct Warmed {
     pub failed: u64,
 }
 
-impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
+/// A warm-up that is to be made; awaiting it makes it.
+#[must_use = "nothing is loaded until it is awaited"]
+pub struct Warm<'a, V, Keys, L> {
+    cache: &'a Cache<V>,
+    keys: Keys,
+    concurrency: NonZeroUsize,
+    loader: L,
+    time_to_live: Duration,
+    tags: Vec<Bytes>,
+}
+
+impl<V> Cache<V> {
     /// Loads what is missing of `keys`, `concurrency` at a time, before traffic comes; each as
     /// [`get_or_load`](Self::get_or_load) does, within this call. A key that fails leaves the others alone.
     ///
@@ -34,38 +49,87 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// # use redbrick_cache::{Cache, Error};
     /// # async fn f(cache: Cache<String>) -> std::io::Result<()> {
     /// let concurrency = 8.try_into().expect("it is not zero");
-    /// let warmed = cache.warm(["a", "b"], concurrency, async |key| Ok::<_, std::io::Error>(key.to_uppercase())).await;
+    /// let warming = cache.warm(["a", "b"], concurrency, async |key| Ok::<_, std::io::Error>(key.to_uppercase()));
+    /// let warmed = warming.tags(["letters"]).await;
     /// println!("{} of {} failed", warmed.failed, warmed.loaded + warmed.present + warmed.failed);
     /// # Ok(()) }
     /// ```
-    #[tracing::instrument(level = "debug", name = "cache.warm", skip_all)]
-    pub async fn warm<K, Keys, L, Loading, E>(
+    pub fn warm<K, Keys, L, Loading, E>(
         &self,
         keys: Keys,
         concurrency: NonZeroUsize,
         loader: L,
-    ) -> Warmed
+    ) -> Warm<'_, V, Keys, L>
     where
-        K: AsRef<[u8]> + Clone + Send,
         Keys: IntoIterator<Item = K>,
-        Keys::IntoIter: Send,
-        L: Fn(K) -> Loading + Sync,
-        Loading: Future<Output = Result<V, E>> + Send,
-        E: Into<BoxError>,
+        L: Fn(K) -> Loading,
+        Loading: Future<Output = Result<V, E>>,
     {
-        let mut warmed = Warmed::default();
-        let loader = &loader;
-        let loads = keys.into_iter().map(|key| async move {
-            let id = key.clone();
-            self.get_or_load(id, move || loader(key)).with_origin().await.map(|it| it.origin)
-        });
-        let count = |origin: Result<Origin, Error>| match origin {
-            Ok(Origin::Cached) => warmed.present += 1,
-            Ok(Origin::Loaded) => warmed.loaded += 1,
-            Ok(Origin::Bypassed) | Err(_) => warmed.failed += 1,
+        let time_to_live = self.inner.time_to_live;
+        Warm { cache: self, keys, concurrency, loader, time_to_live, tags: Vec::new() }
+    }
+}
+
+impl<V, Keys, L> Warm<'_, V, Keys, L> {
+    /// Sets how long loaded entries live, from 1 millisecond to 100 years.
+    ///
+    /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.time_to_live = time_to_live;
+        self
+    }
+
+    /// Gives loaded entries tags; they have to be those that [`get_or_load`](Cache::get_or_load) names.
+    ///
+    /// Default: none.
+    pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags::named(tags);
+        self
+    }
+}
+
+impl<'a, V, K, Keys, L, Loading, E> IntoFuture for Warm<'a, V, Keys, L>
+where
+    V: Serialize + DeserializeOwned + Send + 'a,
+    K: AsRef<[u8]> + Clone + Send + 'a,
+    Keys: IntoIterator<Item = K> + Send + 'a,
+    Keys::IntoIter: Send,
+    L: Fn(K) -> Loading + Send + Sync + 'a,
+    Loading: Future<Output = Result<V, E>> + Send + 'a,
+    E: Into<BoxError> + 'a,
+{
+    type Output = Warmed;
+    type IntoFuture = Pin<Box<dyn Future<Output = Warmed> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let warm = async move {
+            let Self { cache, keys, concurrency, loader, time_to_live, tags } = self;
+            let (loader, tags) = (&loader, &tags);
+            let loads = keys.into_iter().map(|key| async move {
+                let id = key.clone();
+                let load = cache.get_or_load(id, move || loader(key));
+                let load = load.time_to_live(time_to_live).tags(tags).with_origin();
+                load.await.map(|it| it.origin)
+            });
+            let mut warmed = Warmed::default();
+            let count = |origin: Result<Origin, Error>| match origin {
+                Ok(Origin::Cached) => warmed.present += 1,
+                Ok(Origin::Loaded) => warmed.loaded += 1,
+                Ok(Origin::Bypassed) | Err(_) => warmed.failed += 1,
+            };
+            bounded(concurrency, loads, count).await;
+            warmed
         };
-        bounded(concurrency, loads, count).await;
-        warmed
+        Box::pin(warm.instrument(tracing::debug_span!("cache.warm")))
+    }
+}
+
+impl<V, Keys, L> fmt::Debug for Warm<'_, V, Keys, L> {
+    /// Shows neither keys nor tags.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Warm");
+        out.field("concurrency", &self.concurrency).field("time_to_live", &self.time_to_live);
+        out.finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Set<'a, V> {
 pub struct SetMany<'a, V> {
     cache: &'a Cache<V>,
     /// The keys of entries and leases, and encoded values.
-    entries: redbrick_core_conn::Result<Vec<(Key, Key, Bytes)>>,
+    entries: Result<Vec<(Key, Key, Bytes)>, Error>,
     time_to_live: Duration,
     tags: Vec<Bytes>,
 }
@@ -109,11 +109,11 @@ impl Inner {
         token: Option<Bytes>,
     ) -> Call<'a, bool> {
         let call = conn.script(&STORE).key(keys.0).key(keys.1).arg(entry).arg(time_to_live);
-        let call = match token {
-            Some(token) => call.arg(token),
-            None => call,
-        };
-        call.run().replay(Replay::Idempotent)
+        match token {
+            Some(token) => call.arg(token).run().replay(Replay::Idempotent),
+            // Done once more, it would undo what others did meanwhile.
+            None => call.run(),
+        }
     }
 
     async fn set(

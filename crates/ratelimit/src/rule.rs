@@ -19,6 +19,9 @@ static FIXED_WINDOW: Script =
 /// are exact.
 const LONGEST_MICROS: u64 = 100 * 365 * 24 * 60 * 60 * 1_000_000;
 
+/// How many one call may write into a sliding log: each is an entry, and nobody else is served meanwhile.
+const MOST_LOGGED_AT_ONCE: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+
 /// A quota that was checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
@@ -111,7 +114,10 @@ impl Rule {
     ///
     /// When that many can never pass.
     pub(crate) fn check(&self, asked: NonZeroU32) -> Result<(), Error> {
-        let limit = self.limit;
+        let limit = match self.algorithm {
+            Algorithm::SlidingLog => self.limit.min(MOST_LOGGED_AT_ONCE),
+            Algorithm::Gcra | Algorithm::FixedWindow => self.limit,
+        };
         if asked > limit { Err(Error::ExceedsQuota { asked, limit }) } else { Ok(()) }
     }
 

@@ -78,7 +78,7 @@ async fn every_call_costs_what_it_says() {
     costs!(cache.delete_count("n"), "unlink 1");
 
     costs!(cache.apply(&rules, "x", Change::Update, &[]), "eval 1, pexpire 1, pttl 1, unlink 1");
-    costs!(cache.publish_statistics(), "evalsha 1, hincrby 8, pexpire 1");
+    costs!(cache.publish_statistics(), "evalsha 1, hget 8, hincrby 8, pexpire 1");
     costs!(cache.fleet_statistics(), "evalsha 1, hgetall 1");
     costs!(cache.clear(["nothing"]), "scan 2");
     costs!(cache.clear_all(), "scan 2, unlink 1");

@@ -167,6 +167,30 @@ async fn a_count_whose_reply_is_lost_counts_once_and_says_that_it_is_unclear() {
 }
 
 #[tokio::test]
+async fn a_server_that_may_not_write_is_no_reason_to_fail() {
+    let server = Server::start().unwrap();
+    let cache = builder(server.url()).await.build().unwrap();
+    server.command(["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+    let loaded = cache.get_or_load("a", || number(2)).with_origin().await.unwrap();
+    assert_eq!((loaded.value, loaded.origin), (2, Origin::Bypassed));
+    assert_eq!(kind(cache.set("a", &1).await.unwrap_err()), ErrorKind::NoReplicas);
+}
+
+#[tokio::test]
+async fn a_set_is_not_sent_twice() {
+    let server = Server::start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let (cache, other) = (builder(proxy.url()).await, builder(server.url()).await);
+    let (cache, other) = (cache.build().unwrap(), other.build().unwrap());
+    cache.set("b", &0).await.unwrap();
+    proxy.set_for_open(Fault::CutAfterReplyBytes(0));
+    let error = cache.set("a", &1).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    other.delete("a").await.unwrap();
+    assert_eq!(other.get("a").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_delete_whose_reply_was_lost_has_deleted() {
     let server = Server::start().unwrap();
     let proxy = server.proxy().unwrap();

@@ -201,6 +201,12 @@ impl Conn {
         self.preferring(Preferences { read_from, ..self.preferences })
     }
 
+    /// Returns whether both are handles to one connection, however they ask.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner)
+    }
+
     /// Returns what the connection is doing right now.
     #[must_use]
     pub fn state(&self) -> State {
@@ -246,11 +252,6 @@ impl Conn {
         }
         self.owner.start()?;
         Ok(&self.owner.core)
-    }
-
-    /// Whether both are handles to one connection.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.owner, &other.owner)
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -155,7 +155,9 @@ fn raised(what: &str, text: &str) -> Error {
     let error = match code(text) {
         // All other codes are the script's own, whatever they mean when a server says them: that nothing has run, for
         // instance, or that a link is of no use.
-        Some(code @ ("NOPERM" | "OOM" | "READONLY" | "WRONGTYPE")) => meaning(code, code),
+        Some(code @ ("MISCONF" | "NOPERM" | "NOREPLICAS" | "OOM" | "READONLY" | "WRONGTYPE")) => {
+            meaning(code, code)
+        }
         Some(code) => {
             Error::new(ErrorKind::Server, format!("{what}: {code}; its source has the text"))
         }
@@ -420,6 +422,12 @@ mod tests {
     fn what_a_script_raises_is_read_up_to_its_code_and_no_further() {
         for (text, kind, code) in [
             ("WRONGTYPE Operation against a key", ErrorKind::WrongType, Some("WRONGTYPE")),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                ErrorKind::NoReplicas,
+                Some("NOREPLICAS"),
+            ),
+            ("MISCONF Errors writing to the AOF", ErrorKind::Persistence, Some("MISCONF")),
             ("@user_script: 1: -READONLY You can't", ErrorKind::ReadOnly, Some("READONLY")),
             ("@user_script:1: @user_script: 1: -OOM command", ErrorKind::OutOfMemory, Some("OOM")),
             ("user_script:2: MINE is no code", ErrorKind::Server, Some("MINE")),

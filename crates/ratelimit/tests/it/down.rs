@@ -111,6 +111,20 @@ async fn a_link_that_breaks_is_unclear_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_may_not_write_is_the_policys() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    for algorithm in ALGORITHMS {
+        let limiter = with(&conn, algorithm);
+        back(&limiter).await;
+        server.command(["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+        assert_eq!(outage(limiter.consume("ada")).await.0, ErrorKind::NoReplicas);
+        server.command(["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+        back(&limiter).await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_stands_still_costs_the_timeout_and_no_more() {
     for algorithm in ALGORITHMS {
         let server = server();

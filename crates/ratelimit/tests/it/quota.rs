@@ -96,6 +96,17 @@ async fn more_than_can_ever_pass_is_an_error_and_consumes_nothing() {
 }
 
 #[tokio::test]
+async fn a_log_is_not_written_so_long_at_once_that_it_holds_up_the_server() {
+    let conn = connect("quota-log").await;
+    let limiter = limiter(&conn, Algorithm::SlidingLog, Quota::per(n(1_000_000), LONG));
+    let err = limiter.consume_n("ada", n(10_001)).await.unwrap_err();
+    let Error::ExceedsQuota { asked, limit } = err else { panic!("{err:?}") };
+    assert_eq!((asked, limit), (n(10_001), n(10_000)));
+    assert!(limiter.consume_n("ada", n(10_000)).await.unwrap().is_allowed());
+    assert!(limiter.consume_n("ada", n(10_000)).await.unwrap().is_allowed());
+}
+
+#[tokio::test]
 async fn a_quota_of_a_call_is_checked_too() {
     let conn = connect("quota-call").await;
     let limiter = limiter(&conn, Algorithm::SlidingLog, Quota::per(n(3), LONG));
