@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData, num::NonZeroU32, time::Duration};
 
-use redbrick_core_conn::{Conn, Prefix};
+use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
 use crate::{Record, Resource, indexes::Keys, resource::Inner};
 
@@ -68,6 +68,8 @@ impl<R: Record> ResourceBuilder<R> {
     #[must_use]
     pub fn build(self) -> Resource<R> {
         let Self { conn, name, partition, time_to_live, page_size, .. } = self;
+        // What a replica does not know yet would be told as if it were so.
+        let conn = conn.with_read_from(ReadFrom::Master);
         let prefix = Prefix::new("resource").join(&name);
         let keys = Keys::new(&prefix, partition.as_deref().unwrap_or(name.as_bytes()));
         Resource::from_inner(Inner { conn, name, prefix, keys, time_to_live, page_size })

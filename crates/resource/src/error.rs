@@ -23,7 +23,7 @@ pub enum Error {
     /// A value has not the shape that it must have: one to be written (nothing was sent), or one that was found.
     ///
     /// `delete`, `pick` and `update` find what is stored only after they have done their work: then the record is gone, or
-    /// the fields are written.
+    /// the fields are written; an `update` of what is of another format has written nothing.
     #[error("misshaped record or message: {what}")]
     #[non_exhaustive]
     Misshaped {

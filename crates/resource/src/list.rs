@@ -24,7 +24,7 @@ const AT_ONCE: usize = 500;
 const FAR: u64 = 1 << 52;
 
 /// A page of records.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Page<R> {
     /// The records, in the order of their creation by the clock of the server, and of their ids where that is the same. It stays
@@ -172,6 +172,19 @@ impl<'a, R: Record> IntoFuture for List<'a, R> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run().instrument(tracing::debug_span!("resource.list")))
+    }
+}
+
+impl<R> fmt::Debug for Page<R> {
+    /// Shows how many records there are, and neither those nor the ids of unreadable ones.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page")
+            .field("items", &self.items.len())
+            .field("page", &self.page)
+            .field("size", &self.size)
+            .field("total", &self.total)
+            .field("unreadable", &self.unreadable.len())
+            .finish()
     }
 }
 

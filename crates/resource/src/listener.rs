@@ -1,9 +1,14 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
 
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::{self, JoinHandle},
 };
 
 use crate::{Messages, Notice};
@@ -13,7 +18,8 @@ use crate::{Messages, Notice};
 #[must_use = "dropping it unsubscribes"]
 pub struct Listener {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// None when it was told to end by its own handler.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -24,52 +30,79 @@ impl Listener {
         Done: Future<Output = ()> + Send + 'static,
     {
         let (stop, mut stopped) = watch::channel(false);
-        let handler = Arc::new(handler);
         let task = tokio::spawn(async move {
             loop {
+                let next = caught(|cx| messages.poll(cx));
                 let notice = tokio::select! {
                     biased;
                     _ = stopped.wait_for(|stop| *stop) => return,
-                    notice = messages.next() => notice,
+                    notice = next => notice,
                 };
-                let Some(notice) = notice else { return };
-                let handler = Arc::clone(&handler);
-                // In a task of its own, which ends with this one, so that a panic ends one call and no more.
-                let mut call = JoinSet::new();
-                call.spawn(async move { handler(notice).await });
-                if let Some(Err(failed)) = call.join_next().await
-                    && failed.is_panic()
-                {
-                    tracing::error!(
-                        "a handler of messages has panicked; it goes on with the next one"
-                    );
+                match notice {
+                    Ok(Some(notice)) => {
+                        // Begun inside, so that a panic before its first await is one of the call too.
+                        let mut call = Box::pin(async { handler(notice).await });
+                        if let Err(Panicked) = caught(|cx| call.as_mut().poll(cx)).await {
+                            tracing::error!(
+                                "a handler of messages has panicked; it goes on with the next one"
+                            );
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(Panicked) => {
+                        tracing::error!("reading a message has panicked; the next one follows");
+                    }
                 }
             }
         });
-        Self { stop, task }
+        Self { stop, task: Some(task) }
     }
 
     /// Unsubscribes: waits for the call of the handler that runs, and makes no more.
     ///
-    /// When the future is dropped, that call is given up at its next await.
+    /// Called by the handler itself it does not wait: the handler goes on to its end, which is the last thing that happens. A
+    /// handler that waits for another task which calls this waits for ever.
+    ///
+    /// When the future is dropped, the call that runs is given up at its next await.
     #[tracing::instrument(level = "debug", name = "resource.unsubscribe", skip_all)]
     pub async fn unsubscribe(mut self) {
         self.stop.send_replace(true);
-        // It neither panics nor is aborted while it is waited for.
-        drop((&mut self.task).await);
+        if self.task.as_ref().is_some_and(|task| task::try_id() == Some(task.id())) {
+            // Left to itself, so that dropping this does not end it before the handler.
+            self.task = None;
+        }
+        if let Some(task) = &mut self.task {
+            // It neither panics nor is aborted while it is waited for.
+            drop(task.await);
+        }
     }
 
     /// Returns whether it has ended by itself: after [one message](crate::Listen::once),
     /// [its time](crate::Listen::time_to_live), or with the connection.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
+
+struct Panicked;
+
+/// Waits for what `poll` says, or for its panic, after which nothing polls it again for this.
+async fn caught<T>(
+    mut poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>,
+) -> Result<T, Panicked> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_panic) => Poll::Ready(Err(Panicked)),
+    })
+    .await
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

@@ -117,8 +117,8 @@ impl<'a, M> Listen<'a, M> {
 impl<'a, M: DeserializeOwned + Send + 'static> Listen<'a, M> {
     /// Subscribes, and calls `handler` with each notice, one after the other, in a task that ends with the returned value.
     ///
-    /// What the handler does not keep up with waits in a bounded queue, and shows as [`Notice::Lagged`]. A handler that panics
-    /// is logged as an error and called again with the next notice.
+    /// What the handler does not keep up with waits in a bounded queue, and shows as [`Notice::Lagged`]. A handler that panics,
+    /// or a `Deserialize` that does, is logged as an error, and the next notice follows.
     ///
     /// # Errors
     ///
@@ -198,7 +198,7 @@ impl<M: DeserializeOwned> Messages<M> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Notice<M>>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Notice<M>>> {
         let Some(subscription) = &mut self.subscription else { return Poll::Ready(None) };
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
@@ -207,6 +207,10 @@ impl<M: DeserializeOwned> Messages<M> {
             return Poll::Ready(None);
         }
         let event = ready!(Pin::new(subscription).poll_next(cx));
+        // Before it is read, which may panic.
+        if self.once && matches!(event, Some(Event::Message(_))) {
+            self.subscription = None;
+        }
         let notice = match event {
             Some(Event::Message(message)) => match message.value() {
                 Ok(message) => Notice::Message(message),
@@ -221,9 +225,6 @@ impl<M: DeserializeOwned> Messages<M> {
                 return Poll::Ready(None);
             }
         };
-        if self.once && matches!(notice, Notice::Message(_) | Notice::Misshaped(_)) {
-            self.subscription = None;
-        }
         Poll::Ready(Some(notice))
     }
 }

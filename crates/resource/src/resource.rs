@@ -5,7 +5,7 @@ use redbrick_core_conn::{Codec, Conn, Key, Prefix, Replay, Script};
 use serde::Serialize;
 
 use crate::{
-    Error, List, Listen, Publish, Record, ResourceBuilder, Saved, Touch, Write,
+    Error, List, Listen, Publish, Record, ResourceBuilder, Saved, Touch, Write, answer,
     fields::{Fields, NIL},
     indexes::{self, Keys, Kind},
     write,
@@ -56,7 +56,7 @@ impl<R: Record> Resource<R> {
         &self.inner.name
     }
 
-    /// Returns the connection that it was made with.
+    /// Returns the connection that it was made with, as a handle that reads from masters only.
     #[must_use]
     pub fn conn(&self) -> &Conn {
         &self.inner.conn
@@ -96,7 +96,7 @@ impl<R: Record> Resource<R> {
     /// As [`create`](Self::create), without `Exists`.
     pub fn save(&self, record: &R) -> Write<'_, R, Saved> {
         Write::whole(self, write::Mode::Save, record, |(done, ..)| {
-            Ok(if done == 1 { Saved::Created } else { Saved::Replaced })
+            Ok(if done == answer::DONE { Saved::Created } else { Saved::Replaced })
         })
     }
 
@@ -123,8 +123,8 @@ impl<R: Record> Resource<R> {
     ///
     /// When it is awaited: [`Unknown`](Error::Unknown), [`UniqueTaken`](Error::UniqueTaken), [`Expired`](Error::Expired),
     /// [`Misshaped`](Error::Misshaped) when `R` does not take the type of a field of the patch, or when that would change the
-    /// id: nothing has changed. `Misshaped` also when the record cannot be read because of what was there before: the fields are
-    /// written. [`Conn`](Error::Conn): after [an unknown outcome](Error::is_outcome_unknown) they may be.
+    /// id: nothing has changed, nor when what is there is of another format. `Misshaped` also when the record cannot be read
+    /// because of what was there before: the fields are written. [`Conn`](Error::Conn): after [an unknown outcome](Error::is_outcome_unknown) they may be.
     pub fn update<P: Serialize + ?Sized>(&self, id: impl AsRef<str>, patch: &P) -> Write<'_, R, R> {
         Write::patch(self, id.as_ref(), patch)
     }
@@ -155,7 +155,7 @@ impl<R: Record> Resource<R> {
 
     /// Returns the record that has `value` in `field`, which is unique.
     ///
-    /// Two round trips.
+    /// Two round trips; more as [`load_by`](Self::load_by) says.
     ///
     /// # Errors
     ///
@@ -171,7 +171,8 @@ impl<R: Record> Resource<R> {
     /// Returns the record that has `value` in `field`, which is [unique](Record::UNIQUE), if there is one. For other fields
     /// there is [`list`](Self::list).
     ///
-    /// Two round trips; two more for each time that the value passes from one record to another meanwhile, at most eight in all.
+    /// Two round trips, three when the record that had the value is gone (its life has ended and no write or list has removed what
+    /// finds it); two more for each time that the value passes from one record to another meanwhile, at most eight in all.
     ///
     /// # Errors
     ///
@@ -303,13 +304,20 @@ impl<R: Record> Resource<R> {
         let plain = self.conn().with_codec(Codec::Plain);
         let unique = plain.hash(&self.inner.keys.unique);
         let entry = indexes::entry(field, &value);
+        let mut gone = None;
         for _ in 0..LOOKS {
             let Some(id) = unique.get::<String>(&entry).await? else { return Ok(None) };
-            // The value may have passed on since.
-            if let Some(fields) = self.found(id.as_bytes()).await?
-                && fields.get(field) == Some(&value)
-            {
-                return fields.decode().map(Some);
+            // Its life has ended, or it went by another hand, and nobody has taken the value since.
+            if gone.as_ref() == Some(&id) {
+                return Ok(None);
+            }
+            match self.found(id.as_bytes()).await? {
+                Some(fields) if fields.get(field) == Some(&value) => {
+                    return fields.decode().map(Some);
+                }
+                // The value may have passed on since.
+                Some(_) => gone = None,
+                None => gone = Some(id),
             }
         }
         Ok(None)

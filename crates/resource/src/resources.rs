@@ -48,8 +48,23 @@ type Made = Arc<dyn Any + Send + Sync>;
 
 #[derive(Clone)]
 enum Known {
-    Make(Make),
-    Made(Made),
+    Inserted(Made),
+    Making(Making),
+}
+
+/// One that is made on the connection of its alias.
+#[derive(Clone, Default)]
+struct Making {
+    /// How, if not as [`Resource::new`] does.
+    make: Option<Make>,
+    /// The last one, and what it was made on.
+    last: Option<(Conn, Made)>,
+}
+
+impl Making {
+    fn last_on(&self, conn: &Conn) -> Option<Made> {
+        self.last.as_ref().filter(|(last, _)| last.is_same(conn)).map(|(_, made)| Arc::clone(made))
+    }
 }
 
 impl Resources {
@@ -69,11 +84,11 @@ impl Resources {
         alias: impl Into<String>,
         resource: Resource<R>,
     ) -> Result<(), Error> {
-        self.keep::<R>(alias.into(), Known::Made(Arc::new(resource)))
+        self.keep::<R>(alias.into(), Known::Inserted(Arc::new(resource)))
     }
 
     /// Says how the resource for records of type `R` is made from the connection with this alias, when it is first asked
-    /// for.
+    /// for, and when it is asked for after the registry has got another connection with this alias.
     ///
     /// Default: by [`Resource::new`].
     ///
@@ -86,31 +101,41 @@ impl Resources {
         F: Fn(Conn) -> Resource<R> + Send + Sync + 'static,
     {
         let make: Make = Arc::new(move |conn| Arc::new(make(conn)) as Made);
-        self.keep::<R>(alias.into(), Known::Make(make))
+        self.keep::<R>(alias.into(), Known::Making(Making { make: Some(make), last: None }))
     }
 
-    /// Returns the resource for records of type `R` with this alias. When there is none yet it is made, on the connection with
-    /// this alias, and kept; without such a connection there is none.
+    /// Returns the resource for records of type `R` with this alias. One that was not [inserted](Self::insert) is made on the
+    /// connection that the registry has under this alias now, and kept as long as that is there; without such a connection
+    /// there is none.
     #[must_use]
     pub fn get<R: Record>(&self, alias: &str) -> Option<Resource<R>> {
         let key = (TypeId::of::<R>(), alias.to_owned());
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let made = match known {
-            Some(Known::Made(made)) => made,
+        let making = match known {
+            Some(Known::Inserted(resource)) => return resource.downcast_ref().cloned(),
+            Some(Known::Making(making)) => making,
+            None => Making::default(),
+        };
+        let Some(conn) = self.conns.get(alias) else {
+            self.let_go(&key);
+            return None;
+        };
+        let made = match (making.last_on(&conn), making.make) {
+            (Some(made), _) => return made.downcast_ref().cloned(),
             // Made without the lock, so that a constructor may look into this, or panic.
-            Some(Known::Make(make)) => make(self.conns.get(alias)?),
-            None => Arc::new(Resource::<R>::new(self.conns.get(alias)?)),
+            (None, Some(make)) => make(conn.clone()),
+            (None, None) => Arc::new(Resource::<R>::new(conn.clone())),
         };
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let kept = match all.get(&key) {
+        let kept = match all.entry(key).or_insert_with(|| Known::Making(Making::default())) {
             // Somebody was faster.
-            Some(Known::Made(first)) => Arc::clone(first),
-            _ => {
-                all.insert(key, Known::Made(Arc::clone(&made)));
+            Known::Inserted(first) => Arc::clone(first),
+            Known::Making(making) => making.last_on(&conn).unwrap_or_else(|| {
+                making.last = Some((conn, Arc::clone(&made)));
                 made
-            }
+            }),
         };
-        kept.downcast_ref::<Resource<R>>().cloned()
+        kept.downcast_ref().cloned()
     }
 
     /// Takes out the resource for records of type `R` with this alias, or how it is made. Its handles go on working.
@@ -123,6 +148,16 @@ impl Resources {
     #[must_use]
     pub fn conns(&self) -> &Arc<Registry> {
         &self.conns
+    }
+
+    /// Keeps no connection that the registry has not.
+    fn let_go(&self, key: &(TypeId, String)) {
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(key) {
+            Some(Known::Making(making)) if making.make.is_some() => making.last = None,
+            Some(Known::Making(_)) => drop(all.remove(key)),
+            _ => {}
+        }
     }
 
     fn keep<R: Record>(&self, alias: String, known: Known) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::{
 use redbrick_core_conn::{Replay, Script};
 use tracing::Instrument;
 
-use crate::{Error, Record, Resource, life::Life};
+use crate::{Error, Record, Resource, answer, life::Life};
 
 static TOUCH: Script = Script::new(
     "resource.touch",
@@ -59,8 +59,8 @@ impl<'a, R: Record> IntoFuture for Touch<'a, R> {
                 let (life, ms) = self.life.args();
                 let call = self.resource.call(&TOUCH, self.id.as_bytes());
                 match call.arg(&*self.id).arg(life).arg(ms).run::<i64>().await? {
-                    0 => Ok(false),
-                    4 => Err(Error::Expired),
+                    answer::NOT_AS_WANTED => Ok(false),
+                    answer::EXPIRED => Err(Error::Expired),
                     _ => Ok(true),
                 }
             }

@@ -10,7 +10,7 @@ use redbrick_core_conn::{Replay, Script};
 use serde::Serialize;
 use tracing::{Instrument, Span};
 
-use crate::{Error, Record, Resource, fields::Fields, indexes::Entries, life::Life, patch};
+use crate::{Error, Record, Resource, answer, fields::Fields, indexes::Entries, life::Life, patch};
 
 static WRITE: Script = Script::new(
     "resource.write",
@@ -125,14 +125,14 @@ impl<R: Record, T> Write<'_, R, T> {
         loop {
             let answer = send(resource, mode, &id, &content, life).await?;
             let (field, holder) = match answer {
-                (0, ..) if mode == Mode::Create => return Err(Error::Exists),
-                (0, ..) => return Err(Error::Unknown),
-                (1 | 2, ..) => return read(answer),
-                (3, Some(place), Some(holder), _) => {
+                (answer::NOT_AS_WANTED, ..) if mode == Mode::Create => return Err(Error::Exists),
+                (answer::NOT_AS_WANTED, ..) => return Err(Error::Unknown),
+                (answer::DONE | answer::REPLACED, ..) => return read(answer),
+                (answer::TAKEN, Some(place), Some(holder), _) => {
                     let taken = content.entries.unique.get(place.wrapping_sub(1));
                     (taken.map_or("", |(field, _)| field), holder)
                 }
-                (4, ..) => return Err(Error::Expired),
+                (answer::EXPIRED, ..) => return Err(Error::Expired),
                 _ => return Err(Error::misshaped("what is stored is of another format")),
             };
             tries += 1;

@@ -29,16 +29,30 @@ local function expired(id)
   return at and tonumber(at) < now
 end
 
--- Whether the record is there. Its own life and its end in `expiry` can differ by the millisecond between two clocks.
+-- Whether the record is there, and whether another program has put something else at its key. Its own life and its end in
+-- `expiry` can differ by the millisecond between two clocks.
 local function there(id)
-  return redis.call('HLEN', record) > 0 and not expired(id)
+  local found = redis.call('TYPE', record).ok
+  return found == 'hash' and not expired(id), found ~= 'hash' and found ~= 'none'
+end
+
+local function texts(list)
+  if type(list) ~= 'table' then
+    return false
+  end
+  for _, item in ipairs(list) do
+    if type(item) ~= 'string' then
+      return false
+    end
+  end
+  return true
 end
 
 local function entries_of(id)
   local packed = redis.call('HGET', entries, id)
   if packed then
     local done, own = pcall(cmsgpack.unpack, packed)
-    if done and type(own) == 'table' and type(own[1]) == 'table' and type(own[2]) == 'table' then
+    if done and type(own) == 'table' and texts(own[1]) and texts(own[2]) then
       return own
     end
   end
@@ -107,6 +121,8 @@ local function settle()
   end
   local last = redis.call('ZREVRANGE', expiry, 0, 0, 'WITHSCORES')[2]
   if last then
+    -- Another program may have put anything there; no life of a record ends after 2^53.
+    last = decimal(math.max(0, math.min(tonumber(last), 9007199254740992)))
     for _, key in ipairs(finding) do
       redis.call('PEXPIREAT', key, last)
     end

@@ -14,7 +14,10 @@
 --          {4} the life is over; {5} of another format
 local id, mode = ARGV[1], ARGV[2]
 local whole = mode ~= 'update'
-local is_there = there(id)
+local is_there, foreign = there(id)
+if foreign and mode ~= 'save' then
+  redis.call('HLEN', KEYS[1]) -- Is the error that says so.
+end
 if is_there and mode == 'create' or not is_there and (mode == 'replace' or mode == 'update') then
   return {0}
 end
@@ -45,7 +48,11 @@ for n, entry in ipairs(uniques) do
   end
 end
 
--- The first change is one that a full server refuses, and with it all others.
+-- The first change, SET or HSET, is one that a full server refuses, and with it all others.
+if foreign then
+  redis.call('SET', KEYS[1], '')
+  redis.call('DEL', KEYS[1])
+end
 redis.call('HSET', KEYS[1], '\0', ARGV[5])
 purge(100)
 if not is_there then

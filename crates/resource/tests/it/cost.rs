@@ -88,6 +88,24 @@ async fn every_call_takes_the_round_trips_that_it_says() {
 }
 
 #[tokio::test]
+async fn a_value_whose_record_is_gone_costs_one_look_more() {
+    let server = Server::start().unwrap();
+    let users = Resource::<User>::new(Conn::connect(server.url()).await.unwrap());
+    users.create(&user("stays")).await.unwrap();
+    users.create(&user("goes")).time_to_live(Duration::from_millis(1)).await.unwrap();
+    users.get_by("email", "stays@example.com").await.unwrap();
+    let ended = async { while users.exists("goes").await.unwrap() {} };
+    tokio::time::timeout(crate::PATIENCE, ended).await.expect("one millisecond");
+
+    for _ in 0..2 {
+        let look = async {
+            assert!(users.load_by("email", "goes@example.com").await.unwrap().is_none());
+        };
+        assert_eq!(server.cost(look).await.unwrap(), "evalsha 1, hget 2, hgetall 1");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_call_sends_nothing() {
     let server = Server::start().unwrap();
     let users = Resource::<User>::new(Conn::connect(server.url()).await.unwrap());

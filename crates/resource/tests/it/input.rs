@@ -248,7 +248,8 @@ async fn another_type_at_a_key_is_an_error_before_anything_has_changed() {
     conn.set(users.key("b"), "a text").await.unwrap();
     wrong(users.get("b").await.map(drop));
     wrong(users.create(&user("b")).await);
-    wrong(users.delete("b").await.map(drop));
+    wrong(users.replace(&user("b")).await);
+    wrong(users.update("b", &json!({"age": 1})).await.map(drop));
     assert_eq!(state::check(&users).await, 1);
     conn.delete(users.key("b")).await.unwrap();
 
@@ -265,6 +266,71 @@ async fn another_type_at_a_key_is_an_error_before_anything_has_changed() {
     }
 }
 
+#[tokio::test]
+async fn a_record_whose_key_became_another_type_can_be_removed_and_written_over() {
+    let users = users("other_type").await;
+    let (conn, heir) = (users.conn(), User { id: "heir".to_owned(), ..user("ada") });
+    let spoil = async || {
+        users.save(&user("ada")).await.unwrap();
+        conn.delete(users.key("ada")).await.unwrap();
+        conn.set(users.key("ada"), "a text").await.unwrap();
+    };
+    for pick in [false, true] {
+        spoil().await;
+        let gone = if pick {
+            users.pick("ada").await.map(drop)
+        } else {
+            users.delete("ada").await.map(drop)
+        };
+        assert!(matches!(gone, Err(Error::Misshaped { .. })), "{gone:?}");
+        assert!(!users.exists("ada").await.unwrap());
+        users.create(&heir).await.unwrap();
+        assert_eq!(state::check(&users).await, 1);
+        users.delete("heir").await.unwrap();
+    }
+
+    spoil().await;
+    let changed = User { email: Some("new".to_owned()), ..user("ada") };
+    assert_eq!(users.save(&changed).await.unwrap(), Saved::Created);
+    assert_eq!(users.get("ada").await.unwrap(), changed);
+    users.create(&heir).await.unwrap();
+    assert_eq!(state::check(&users).await, 2);
+}
+
+#[tokio::test]
+async fn a_foreign_end_of_a_life_fails_no_write() {
+    for end in ["inf", "-inf", "1e300", "-1e300", "99999999999999.5"] {
+        let conn = connect("foreign_end").await;
+        let hour = Duration::from_secs(3600);
+        let users = Resource::<User>::builder(conn.clone()).time_to_live(hour).build();
+        let adding = conn.script(&ADD).key(state::key("expiry")).arg(end).arg("foreign");
+        adding.run::<()>().await.unwrap();
+        users.create(&user("a")).await.unwrap();
+        users.save(&user("a")).await.unwrap();
+        assert!(users.touch("a").await.unwrap());
+        assert_eq!(users.get_by("email", "a@example.com").await.unwrap(), user("a"), "{end}");
+        assert_eq!(users.pick("a").await.unwrap(), user("a"));
+    }
+}
+
+static ADD: Script =
+    Script::new("test.add", "return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])");
+
+#[tokio::test]
+async fn a_page_shows_no_id_and_no_value() {
+    let users = users("shown").await;
+    for id in ["secret", "hidden"] {
+        users.create(&user(id)).await.unwrap();
+    }
+    let plain = users.conn().with_codec(Codec::Plain);
+    plain.hash(users.key("hidden")).set("age", "garbage").await.unwrap();
+    let page = users.list().await.unwrap();
+    assert_eq!(page.unreadable, ["hidden"]);
+    let shown = format!("{page:?}");
+    assert!(!shown.contains("hidden") && !shown.contains("secret"), "{shown}");
+    assert!(shown.contains("total: 2") && shown.contains("unreadable: 1"), "{shown}");
+}
+
 static SPOIL: Script = Script::new(
     "test.spoil",
     "local bytes = ''
@@ -276,7 +342,7 @@ static SPOIL: Script = Script::new(
 async fn garbage_in_what_finds_records_is_left_behind() {
     let users = users("garbage_entries").await;
     // A number, a list, a map, a list of numbers, and what is no MessagePack.
-    for garbage in ["", "1", "144", "128", "146,1,2", "193", "146,144"] {
+    for garbage in ["", "1", "144", "128", "146,1,2", "193", "146,144", "146,145,144,144"] {
         users.save(&user("a")).await.unwrap();
         let spoil = users.conn().script(&SPOIL).key(state::key("entries"));
         spoil.arg("a").arg(garbage).run::<()>().await.unwrap();

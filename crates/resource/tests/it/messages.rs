@@ -7,10 +7,11 @@ use std::{
 };
 
 use redbrick_core_conn::Conn;
-use redbrick_resource::{Messages, Notice, Resource};
+use redbrick_resource::{Listener, Messages, Notice, Resource};
 use redbrick_testkit::Server;
+use serde::{Deserialize, Deserializer};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Mutex, Semaphore, mpsc},
     time::timeout,
 };
 
@@ -135,6 +136,74 @@ async fn unsubscribing_waits_for_the_call_that_runs_and_dropping_does_not() {
     let held = gate.clone();
     eventually("the handler goes", move || Arc::strong_count(&held) == 2).await;
     assert_eq!(done.load(Ordering::SeqCst), 1);
+}
+
+/// A number that cannot stand being thirteen.
+#[derive(Debug)]
+struct Bomb(u32);
+
+impl<'de> Deserialize<'de> for Bomb {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        assert_ne!(number, 13, "this panic is part of the test");
+        Ok(Self(number))
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_reading_panics_is_passed_over() {
+    let users = users("bomb").await;
+    let (seen, mut sees) = mpsc::unbounded_channel();
+    let handler = move |notice: Notice<Bomb>| {
+        let seen = seen.clone();
+        async move {
+            if let Notice::Message(Bomb(number)) = notice {
+                seen.send(number).unwrap();
+            }
+        }
+    };
+    let listener = users.subscribe().on_message(handler.clone()).await.unwrap();
+    for n in [1, 13, 2] {
+        users.publish(&n).await.unwrap();
+    }
+    assert_eq!(timeout(PATIENCE, sees.recv()).await.unwrap(), Some(1));
+    assert_eq!(timeout(PATIENCE, sees.recv()).await.unwrap(), Some(2));
+    assert!(!listener.is_finished());
+    listener.unsubscribe().await;
+
+    // It was the one message.
+    let once = users.subscribe().once().on_message(handler).await.unwrap();
+    users.publish(&13).await.unwrap();
+    eventually("its end", move || once.is_finished()).await;
+    assert_eq!(timeout(PATIENCE, sees.recv()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_handler_can_unsubscribe_itself_and_goes_on_to_its_end() {
+    let users = users("own_end").await;
+    let slot = Arc::new(Mutex::new(None::<Listener>));
+    let (seen, mut sees) = mpsc::unbounded_channel();
+    let handler = {
+        let slot = Arc::clone(&slot);
+        move |_: Notice<u32>| {
+            let (slot, seen) = (Arc::clone(&slot), seen.clone());
+            async move {
+                if let Some(own) = slot.lock().await.take() {
+                    own.unsubscribe().await;
+                }
+                tokio::task::yield_now().await;
+                seen.send(()).unwrap();
+            }
+        }
+    };
+    let mut held = slot.lock().await;
+    *held = Some(users.subscribe().on_message(handler).await.unwrap());
+    users.publish(&1).await.unwrap();
+    users.publish(&2).await.unwrap();
+    drop(held);
+
+    assert_eq!(timeout(PATIENCE, sees.recv()).await.unwrap(), Some(()), "to its end");
+    assert_eq!(timeout(PATIENCE, sees.recv()).await.unwrap(), None, "and the handler is gone");
 }
 
 #[tokio::test]

@@ -101,3 +101,31 @@ async fn a_constructor_that_panics_leaves_the_others_alone() {
     assert!(resources.get::<Order>("redis").is_some());
     assert!(resources.remove::<User>("redis") && resources.get::<User>("redis").is_some());
 }
+
+#[tokio::test]
+async fn a_resource_follows_the_connection_of_its_alias() {
+    let servers = [Server::start().unwrap(), Server::start().unwrap()];
+    let conns = Arc::new(Registry::new());
+    let resources = Resources::new(Arc::clone(&conns));
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    resources
+        .register_with("redis", move |conn| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Resource::<User>::builder(conn).name("mine").build()
+        })
+        .unwrap();
+    for (n, server) in servers.iter().enumerate() {
+        conns.connect("redis", server.url()).await.unwrap();
+        let users = resources.get::<User>("redis").unwrap();
+        assert!(!users.exists("ada").await.unwrap(), "on its own server");
+        users.create(&user("ada")).await.unwrap();
+        let again = resources.get::<User>("redis").unwrap();
+        assert_eq!((again.name(), made.load(Ordering::SeqCst)), ("mine", n + 1));
+        resources.get::<Order>("redis").unwrap().create(&Order { id: "7".into() }).await.unwrap();
+
+        conns.remove("redis").unwrap().close(Duration::from_secs(5)).await;
+        assert!(resources.get::<User>("redis").is_none(), "its connection is gone");
+        assert!(resources.get::<Order>("redis").is_none(), "its connection is gone");
+    }
+}
