@@ -89,7 +89,7 @@ struct OneWay {
 
 #[tokio::test]
 async fn callers_of_a_value_that_cannot_be_read_back_load_for_themselves() {
-    let cache = crate::patient::<OneWay>(crate::connect("one way").await);
+    let cache = patient::<OneWay>(connect("one way").await);
     let load = || async {
         tokio::task::yield_now().await;
         Ok::<_, std::io::Error>(OneWay { secret: 1 })

@@ -35,6 +35,7 @@ pub(crate) async fn walk(
     let decision = limiter.consume("203.0.113.7").await?;
     if let Source::Policy(reason) = decision.source() {
         let allowed = decision.is_allowed();
+        let reason = reason.source().unwrap_or(reason);
         tour.say(format_args!(
             "the limiter goes by its policy: allowed {allowed}, because {reason}"
         ));
