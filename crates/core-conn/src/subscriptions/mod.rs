@@ -240,6 +240,27 @@ impl Subscription {
         poll_fn(|cx| self.queue.poll_next(cx)).await
     }
 
+    /// Unsubscribes: nothing more is received from now on. What waits can still be read, and `None` follows.
+    ///
+    /// Returns at once; the server is told by the task that keeps the link. Doing it again changes nothing.
+    pub fn unsubscribe(&mut self) {
+        self.leave();
+        self.queue.close();
+    }
+
+    /// Returns how many messages wait to be read.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.messages()
+    }
+
+    fn leave(&self) {
+        self.hub.leave(self.id, &self.topics);
+        if self.alone {
+            self.hub.end();
+        }
+    }
+
     fn unconfirmed(&self) -> Error {
         let late = |reason: &str| {
             let what = format!("not subscribed in time: {reason}");
@@ -264,10 +285,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.leave(self.id, &self.topics);
-        if self.alone {
-            self.hub.end();
-        }
+        self.leave();
     }
 }
 

@@ -139,6 +139,11 @@ impl Queue {
         waiting.wake();
     }
 
+    /// How many messages wait.
+    pub(super) fn messages(&self) -> usize {
+        self.lock().messages
+    }
+
     /// Takes the next event; none at the end.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let mut waiting = self.lock();

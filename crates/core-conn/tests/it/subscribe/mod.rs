@@ -354,6 +354,38 @@ async fn a_full_queue_can_be_waited_for_and_nobody_else_waits() {
 }
 
 #[tokio::test]
+async fn what_waits_can_be_read_after_unsubscribing_and_nothing_comes_behind_it() {
+    let conn = connect("unsubscribe").await;
+    let mut other = conn.subscribe().channel("a").channel("b").await.unwrap();
+    // One of them has a link of its own.
+    for (channel, overflow) in [("a", Overflow::DropOldest), ("b", Overflow::Wait(PATIENCE))] {
+        let subscribe = conn.subscribe().channel(channel).overflow(overflow);
+        let mut subscription = subscribe.await.unwrap();
+        for n in 0..3 {
+            conn.publish(channel, &n).await.unwrap();
+            message(&mut other).await;
+        }
+        let came = timeout(PATIENCE, async {
+            while subscription.waiting() < 3 {
+                tokio::task::yield_now().await;
+            }
+        });
+        came.await.expect("they come");
+
+        subscription.unsubscribe();
+
+        conn.publish(channel, &3).await.unwrap();
+        assert_eq!(message(&mut other).await.value::<i32>().unwrap(), 3, "others go on");
+        subscription.unsubscribe();
+        for n in 0..3 {
+            assert_eq!(message(&mut subscription).await.value::<i32>().unwrap(), n);
+        }
+        assert_eq!(subscription.waiting(), 0);
+        assert!(timeout(PATIENCE, subscription.next()).await.expect("the end").is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_works_on_every_topology() {
     let conn = connect("subscribe-topology").await;
     let mut subscription = conn.subscribe().channel("a").await.unwrap();
