@@ -12,7 +12,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 #[must_use = "messages may have been left unhandled"]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Messages that were received and that no handler has begun.
+    /// Messages that were received and that no handler has begun. Those that there was no time to read are counted whatever
+    /// their kind; those of a handler that blocks its thread all along are not known.
     pub unhandled: u64,
     /// Handlers that were stopped where they waited, with a message in hand.
     pub interrupted: u64,
@@ -39,7 +40,6 @@ pub(crate) async fn close(handlers: &Handlers, deadline: Duration) -> CloseRepor
         return report;
     }
     for running in all.iter().filter(|running| !running.is_own()) {
-        running.stop();
         running.abort();
         let (waiting, in_hand) = running.counts.left();
         report.unhandled += waiting;

@@ -1,10 +1,4 @@
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    pin::Pin,
-    sync::{Arc, Weak},
-    time::Instant,
-};
+use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Instant};
 
 use redbrick_core_conn::Overflow;
 use serde::de::DeserializeOwned;
@@ -29,7 +23,6 @@ pub struct On<'a, T> {
 /// those of [`PubSub`], and with the last `PubSub`.
 #[derive(Clone)]
 pub struct Handler {
-    handlers: Weak<Handlers>,
     running: Arc<Running>,
 }
 
@@ -157,7 +150,7 @@ impl<'a, T: DeserializeOwned + Send + 'static> On<'a, T> {
         handlers.check_open()?;
         let subscription = subscribe.await?;
         let running = Handlers::begin(handlers, topic, subscription, Job { work, on_gap })?;
-        Ok(Handler { handlers: Arc::downgrade(handlers), running })
+        Ok(Handler { running })
     }
 }
 
@@ -195,17 +188,14 @@ impl Handler {
     }
 
     /// Ends it, and returns whether it still listened. No message begins after this; those that wait are dropped. Returns
-    /// when the one in hand is done, unless that is who calls; a future that is dropped before has ended it too.
+    /// when the one in hand is done, unless that is who calls. When the future is dropped before, the handler ends all the same
+    /// after the one in hand, for which [`PubSub::close`] waits, too.
     ///
     /// Sends no command that is waited for. Called by something else that the handler itself waits for, it waits forever:
     /// spawn it there.
     #[tracing::instrument(level = "debug", name = "pubsub.unsubscribe", skip_all)]
     pub async fn unsubscribe(&self) -> bool {
-        let listened = match self.handlers.upgrade() {
-            Some(handlers) => handlers.remove(self.running.id),
-            None => false,
-        };
-        self.running.stop();
+        let listened = self.running.stop();
         self.running.ended().await;
         listened
     }

@@ -1,17 +1,14 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::watch,
-    task::{self, AbortHandle},
-};
+use tokio::{sync::watch, task};
 
 use crate::{
     Error, Subscription, Topic,
-    run::{Counts, Job, Order},
+    run::{Counts, Job, Order, ordered},
 };
 
 /// What is listened to, and by how many handlers; see [`PubSub::active`](crate::PubSub::active).
@@ -24,7 +21,9 @@ pub struct Active {
     pub handlers: usize,
 }
 
-/// The handlers that listen. Dropping it ends their tasks; they do not keep it.
+/// The handlers whose tasks have not ended. Dropping it ends them; they do not keep it.
+///
+/// Nothing that could end a task where it stands (spawning, waking) is done under the lock: a task that ends takes it.
 pub(crate) struct Handlers {
     state: Mutex<State>,
 }
@@ -40,11 +39,12 @@ struct State {
 pub(crate) struct Running {
     pub(crate) id: u64,
     pub(crate) topic: Topic,
-    pub(crate) counts: Arc<Counts>,
+    pub(crate) counts: Counts,
     orders: watch::Sender<Order>,
     /// Its sender lives as long as the task.
     ended: watch::Receiver<()>,
-    task: AbortHandle,
+    /// Known once the task has begun.
+    task: OnceLock<task::Id>,
 }
 
 impl Handlers {
@@ -62,53 +62,56 @@ impl Handlers {
         subscription: Subscription<T>,
         job: Job<T>,
     ) -> Result<Arc<Running>, Error> {
-        let mut state = handlers.lock();
+        let (alive, ended) = watch::channel(());
+        let running = handlers.enter(topic, ended)?;
+        // It is on the list by now, and takes itself off however it ends: at once where the runtime is shutting down.
+        let leaving = Leaving {
+            handlers: Arc::downgrade(handlers),
+            running: Arc::clone(&running),
+            _alive: alive,
+        };
+        task::spawn(async move {
+            let running = &leaving.running;
+            if let Some(id) = task::try_id() {
+                // Only this task sets it.
+                let _ = running.task.set(id);
+            }
+            let (orders, mut aborted) = (running.orders.subscribe(), running.orders.subscribe());
+            tokio::select! {
+                biased;
+                () = ordered(&mut aborted, Order::Abort) => {}
+                () = job.run(running.id, subscription, orders, &running.counts) => {}
+            }
+        });
+        Ok(running)
+    }
+
+    fn enter(&self, topic: Topic, ended: watch::Receiver<()>) -> Result<Arc<Running>, Error> {
+        let mut state = self.lock();
         if state.closed {
             return Err(Error::Closed);
         }
         state.last += 1;
         let id = state.last;
-        let (orders, ordered) = watch::channel(Order::Listen);
-        let (alive, ended) = watch::channel(());
-        let counts = Arc::new(Counts::default());
-        // It takes itself off the list however it ends; the lock makes it wait until it is on it.
-        let leaving = Leaving { handlers: Arc::downgrade(handlers), id, _alive: alive };
-        let task = task::spawn({
-            let counts = Arc::clone(&counts);
-            async move {
-                let _leaving = leaving;
-                job.run(id, subscription, ordered, &counts).await;
-            }
-        });
-        let task = task.abort_handle();
+        let orders = watch::Sender::new(Order::Listen);
+        let (counts, task) = (Counts::default(), OnceLock::new());
         let running = Arc::new(Running { id, topic, counts, orders, ended, task });
         state.running.insert(id, Arc::clone(&running));
         Ok(running)
     }
 
-    pub(crate) fn remove(&self, id: u64) -> bool {
-        self.lock().running.remove(&id).is_some()
-    }
-
-    /// Takes those off the list that are wanted, and tells them to end.
+    /// Tells those to end that are wanted, and returns those that listened until now.
     pub(crate) fn stop(&self, wanted: impl Fn(&Topic) -> bool) -> Vec<Arc<Running>> {
-        let mut stopped = Vec::new();
-        self.lock().running.retain(|_, running| {
-            let stops = wanted(&running.topic);
-            if stops {
-                running.stop();
-                stopped.push(Arc::clone(running));
-            }
-            !stops
-        });
-        stopped
+        let mut all = self.all();
+        all.retain(|running| wanted(&running.topic) && running.stop());
+        all
     }
 
-    /// Takes no more handlers, and tells all there are to do what waits for them and then end.
+    /// Takes no more handlers, and tells all there are to do what waits for them and then end. Those that were stopped
+    /// before are among them as long as they have not ended.
     pub(crate) fn close(&self) -> Vec<Arc<Running>> {
-        let mut state = self.lock();
-        state.closed = true;
-        let all: Vec<_> = state.running.values().cloned().collect();
+        self.lock().closed = true;
+        let all = self.all();
         for running in &all {
             running.order(Order::Drain);
         }
@@ -117,13 +120,17 @@ impl Handlers {
 
     pub(crate) fn active(&self) -> Vec<Active> {
         let mut active: Vec<Active> = Vec::new();
-        for running in self.lock().running.values() {
+        for running in self.all().iter().filter(|running| !running.is_stopped()) {
             match active.iter_mut().find(|active| active.topic == running.topic) {
                 Some(active) => active.handlers += 1,
                 None => active.push(Active { topic: running.topic.clone(), handlers: 1 }),
             }
         }
         active
+    }
+
+    fn all(&self) -> Vec<Arc<Running>> {
+        self.lock().running.values().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,24 +140,27 @@ impl Handlers {
 
 impl Drop for Handlers {
     fn drop(&mut self) {
-        for running in self.lock().running.values() {
+        for running in self.all() {
             running.abort();
         }
     }
 }
 
 impl Running {
-    pub(crate) fn stop(&self) {
-        self.order(Order::Stop);
+    /// Lets it begin nothing more; returns whether it listened until now.
+    pub(crate) fn stop(&self) -> bool {
+        let has_ended = self.ended.has_changed().is_err();
+        self.order(Order::Stop) && !has_ended
     }
 
+    /// Ends it where it waits.
     pub(crate) fn abort(&self) {
-        self.task.abort();
+        self.order(Order::Abort);
     }
 
     /// Returns whether the caller is this handler.
     pub(crate) fn is_own(&self) -> bool {
-        task::try_id() == Some(self.task.id())
+        self.task.get().is_some_and(|id| task::try_id() == Some(*id))
     }
 
     /// Waits until the task has ended, unless it is who waits.
@@ -162,26 +172,32 @@ impl Running {
         while ended.changed().await.is_ok() {}
     }
 
-    fn order(&self, order: Order) {
-        // Who was told to stop is not told to go on with what waits.
+    fn is_stopped(&self) -> bool {
+        *self.orders.borrow() >= Order::Stop
+    }
+
+    /// Returns whether this goes further than what it was told before: who was told to stop is not told to go on with what
+    /// waits.
+    fn order(&self, order: Order) -> bool {
         self.orders.send_if_modified(|last| {
             let goes_further = order > *last;
             *last = order.max(*last);
             goes_further
-        });
+        })
     }
 }
 
 struct Leaving {
     handlers: Weak<Handlers>,
-    id: u64,
+    running: Arc<Running>,
+    /// Dropped after it was taken off the list.
     _alive: watch::Sender<()>,
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         if let Some(handlers) = self.handlers.upgrade() {
-            handlers.remove(self.id);
+            handlers.lock().running.remove(&self.running.id);
         }
     }
 }

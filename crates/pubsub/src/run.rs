@@ -4,18 +4,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::yield_now};
 
 use crate::{Message, Missed, Received, Subscription, Tally};
 
 pub(crate) type Work<T> =
     Box<dyn Fn(Message<T>) -> Pin<Box<dyn Future<Output = Option<String>> + Send>> + Send + Sync>;
 pub(crate) type OnGap = Box<dyn Fn(Missed) + Send + Sync>;
+
+/// How many messages are handled before others have their turn, where the handler itself gives them none.
+const AT_ONCE: u32 = 64;
 
 /// What a handler's task is to do; each goes further than the one before.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -25,6 +28,8 @@ pub(crate) enum Order {
     Drain,
     /// Begin nothing more.
     Stop,
+    /// End where it waits.
+    Abort,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +40,8 @@ pub(crate) struct Counts {
     undecodable: AtomicU64,
     lagged: AtomicU64,
     gaps: AtomicU64,
-    /// Messages that were received and not begun, once nothing more is received.
+    /// Messages that were received and not begun, once nothing more is received; those that were not read yet are of
+    /// whatever kind.
     waiting: AtomicU64,
     in_hand: AtomicBool,
 }
@@ -73,27 +79,32 @@ impl<T: DeserializeOwned + Send + 'static> Job<T> {
         mut orders: watch::Receiver<Order>,
         counts: &Counts,
     ) {
-        let told = loop {
+        let mut done: u32 = 0;
+        let waiting = loop {
             let received = tokio::select! {
                 biased;
-                order = told(&mut orders) => break order,
+                () = ordered(&mut orders, Order::Drain) => {
+                    break rest(id, subscription, &orders, counts).await;
+                }
                 received = poll_fn(|cx| poll(id, &mut subscription, cx, counts)) => received,
             };
             let Some(received) = received else { return };
             let mut handling = pin!(self.handle(id, received, counts));
-            let order = tokio::select! {
+            tokio::select! {
                 biased;
-                order = told(&mut orders) => order,
-                () = &mut handling => continue,
-            };
-            // Nothing more is received from this moment on, however long the one in hand takes.
-            let waiting = rest(id, &mut subscription, order, counts);
-            drop(subscription);
-            handling.await;
-            return self.finish(id, waiting, &orders, counts).await;
+                () = ordered(&mut orders, Order::Drain) => {
+                    // Nothing more is received from this moment on, however long the one in hand takes.
+                    let rest = rest(id, subscription, &orders, counts);
+                    let (waiting, ()) = tokio::join!(rest, handling);
+                    break waiting;
+                }
+                () = &mut handling => {}
+            }
+            done = done.wrapping_add(1);
+            if done.is_multiple_of(AT_ONCE) {
+                yield_now().await;
+            }
         };
-        let waiting = rest(id, &mut subscription, told, counts);
-        drop(subscription);
         self.finish(id, waiting, &orders, counts).await;
     }
 
@@ -105,13 +116,14 @@ impl<T: DeserializeOwned + Send + 'static> Job<T> {
         counts: &Counts,
     ) {
         for received in waiting {
-            if *orders.borrow() == Order::Stop {
+            if *orders.borrow() >= Order::Stop {
                 return;
             }
             if matches!(received, Received::Message(_)) {
                 counts.waiting.fetch_sub(1, Relaxed);
             }
             self.handle(id, received, counts).await;
+            yield_now().await;
         }
     }
 
@@ -175,12 +187,10 @@ impl<T: DeserializeOwned + Send + 'static> Job<T> {
 
 struct Panicked;
 
-async fn told(orders: &mut watch::Receiver<Order>) -> Order {
-    match orders.wait_for(|order| *order != Order::Listen).await {
-        Ok(order) => *order,
-        // Nobody is left to tell it anything.
-        Err(_) => Order::Stop,
-    }
+/// Waits until this is ordered, or what goes further.
+pub(crate) async fn ordered(orders: &mut watch::Receiver<Order>, least: Order) {
+    // When nobody is left to order anything, that is the end too.
+    let _ = orders.wait_for(|order| *order >= least).await;
 }
 
 /// Receives what comes next, and passes over payloads whose `Deserialize` panics.
@@ -190,34 +200,34 @@ fn poll<T: DeserializeOwned>(
     cx: &mut Context<'_>,
     counts: &Counts,
 ) -> Poll<Option<Received<T>>> {
-    loop {
-        let next = AssertUnwindSafe(|| Pin::new(&mut *subscription).poll_next(cx));
-        match catch_unwind(next) {
-            Ok(next) => return next,
-            Err(_panic) => {
-                counts.panicked.fetch_add(1, Relaxed);
-                tracing::error!(handler, "reading a payload panicked; the next message follows");
-            }
-        }
-    }
+    let next = AssertUnwindSafe(|| Pin::new(&mut *subscription).poll_next(cx));
+    catch_unwind(next).unwrap_or_else(|_panic| {
+        counts.panicked.fetch_add(1, Relaxed);
+        tracing::error!(handler, "reading a payload panicked; the next message follows");
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
 }
 
-/// Takes what has arrived so far, if it is still to be handled.
-fn rest<T: DeserializeOwned>(
+/// Receives nothing more, and reads what has arrived so far if it is still to be handled.
+///
+/// However fast messages come, that is no more than the queue holds; others have their turn between two of them.
+async fn rest<T: DeserializeOwned>(
     handler: u64,
-    subscription: &mut Subscription<T>,
-    order: Order,
+    mut subscription: Subscription<T>,
+    orders: &watch::Receiver<Order>,
     counts: &Counts,
 ) -> VecDeque<Received<T>> {
     let mut rest = VecDeque::new();
-    let mut cx = Context::from_waker(Waker::noop());
-    while order == Order::Drain
-        && let Poll::Ready(Some(received)) = poll(handler, subscription, &mut cx, counts)
-    {
-        if matches!(received, Received::Message(_)) {
-            counts.waiting.fetch_add(1, Relaxed);
-        }
+    subscription.unsubscribe();
+    let mut messages = 0;
+    while *orders.borrow() == Order::Drain {
+        counts.waiting.store(messages + subscription.waiting() as u64, Relaxed);
+        let next = poll_fn(|cx| poll(handler, &mut subscription, cx, counts)).await;
+        let Some(received) = next else { break };
+        messages += u64::from(matches!(received, Received::Message(_)));
         rest.push_back(received);
+        yield_now().await;
     }
     rest
 }

@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Message, Received, Topic, builder::Limits, pubsub::Core};
 
+/// How many messages are passed over before others have their turn.
+const AT_ONCE: usize = 64;
+
 /// A subscription that has not been asked for yet; awaiting it does so. See [`PubSub::subscribe`](crate::PubSub::subscribe).
 #[must_use = "nothing is asked until it is awaited"]
 pub struct Subscribe<'a, T> {
@@ -138,6 +141,16 @@ impl<T: DeserializeOwned> Subscription<T> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
+    /// Receives nothing more: what waits can still be read, then comes the end.
+    pub(crate) fn unsubscribe(&mut self) {
+        self.inner.unsubscribe();
+    }
+
+    /// How many messages wait to be read, of whatever kind.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inner.waiting()
+    }
+
     fn read(&self, event: Event) -> Option<Received<T>> {
         Some(match event {
             Event::Message(message) => {
@@ -167,7 +180,7 @@ impl<T: DeserializeOwned> Stream for Subscription<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received<T>>> {
         let this = self.get_mut();
-        loop {
+        for _ in 0..AT_ONCE {
             match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
                 None => return Poll::Ready(None),
                 Some(event) => {
@@ -177,6 +190,9 @@ impl<T: DeserializeOwned> Stream for Subscription<T> {
                 }
             }
         }
+        // Others have their turn, however many come that are not wanted.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

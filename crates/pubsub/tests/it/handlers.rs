@@ -1,20 +1,26 @@
 use std::{
-    future::pending,
+    future::{pending, poll_fn},
+    hint,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc as blocking,
     },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use redbrick_core_conn::Pattern;
+use redbrick_core_conn::{Conn, Pattern};
 use redbrick_pubsub::{CloseReport, Error, Handler, Message, Missed, PubSub, Topic};
+use serde::{Deserialize, Deserializer};
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::{Semaphore, mpsc},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
-use crate::{PATIENCE, pubsub, pubsub_at, server, some, until};
+use crate::{PATIENCE, SHORT, pubsub, pubsub_at, server, some, team, until};
 
 /// A handler that tells what it is given.
 async fn telling(pubsub: &PubSub, topic: impl Into<Topic>) -> (Handler, mpsc::Receiver<u32>) {
@@ -300,4 +306,187 @@ async fn a_dropped_handle_goes_on_and_the_last_pubsub_ends_all() {
 
     assert!(timeout(PATIENCE, hears.recv()).await.expect("it ends").is_none());
     assert_eq!(room.count().await.unwrap(), 0);
+}
+
+/// A handler that tells that it begins, and that never ends by itself.
+async fn endless(pubsub: &PubSub) -> (Handler, mpsc::Receiver<()>) {
+    let (told, hears) = mpsc::channel(8);
+    let handler = pubsub.on("a", move |_: Message<u32>| {
+        let told = told.clone();
+        async move {
+            told.send(()).await.expect("somebody listens");
+            pending::<()>().await;
+        }
+    });
+    (handler.await.expect("the server"), hears)
+}
+
+#[tokio::test]
+async fn a_handler_whose_unsubscribing_was_given_up_ends_by_close_and_with_the_last_pubsub() {
+    for closes in [true, false] {
+        let pubsub = pubsub("given-up").await;
+        let (handler, mut hears) = endless(&pubsub).await;
+        say(&pubsub, 1).await;
+        timeout(PATIENCE, hears.recv()).await.expect("it begins").expect("it is told");
+        assert!(timeout(SHORT, handler.unsubscribe()).await.is_err(), "one is in hand");
+        assert!(pubsub.active().is_empty(), "it listens no more");
+        assert_eq!(pubsub.unsubscribe_all().await, 0);
+
+        if closes {
+            let report = pubsub.close(SHORT).await;
+            assert_eq!((report.unhandled, report.interrupted), (0, 1));
+        }
+        let _kept = closes.then_some(pubsub);
+
+        assert!(timeout(PATIENCE, hears.recv()).await.expect("it is stopped").is_none());
+        assert!(!handler.unsubscribe().await);
+    }
+}
+
+/// Tells whenever it is woken.
+struct Wakes(Mutex<blocking::Sender<()>>);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        // Whoever waited may have gone.
+        let _ = self.0.lock().expect("no panic").send(());
+    }
+}
+
+#[test]
+fn a_handler_that_begins_while_its_runtime_shuts_down_holds_up_nobody() {
+    let server = server();
+    let main = Runtime::new().unwrap();
+    let conn = main.block_on(Conn::connect(server.url()).into_future()).unwrap();
+    let pubsub = PubSub::new(conn, "tests");
+    // The link for messages is there after this.
+    let _first = main.block_on(pubsub.subscribe::<u8>().channel("x").into_future()).unwrap();
+    let other = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (confirmed, is_confirmed) = blocking::channel();
+    let (down, is_down) = blocking::channel::<()>();
+    let (done, is_done) = blocking::channel();
+    other.spawn({
+        let pubsub = pubsub.clone();
+        async move {
+            let mut on = pubsub.on("a", |_: Message<u8>| async {}).into_future();
+            let (woken, wakes) = blocking::channel();
+            let waker = Waker::from(Arc::new(Wakes(Mutex::new(woken))));
+            // Within one poll, which the end of the runtime does not cut short.
+            poll_fn(move |_| {
+                let mut cx = Context::from_waker(&waker);
+                assert!(on.as_mut().poll(&mut cx).is_pending());
+                wakes.recv_timeout(PATIENCE).expect("the server confirms");
+                confirmed.send(()).unwrap();
+                is_down.recv_timeout(PATIENCE).unwrap();
+                let _ = on.as_mut().poll(&mut cx);
+                Poll::Ready(())
+            })
+            .await;
+            done.send(()).unwrap();
+        }
+    });
+    let (kept, goes) = blocking::channel::<()>();
+    other.spawn(async move {
+        let _kept = kept;
+        pending::<()>().await;
+    });
+    is_confirmed.recv_timeout(PATIENCE).expect("it was asked for");
+    other.shutdown_background();
+    // Its tasks are dropped, so it takes no more.
+    assert_eq!(goes.recv_timeout(PATIENCE), Err(blocking::RecvTimeoutError::Disconnected));
+    down.send(()).unwrap();
+
+    is_done.recv_timeout(PATIENCE).expect("it is not held up");
+    assert!(pubsub.active().is_empty());
+}
+
+/// Takes its time to be read, as what is large does.
+struct Slow;
+
+impl<'de> Deserialize<'de> for Slow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer)?;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(2) {
+            hint::spin_loop();
+        }
+        Ok(Self)
+    }
+}
+
+/// Publishes faster than anybody reads, until it is aborted.
+fn flood(publisher: PubSub) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let many = publisher.publish_many(["a"; 50], "k", &7_u32).await;
+            many.expect("it can be encoded").all().expect("the server");
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn close_ends_while_a_publisher_goes_on_without_end() {
+    let mut team = team("flood", 2).await;
+    let flood = flood(team.pop().unwrap());
+    let pubsub = team.pop().unwrap();
+    let handler = pubsub.on("a", |_: Message<Slow>| async {}).queue_messages(some(50));
+    let handler = handler.await.unwrap();
+    until("it is too slow", async || handler.tally().lagged > 100).await;
+
+    let report = timeout(PATIENCE, pubsub.close(PATIENCE / 2)).await.expect("it ends");
+
+    // What waited was handled, and nothing that came later.
+    assert!(report.is_clean(), "{report:?}");
+    assert!(pubsub.active().is_empty());
+    let handled = handler.tally().handled;
+    assert!(!flood.is_finished(), "it goes on");
+    flood.abort();
+    assert_eq!(handler.tally().handled, handled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn close_by_its_deadline_counts_what_it_had_no_time_to_read() {
+    let mut team = team("flood-late", 2).await;
+    let flood = flood(team.pop().unwrap());
+    let pubsub = team.pop().unwrap();
+    let (told, mut hears) = mpsc::channel(8);
+    let handler = pubsub.on("a", move |_: Message<Slow>| {
+        let told = told.clone();
+        async move {
+            let _ = told.send(()).await;
+            pending::<()>().await;
+        }
+    });
+    let handler = handler.queue_messages(some(1000)).await.unwrap();
+    timeout(PATIENCE, hears.recv()).await.expect("it begins").unwrap();
+    let mut stream = pubsub.subscribe::<u32>().channel("a").await.unwrap();
+    for _ in 0..1500 {
+        // By now the queue of the handler is full: both are filled at the same time.
+        crate::next(&mut stream).await;
+    }
+
+    // To read a thousand takes two seconds.
+    let report = timeout(PATIENCE, pubsub.close(SHORT)).await.expect("it ends");
+
+    assert_eq!((report.unhandled, report.interrupted), (1000, 1));
+    assert!(timeout(PATIENCE, hears.recv()).await.expect("it is stopped").is_none());
+    assert_eq!(handler.tally().handled, 0);
+    flood.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_of_other_kinds_without_end_hold_up_no_end() {
+    let mut team = team("flood-kinds", 2).await;
+    let flood = flood(team.pop().unwrap());
+    let pubsub = team.pop().unwrap();
+    let handler = pubsub.on("a", |_: Message<Vec<Slow>>| async {}).kind("other");
+    let handler = handler.queue_messages(some(50)).await.unwrap();
+    let all = pubsub.on("a", |_: Message<u32>| async {}).await.unwrap();
+    until("they come", async || all.tally().handled > 1000).await;
+
+    assert!(timeout(PATIENCE, handler.unsubscribe()).await.expect("it ends"));
+    assert!(timeout(PATIENCE, all.unsubscribe()).await.expect("it ends"));
+
+    flood.abort();
+    assert_eq!(handler.tally().handled, 0);
 }

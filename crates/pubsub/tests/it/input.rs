@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Conn, ErrorKind, Pattern};
+use redbrick_core_conn::{Config, Conn, ErrorKind, Pattern};
 use redbrick_pubsub::{CloseReport, Error, Joined, Message, PubSub, Received};
 use redbrick_testkit::Server;
 use serde::{Deserialize, Serialize, Serializer};
@@ -180,6 +180,26 @@ async fn a_key_of_another_type_is_an_error_and_changes_nothing() {
         assert_eq!(theirs.as_str(), Some("theirs"));
         assert_eq!(crate::keys(&server), 1, "{role}: nothing else was written");
     }
+}
+
+#[tokio::test]
+async fn a_broadcast_without_the_right_to_its_channel_is_an_error_and_stores_nothing() {
+    let server = Server::builder().user("app", "secret", "~* +@all resetchannels");
+    let server = Arc::new(server.start().unwrap());
+    let config = Config::builder().url(server.url()).username("app").password("secret");
+    let pubsub = PubSub::new(Conn::connect(config).await.unwrap(), "tests");
+    let theirs = damaged(&server).await;
+    let room: Texts = pubsub.room("lobby").history(NonZeroUsize::MIN);
+
+    room.broadcast(&"refused".into()).await.unwrap_err();
+    assert_eq!(crate::keys(&server), 0);
+    theirs.broadcast(&"said".into()).await.unwrap();
+    let error = room.broadcast(&"refused".into()).await.unwrap_err();
+
+    assert!(!error.is_outcome_unknown() && !error.is_retryable(), "{error:?}");
+    let recent = room.recent().await.unwrap().messages;
+    assert_eq!(recent.len(), 1);
+    assert_eq!(recent[0].payload, "said");
 }
 
 #[tokio::test]
