@@ -31,8 +31,8 @@ end
 
 -- Whether the record is there, and whether another program has put something else at its key. Its own life and its end in
 -- `expiry` can differ by the millisecond between two clocks.
-local function there(id)
-  local found = redis.call('TYPE', record).ok
+local function there(key, id)
+  local found = redis.call('TYPE', key).ok
   return found == 'hash' and not expired(id), found ~= 'hash' and found ~= 'none'
 end
 

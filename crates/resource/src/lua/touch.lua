@@ -5,7 +5,7 @@
 -- ARGV[2]  life: none, in or at
 -- ARGV[3]  milliseconds from now (in), or since 1970 (at)
 -- returns  0 not there, 1 done, 4 the life is over
-if redis.call('EXISTS', KEYS[1]) == 0 or expired(ARGV[1]) then
+if not there(KEYS[1], ARGV[1]) then
   return 0
 end
 local at = ending(ARGV[2], ARGV[3])

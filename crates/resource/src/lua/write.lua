@@ -14,7 +14,7 @@
 --          {4} the life is over; {5} of another format
 local id, mode = ARGV[1], ARGV[2]
 local whole = mode ~= 'update'
-local is_there, foreign = there(id)
+local is_there, foreign = there(KEYS[1], id)
 if foreign and mode ~= 'save' then
   redis.call('HLEN', KEYS[1]) -- Is the error that says so.
 end

@@ -168,6 +168,14 @@ async fn a_full_server_refuses_writes_whole_and_lets_records_be_read_and_removed
     assert!(users.touch("a").time_to_live(PATIENCE).await.unwrap());
     let full = users.create(&user("d")).await;
     assert_eq!(kind(&full), Some(ErrorKind::OutOfMemory), "{full:?}");
+    // Nor does it lose what another program put at a record's key.
+    server.command(["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    users.conn().set(users.key("foreign"), "a text").await.unwrap();
+    server.command(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let full = users.save(&user("foreign")).await.map(drop);
+    assert_eq!(kind(&full), Some(ErrorKind::OutOfMemory), "{full:?}");
+    assert!(users.exists("foreign").await.unwrap());
+
     server.command(["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     assert_eq!(users.get("a").await.unwrap(), user("a"));
     assert_eq!(users.list().await.unwrap().total, 1);

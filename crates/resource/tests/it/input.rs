@@ -250,6 +250,7 @@ async fn another_type_at_a_key_is_an_error_before_anything_has_changed() {
     wrong(users.create(&user("b")).await);
     wrong(users.replace(&user("b")).await);
     wrong(users.update("b", &json!({"age": 1})).await.map(drop));
+    assert!(!users.touch("b").await.unwrap());
     assert_eq!(state::check(&users).await, 1);
     conn.delete(users.key("b")).await.unwrap();
 
