@@ -362,9 +362,12 @@ fn a_handler_that_begins_while_its_runtime_shuts_down_holds_up_nobody() {
     // The link for messages is there after this.
     let _first = main.block_on(pubsub.subscribe::<u8>().channel("x").into_future()).unwrap();
     let other = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (asked, is_asked) = blocking::channel();
     let (confirmed, is_confirmed) = blocking::channel();
     let (down, is_down) = blocking::channel::<()>();
     let (done, is_done) = blocking::channel();
+    // It confirms nothing before it was asked.
+    let paused = server.pause().unwrap();
     other.spawn({
         let pubsub = pubsub.clone();
         async move {
@@ -375,10 +378,11 @@ fn a_handler_that_begins_while_its_runtime_shuts_down_holds_up_nobody() {
             poll_fn(move |_| {
                 let mut cx = Context::from_waker(&waker);
                 assert!(on.as_mut().poll(&mut cx).is_pending());
+                asked.send(()).unwrap();
                 wakes.recv_timeout(PATIENCE).expect("the server confirms");
                 confirmed.send(()).unwrap();
                 is_down.recv_timeout(PATIENCE).unwrap();
-                let _ = on.as_mut().poll(&mut cx);
+                assert!(on.as_mut().poll(&mut cx).is_ready());
                 Poll::Ready(())
             })
             .await;
@@ -390,7 +394,9 @@ fn a_handler_that_begins_while_its_runtime_shuts_down_holds_up_nobody() {
         let _kept = kept;
         pending::<()>().await;
     });
-    is_confirmed.recv_timeout(PATIENCE).expect("it was asked for");
+    is_asked.recv_timeout(PATIENCE).expect("it begins");
+    paused.resume();
+    is_confirmed.recv_timeout(PATIENCE).expect("the server goes on");
     other.shutdown_background();
     // Its tasks are dropped, so it takes no more.
     assert_eq!(goes.recv_timeout(PATIENCE), Err(blocking::RecvTimeoutError::Disconnected));
