@@ -30,7 +30,7 @@ pub struct LockInfo {
 impl LockInfo {
     /// Returns the name as a text; what is not UTF-8 in it is replaced.
     #[must_use]
-    pub fn name_lossy(&self) -> Cow<'_, str> {
+    pub fn name_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.name)
     }
 

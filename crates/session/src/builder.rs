@@ -50,7 +50,7 @@ impl<D> SessionsBuilder<D> {
     /// session keeps what it was created with.
     ///
     /// Default: none.
-    pub fn absolute(mut self, absolute: impl Into<Option<Duration>>) -> Self {
+    pub fn absolute_time_to_live(mut self, absolute: impl Into<Option<Duration>>) -> Self {
         self.absolute = absolute.into();
         self
     }

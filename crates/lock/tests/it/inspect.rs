@@ -30,7 +30,7 @@ async fn the_holder_the_fence_and_both_ends_are_shown() {
 
     let info = locks.info("job").await.unwrap().expect("somebody has it");
 
-    assert_eq!((info.name.as_slice(), &*info.name_lossy()), (&b"job"[..], "job"));
+    assert_eq!((info.name.as_slice(), &*info.name_text()), (&b"job"[..], "job"));
     assert_eq!((&*info.holder, info.fence), ("worker 7", guard.fence()));
     let minute = Duration::from_secs(60);
     let (now, ends) = (SystemTime::now(), info.expires_at.expect("a lease ends"));
@@ -64,7 +64,7 @@ async fn all_locks_of_a_group_are_listed_by_name() {
 
     let list = locks.list().await.unwrap();
 
-    let names: Vec<_> = list.iter().map(|info| info.name_lossy().into_owned()).collect();
+    let names: Vec<_> = list.iter().map(|info| info.name_text().into_owned()).collect();
     let expected: Vec<_> = (0..300).map(|n| format!("job {n:03}")).collect();
     assert_eq!(names, expected);
     assert!(list.iter().zip(&guards).all(|(info, guard)| info.fence == guard.fence()));

@@ -12,7 +12,7 @@ async fn every_call(locks: &Locks, word: &str) {
     let mut guard = locks.lock(word).holder(word).lease(LONG).await.unwrap().unwrap();
     assert!(locks.try_lock(word).holder(word).await.unwrap().is_none());
     let info = locks.info(word).await.unwrap().unwrap();
-    assert_eq!((&*info.name_lossy(), &*info.holder), (word, word));
+    assert_eq!((&*info.name_text(), &*info.holder), (word, word));
     assert!(locks.ttl(word).await.unwrap().is_some());
     assert_eq!(guard.extend(LONG).await.unwrap(), Extended::Extended);
     let token = *guard.token();
@@ -44,7 +44,7 @@ async fn attack(conn: &Conn) {
         let list = locks.list().await.unwrap();
         assert_eq!(list.len(), guards.len());
         for info in list {
-            assert_eq!(info.name_lossy(), info.holder);
+            assert_eq!(info.name_text(), info.holder);
         }
         for guard in guards {
             guard.release().await.unwrap();

@@ -238,6 +238,9 @@ async fn debug_shows_nothing_of_a_person() {
 #[tokio::test]
 async fn making_sessions_sends_nothing() {
     let conn = Conn::connect_lazy(Config::builder().url("redis://127.0.0.1:1")).unwrap();
-    let sessions = Sessions::<Cart>::builder(conn).name("x").absolute(DEFAULT_TIME_TO_LIVE).build();
+    let sessions = Sessions::<Cart>::builder(conn)
+        .name("x")
+        .absolute_time_to_live(DEFAULT_TIME_TO_LIVE)
+        .build();
     assert_eq!(sessions.prefix().to_string(), "session:x");
 }

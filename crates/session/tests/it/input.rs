@@ -103,7 +103,7 @@ async fn lives_are_cut_to_what_can_be() {
     let conn = connect("lives").await;
     let century = Duration::from_secs(3_155_760_000);
     for absolute in [None, Some(Duration::MAX), Some(Duration::ZERO)] {
-        let sessions = Sessions::<Cart>::builder(conn.clone()).absolute(absolute);
+        let sessions = Sessions::<Cart>::builder(conn.clone()).absolute_time_to_live(absolute);
         let sessions = sessions.time_to_live(Duration::MAX).build();
         let made = sessions.create("ada", cart("x")).await.unwrap();
         let lives = made.expires_at().duration_since(made.created_at()).unwrap();

@@ -36,7 +36,7 @@ async fn nothing_is_left_when_all_sessions_have_expired() {
         Sessions::<Cart>::builder(redbrick_core_conn::Conn::connect(server.url()).await.unwrap())
             .name("short")
             .time_to_live(Duration::from_millis(100))
-            .absolute(Duration::from_millis(300))
+            .absolute_time_to_live(Duration::from_millis(300))
             .build();
     for n in 0..100 {
         let user = format!("user {}", n % 7);

@@ -91,7 +91,7 @@ async fn an_extension_is_added_and_no_touch_takes_it_back() {
 async fn nothing_moves_the_absolute_end() {
     let sessions = Sessions::<Cart>::builder(connect("absolute").await)
         .time_to_live(10 * MINUTE)
-        .absolute(11 * MINUTE)
+        .absolute_time_to_live(11 * MINUTE)
         .build();
     let made = sessions.create("ada", cart("x")).await.unwrap();
     assert_eq!(made.expires_at(), made.created_at() + 10 * MINUTE);
