@@ -124,8 +124,9 @@ async fn while_its_slot_is_moved_a_resource_is_read_and_not_written() {
             users.list().await.map(drop),
         ] {
             let Err(Error::Conn(error)) = &refused else { panic!("{refused:?}") };
-            assert_eq!(error.code(), Some("TRYAGAIN"), "{error:?}");
-            assert!(!error.is_outcome_unknown());
+            // The attempt that is under way when the time is over ends by that.
+            let is_refused = error.code() == Some("TRYAGAIN") && !error.is_outcome_unknown();
+            assert!(is_refused || error.is_timeout(), "{error:?}");
         }
         assert_eq!(users.get("a").await.unwrap(), user("a"));
         assert_eq!(users.get_by("email", "a@example.com").await.unwrap(), user("a"));
