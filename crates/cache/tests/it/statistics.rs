@@ -37,6 +37,23 @@ async fn the_fleet_knows_what_its_processes_published() {
 }
 
 #[tokio::test]
+async fn a_count_of_another_program_gives_way_and_nothing_is_counted_twice() {
+    let prefix = unique("foreign fleet");
+    let (conn, cache) = (crate::connect_below(&prefix).await, numbers_below(&prefix).await);
+    cache.get("a").await.unwrap();
+    let fields = conn.with_codec(redbrick_core_conn::Codec::Plain);
+    let fields = fields.hash("cache:products:statistics");
+    // Whichever is added last, those before it are added once.
+    for name in ["hits", "misses", "loads", "bypassed"] {
+        fields.set(name, "no number").await.unwrap();
+    }
+    cache.publish_statistics().await.unwrap();
+    cache.publish_statistics().await.unwrap();
+    let fleet = cache.fleet_statistics().await.unwrap();
+    assert_eq!((fleet.misses, fleet.hits), (1, 0));
+}
+
+#[tokio::test]
 async fn entries_on_the_servers_are_counted_and_weighed() {
     let conn = connect("weight").await;
     let cache = Cache::<String>::builder(conn, "a").redis_timeout(PATIENCE).build().unwrap();
