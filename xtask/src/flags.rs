@@ -40,8 +40,10 @@ xflags::xflags! {
 
         /// Runs the benchmarks against a server.
         cmd bench {
-            /// One brick's benchmarks, by the name of their file. Default: all.
+            /// One of them, by the name of its file in benches/benches. Default: all.
             optional name: String
+            /// Fewer cases and shorter rounds; without a name only those that tell most: three minutes.
+            optional --quick
         }
 
         /// Makes the folder of a new crate, with the files that every crate has.
