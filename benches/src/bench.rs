@@ -49,6 +49,13 @@ impl Bench {
         Self { effort: options.effort(), options, report }
     }
 
+    /// Makes slices so many times as long, where calls take their time.
+    #[must_use]
+    pub fn longer(mut self, times: u32) -> Self {
+        self.effort = self.effort.longer(times);
+        self
+    }
+
     /// Chooses between the full and the quick form.
     #[must_use]
     pub fn choose<T>(&self, full: T, quick: T) -> T {

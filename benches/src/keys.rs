@@ -4,14 +4,20 @@ use redbrick_core_conn::{Bytes, Codec, Conn};
 
 /// How long the values are that callers store: 100 bytes.
 pub const VALUE_LEN: usize = 100;
+/// How long a large value is, where some are: 64 KiB.
+pub(crate) const LARGE_LEN: usize = 64 * 1024;
 
-const KEYS: usize = 10_000;
+const KEYS: u64 = 10_000;
+/// Where some values are large, one of so many is.
+const LARGE_EVERY: u64 = 20;
 
-/// The 10,000 keys that tasks choose from, with what is stored there.
+/// The 10,000 keys that tasks choose from.
 #[derive(Clone, Debug)]
 pub struct Keys {
     names: Arc<[String]>,
-    stored_len: usize,
+    some_large: bool,
+    /// How long a value is as redbrick stores it, the codec's header with it: a usual one and a large one.
+    stored: [usize; 2],
 }
 
 impl Keys {
@@ -27,31 +33,44 @@ impl Keys {
         Self::named(|number| format!("{prefix}:{{one}}:{number}"))
     }
 
-    fn named(name: impl Fn(usize) -> String) -> Self {
-        Self { names: (0..KEYS).map(name).collect(), stored_len: stored(VALUE_LEN).len() }
+    /// Makes one of 20 values 64 KiB long.
+    #[must_use]
+    pub fn some_large(mut self) -> Self {
+        self.some_large = true;
+        self
+    }
+
+    fn named(name: impl Fn(u64) -> String) -> Self {
+        let stored = [VALUE_LEN, LARGE_LEN].map(|len| stored(len).len());
+        Self { names: (0..KEYS).map(name).collect(), some_large: false, stored }
     }
 
     /// The key that a random number chooses.
-    #[must_use]
-    pub fn pick(&self, random: u64) -> &str {
-        let at = random % KEYS as u64;
-        &self.names[usize::try_from(at).expect("it is below the number of keys")]
+    pub(crate) fn pick(&self, random: u64) -> &str {
+        let at = usize::try_from(random % KEYS).expect("it is below the number of keys");
+        &self.names[at]
     }
 
-    /// How long a value of 100 bytes is as redbrick stores it, the codec's header and a length with it.
-    pub(crate) fn stored_len(&self) -> usize {
-        self.stored_len
+    /// Whether the value of that key is a large one.
+    pub(crate) fn is_large(&self, random: u64) -> bool {
+        self.some_large && (random % KEYS).is_multiple_of(LARGE_EVERY)
     }
 
-    /// Stores a value at each, through redbrick, as everybody reads what redbrick wrote.
+    /// How long the value of that key is to redbrick's callers.
+    pub(crate) fn len(&self, random: u64) -> usize {
+        if self.is_large(random) { LARGE_LEN } else { VALUE_LEN }
+    }
+
+    /// How long the value of that key is to the server.
+    pub(crate) fn stored_len(&self, random: u64) -> usize {
+        self.stored[usize::from(self.is_large(random))]
+    }
+
+    /// Stores a value at each, through redbrick: everybody reads what redbrick wrote.
     pub(crate) async fn fill(&self, conn: &Conn) {
-        self.fill_with(conn, |_| VALUE_LEN).await;
-    }
-
-    /// Stores values of different lengths, which the number of the key decides.
-    pub(crate) async fn fill_with(&self, conn: &Conn, len: impl Fn(usize) -> usize) {
-        for (number, name) in self.names.iter().enumerate() {
-            conn.set(name, &value(len(number))).await.expect("the server takes a value");
+        for number in 0..KEYS {
+            let value = value(self.len(number));
+            conn.set(self.pick(number), &value).await.expect("the server takes a value");
         }
     }
 }
@@ -64,4 +83,17 @@ pub(crate) fn value(len: usize) -> Bytes {
 /// What redbrick stores for it, which is what the others read and write.
 pub(crate) fn stored(len: usize) -> Bytes {
     Codec::default().encode(&value(len)).expect("bytes can be encoded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_twenty_is_large_where_some_are() {
+        let keys = Keys::new("k").some_large();
+        assert_eq!((0..KEYS).filter(|&number| keys.is_large(number)).count(), 500);
+        assert_eq!((keys.len(20), keys.len(21)), (LARGE_LEN, VALUE_LEN));
+        assert!(!Keys::new("k").is_large(20));
+    }
 }

@@ -64,6 +64,7 @@ pub(crate) struct Load {
     pub(crate) stopped: AtomicBool,
     /// Sides of one round have the same one, and so ask for the same keys.
     round: u64,
+    sampled: u64,
     done: Box<[Count]>,
 }
 
@@ -78,6 +79,7 @@ impl Load {
             measuring: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             round: round as u64,
+            sampled: if tasks <= FEW { 1 } else { SAMPLED },
             done: (0..tasks).map(|_| Count::default()).collect(),
         }
     }
@@ -88,7 +90,9 @@ impl Load {
     }
 }
 
-/// Of so many operations of a task the latency of one is taken, as reading the clock costs something.
+/// Up to so many tasks the latency of each call is taken.
+const FEW: usize = 16;
+/// Above that, calls cost less, so that reading the clock would show: the latency of one in so many is taken.
 const SAMPLED: u64 = 8;
 
 async fn work(mut operation: impl Operation, load: Arc<Load>, task: usize) -> Vec<u32> {
@@ -98,7 +102,7 @@ async fn work(mut operation: impl Operation, load: Arc<Load>, task: usize) -> Ve
     while !load.stopped.load(Ordering::Relaxed) {
         let number = random.next();
         // Tasks begin at different places, or all of them would look at the clock at once.
-        if (done + task as u64).is_multiple_of(SAMPLED)
+        if (done + task as u64).is_multiple_of(load.sampled)
             && load.measuring.load(Ordering::Relaxed)
             && operation.is_sampled(number)
         {

@@ -18,6 +18,13 @@ pub(crate) struct Effort {
     pub(crate) measured: Duration,
 }
 
+impl Effort {
+    /// Makes slices so many times as long.
+    pub(crate) fn longer(self, times: u32) -> Self {
+        Self { warm_up: self.warm_up * times, measured: self.measured * times, ..self }
+    }
+}
+
 impl Options {
     /// Reads `--quick` and `--out FOLDER`. `None` when nobody asked for a benchmark: `cargo test --benches` runs these
     /// programs too.

@@ -1,5 +1,6 @@
 //! The clients that are compared, each with one link, and what they do.
 
+mod cluster;
 mod fred;
 mod redbrick;
 mod redis_rs;
@@ -11,6 +12,8 @@ use redbrick_core_conn::Conn;
 use tokio::runtime::Runtime;
 
 use crate::{Keys, Side};
+
+pub use self::cluster::ClusterClients;
 
 /// All of them, connected to one server, on the runtime that connected them.
 ///
@@ -50,6 +53,12 @@ impl<'a> Clients<'a> {
     #[must_use]
     pub fn reads(&self, keys: &Keys) -> Vec<Side> {
         self.runtime.block_on(keys.fill(&self.conn));
+        self.reads_of_stored(keys)
+    }
+
+    /// Has each read values that are there.
+    #[must_use]
+    pub fn reads_of_stored(&self, keys: &Keys) -> Vec<Side> {
         vec![
             redbrick::get(&self.conn, keys),
             fred::get(&self.fred, keys),

@@ -41,7 +41,11 @@ struct Get {
 impl Operation for Get {
     async fn call(&mut self, random: u64) {
         let found = self.conn.get::<Bytes>(self.keys.pick(random)).await.expect("redbrick reads");
-        assert_eq!(found.map(|value| value.len()), Some(VALUE_LEN));
+        assert_eq!(found.map(|value| value.len()), Some(self.keys.len(random)));
+    }
+
+    fn is_sampled(&self, random: u64) -> bool {
+        !self.keys.is_large(random)
     }
 }
 

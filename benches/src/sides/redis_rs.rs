@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use redbrick_core_conn::Bytes;
 use redis::{
-    AsyncCommands as _, Client, IntoConnectionInfo as _, Script, aio::MultiplexedConnection,
-    io::tcp::TcpSettings,
+    AsyncCommands, Client, IntoConnectionInfo as _, Script, aio::MultiplexedConnection,
+    cluster::ClusterClient, cluster_async::ClusterConnection, io::tcp::TcpSettings,
 };
 
 use crate::{
@@ -24,8 +24,21 @@ pub(super) async fn connect(url: &str) -> MultiplexedConnection {
     client.get_multiplexed_async_connection().await.expect("the server answers redis-rs")
 }
 
+/// Connects to a cluster with default settings.
+pub(super) async fn connect_cluster(urls: Vec<String>) -> ClusterConnection {
+    let builder = ClusterClient::builder(urls);
+    let builder = builder.tcp_settings(TcpSettings::default().set_nodelay(true));
+    let client = builder.build().expect("a client of redis-rs'");
+    client.get_async_connection().await.expect("the cluster answers redis-rs")
+}
+
+/// What reads and writes take: a link to a server, or those to a cluster.
+pub(super) trait Connection: AsyncCommands + Clone + Send + Sync + 'static {}
+
+impl<C: AsyncCommands + Clone + Send + Sync + 'static> Connection for C {}
+
 /// Reads the bytes that redbrick stored.
-pub(super) fn get(connection: &MultiplexedConnection, keys: &Keys) -> Side {
+pub(super) fn get(connection: &impl Connection, keys: &Keys) -> Side {
     Side::new(NAME, Get { connection: connection.clone(), keys: keys.clone() })
 }
 
@@ -42,16 +55,20 @@ pub(super) fn decide(connection: &MultiplexedConnection, subjects: &Keys) -> Sid
 }
 
 #[derive(Clone)]
-struct Get {
-    connection: MultiplexedConnection,
+struct Get<C> {
+    connection: C,
     keys: Keys,
 }
 
-impl Operation for Get {
+impl<C: Connection> Operation for Get<C> {
     async fn call(&mut self, random: u64) {
         let key = self.keys.pick(random);
         let found: Option<Vec<u8>> = self.connection.get(key).await.expect("redis-rs reads");
-        assert_eq!(found.map(|value| value.len()), Some(self.keys.stored_len()));
+        assert_eq!(found.map(|value| value.len()), Some(self.keys.stored_len(random)));
+    }
+
+    fn is_sampled(&self, random: u64) -> bool {
+        !self.keys.is_large(random)
     }
 }
 

@@ -47,7 +47,11 @@ impl Operation for Get {
     async fn call(&mut self, random: u64) {
         let key = self.keys.pick(random);
         let found: Option<BulkString> = self.client.get(key).await.expect("rustis reads");
-        assert_eq!(found.map(|value| value.len()), Some(self.keys.stored_len()));
+        assert_eq!(found.map(|value| value.len()), Some(self.keys.stored_len(random)));
+    }
+
+    fn is_sampled(&self, random: u64) -> bool {
+        !self.keys.is_large(random)
     }
 }
 
