@@ -8,6 +8,7 @@ mod config;
 mod conn;
 mod credentials;
 mod error;
+mod gather;
 #[cfg(test)]
 mod golden;
 mod health;
@@ -30,8 +31,9 @@ pub use bytes::Bytes;
 pub use capabilities::{Capabilities, Capability};
 pub use codec::Codec;
 pub use commands::{
-    Arg, Call, Confirm, FromReply, Hash, LONGEST_TIME_TO_LIVE, List, Members, Pipeline, Reply,
-    Results, Scan, Script, ScriptCall, Set, SortedSet, Ticket, Transaction, Ttl,
+    Arg, BatchScript, BatchScriptCall, Call, Confirm, FromReply, Hash, LONGEST_TIME_TO_LIVE, List,
+    Members, Pipeline, Reply, Results, Scan, Script, ScriptCall, Set, SortedSet, Ticket,
+    Transaction, Ttl,
 };
 pub use config::{
     Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,

@@ -1,7 +1,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,11 +10,10 @@ use tracing::{Instrument, Span};
 use super::{
     reply::{FromReply, Reply},
     request::Request,
-    sending::Sending,
 };
 use crate::{
     Codec, Conn, Error, ErrorKind, Replay, Result,
-    conn::{Attempts, Link, Manner, Route, Watch},
+    conn::{Attempts, First, Manner, Route, Watch, Way},
 };
 
 /// A command that has not been sent yet; awaiting it sends it.
@@ -57,6 +55,7 @@ struct Told<'a> {
     timeout: Option<Duration>,
     replay: Option<Replay>,
     or_empty: bool,
+    alone: bool,
     waits: bool,
     route: Option<Route>,
 }
@@ -64,9 +63,8 @@ struct Told<'a> {
 struct Sent<'a> {
     attempts: Attempts<'a>,
     request: Request,
-    link: Arc<Link>,
     /// Until it has ended.
-    sending: Option<Sending>,
+    way: Option<Way>,
     watch: Option<Watch<'a>>,
     ending: Ending<'a>,
     span: Span,
@@ -77,6 +75,7 @@ struct Sent<'a> {
 struct Ending<'a> {
     conn: &'a Conn,
     or_empty: bool,
+    alone: bool,
 }
 
 /// Makes a value of what the server answered.
@@ -91,6 +90,7 @@ impl<'a, T: Default> Call<'a, T> {
             timeout: None,
             replay: None,
             or_empty: false,
+            alone: false,
             waits: conn.waits(),
             route: None,
         };
@@ -132,6 +132,15 @@ impl<'a, T> Call<'a, T> {
     /// Default: every failure is an error.
     pub fn or_empty(self) -> Self {
         self.tell(|told| told.or_empty = true)
+    }
+
+    /// Sends this call by itself, where otherwise reads of many tasks, and calls of a
+    /// [`BatchScript`](crate::BatchScript), leave together. For [`get`](Conn::get) this tells a key that holds another type of value
+    /// from one that is missing.
+    ///
+    /// Default: together, except in a pipeline or a transaction.
+    pub fn alone(self) -> Self {
+        self.tell(|told| told.alone = true)
     }
 
     /// Fails at once when no link to the server is up, instead of waiting for one until the timeout: for what has another
@@ -210,9 +219,14 @@ impl<'a> Told<'a> {
     }
 
     /// Sends it, if a link is up.
-    fn send<T: 'a>(self, read: Read<T>, empty: fn() -> T) -> Result<Stage<'a, T>> {
+    fn send<T: 'a>(
+        self,
+        read: Read<T>,
+        empty: fn() -> T,
+        cx: &Context<'_>,
+    ) -> Result<Stage<'a, T>> {
         let span = tracing::debug_span!("core_conn.call", command = self.name());
-        let Self { conn, request, timeout, replay, or_empty, waits, route } = self;
+        let Self { conn, request, timeout, replay, or_empty, alone, waits, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
         let said = conn.manner_of(&request);
@@ -223,7 +237,7 @@ impl<'a> Told<'a> {
             timeout: timeout.unwrap_or(said.timeout),
             waits,
         };
-        let ending = Ending { conn, or_empty };
+        let ending = Ending { conn, or_empty, alone };
         let attempts = match conn.attempts(manner) {
             Ok(attempts) => attempts,
             Err(err) => {
@@ -231,27 +245,21 @@ impl<'a> Told<'a> {
                 return Ok(Stage::Rest(Box::pin(over)));
             }
         };
-        Ok(match attempts.first(&request) {
-            Some((link, sending)) => {
-                let sending = Some(sending);
-                Stage::Sent(Sent { attempts, request, link, sending, watch: None, ending, span })
+        Ok(match attempts.first(&request, alone, cx) {
+            Some(way) => {
+                let way = Some(way);
+                Stage::Sent(Sent { attempts, request, way, watch: None, ending, span })
             }
-            None => Stage::Rest(Box::pin(
-                async move {
-                    let (manner, deadline) = (attempts.manner(), attempts.deadline());
-                    if waits && conn.does_without(manner, deadline, or_empty).await {
-                        return Ok(empty());
-                    }
-                    ending.rest(attempts, request, None, read, empty).await
-                }
-                .instrument(span),
-            )),
+            None => {
+                let rest = ending.rest(attempts, request, None, read, empty);
+                Stage::Rest(Box::pin(rest.instrument(span)))
+            }
         })
     }
 }
 
 impl Ending<'_> {
-    /// Goes on after the first attempt, which may have failed.
+    /// Goes on after the first attempt, which has failed, or was none.
     async fn rest<T>(
         self,
         mut attempts: Attempts<'_>,
@@ -260,6 +268,13 @@ impl Ending<'_> {
         read: Read<T>,
         empty: fn() -> T,
     ) -> Result<T> {
+        let (manner, deadline) = (attempts.manner(), attempts.deadline());
+        if failed.is_none()
+            && manner.waits
+            && self.conn.does_without(manner, deadline, self.or_empty).await
+        {
+            return Ok(empty());
+        }
         let outcome = attempts.run(&request, failed).await;
         self.conclude(&request, outcome, read, empty)
     }
@@ -273,12 +288,22 @@ impl Ending<'_> {
     ) -> Result<T> {
         let conn = self.conn;
         let located = |err| Label::of(request).on(&conn.config().key_prefix, err);
-        let reply = outcome.and_then(|answer| conn.reply_of(request, answer));
-        match reply.map_err(located) {
+        match outcome.and_then(|answer| conn.reply_of(request, answer)) {
             Ok(reply) => read(conn.codec(), reply).map_err(located),
-            Err(err) if conn.makes_do(self.or_empty, &err) => Ok(empty()),
-            Err(err) => Err(err),
+            Err(err) if self.counts_as_missing(request, &err) => {
+                read(conn.codec(), Reply::Nil).map_err(located)
+            }
+            Err(err) => {
+                let err = located(err);
+                if conn.makes_do(self.or_empty, &err) { Ok(empty()) } else { Err(err) }
+            }
         }
+    }
+
+    /// Whether a key holds another type of value than is read. Among others that would be the same as missing, so it is by
+    /// itself, unless the caller wants to be told.
+    fn counts_as_missing(self, request: &Request, err: &Error) -> bool {
+        matches!(request, Request::Get(_)) && err.kind() == ErrorKind::WrongType && !self.alone
     }
 }
 
@@ -291,18 +316,19 @@ impl<'a, T: 'a> Future for Call<'a, T> {
         loop {
             match stage {
                 Stage::Sent(sent) => {
-                    let err = match ready!(sent.poll(cx)) {
+                    let failed = match ready!(sent.poll(cx)) {
                         Ok(value) => {
                             let answer =
                                 sent.ending.conclude(&sent.request, Ok(value), read, empty);
                             *stage = Stage::Over;
                             return Poll::Ready(answer);
                         }
-                        Err(err) => err,
+                        Err(First::Failed(err)) => Some(err),
+                        Err(First::Not) => None,
                     };
                     let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
                     let Sent { attempts, request, ending, span, .. } = sent;
-                    let rest = ending.rest(attempts, request, Some(err), read, empty);
+                    let rest = ending.rest(attempts, request, failed, read, empty);
                     *stage = Stage::Rest(Box::pin(rest.instrument(span)));
                 }
                 Stage::Rest(rest) => {
@@ -315,7 +341,7 @@ impl<'a, T: 'a> Future for Call<'a, T> {
                     if let Ok(Request::Known(reply)) = told.request {
                         return Poll::Ready(read(told.conn.codec(), reply));
                     }
-                    *stage = told.send(read, empty)?;
+                    *stage = told.send(read, empty, cx)?;
                 }
                 Stage::Over => panic!("a call was polled after it had ended"),
             }
@@ -324,18 +350,22 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 }
 
 impl Sent<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, First>> {
         let _entered = self.span.enter();
-        let Some(sending) = &mut self.sending else { return Poll::Pending };
-        if let Poll::Ready(outcome) = Pin::new(sending).poll(cx) {
-            return Poll::Ready(self.attempts.read(&self.link, self.sending.take(), outcome));
+        // Who has only just joined others is woken when there is something to see.
+        if !(self.watch.is_none() && matches!(self.way, Some(Way::Together(_))))
+            && let Poll::Ready(outcome) = self.attempts.poll_first(&mut self.way, &self.request, cx)
+        {
+            return Poll::Ready(outcome);
         }
         let over = self.watch.as_mut().and_then(|watch| watch.is_over(cx));
         if over.is_none() {
             self.watch = Some(self.attempts.watch(cx));
         }
         if over == Some(true) {
-            Poll::Ready(Err(Error::timeout(Some(self.attempts.manner().timeout))))
+            self.way = None;
+            let timeout = self.attempts.manner().timeout;
+            Poll::Ready(Err(First::Failed(Error::timeout(Some(timeout)))))
         } else {
             Poll::Pending
         }

@@ -4,6 +4,7 @@
 //! them.
 
 mod batch;
+mod batch_script;
 mod call;
 mod counters;
 mod flush;
@@ -33,12 +34,15 @@ use crate::{
 };
 
 pub use batch::{Results, Ticket};
+pub(crate) use batch_script::Each;
+pub use batch_script::{BatchScript, BatchScriptCall};
 pub use call::Call;
 pub use flush::Confirm;
 pub use hash::Hash;
 pub use keys::{LONGEST_TIME_TO_LIVE, Ttl};
 pub use list::List;
 pub use members::Members;
+pub(crate) use never_set::never_set;
 pub use pipeline::Pipeline;
 pub use reply::{FromReply, Reply};
 pub(crate) use request::{COMMANDS, Request};

@@ -14,7 +14,7 @@ use crate::conn::SLOTS;
 ///
 /// It begins as `first` does, so that whoever may read keys that begin so may read it too; in a slot there is only the
 /// prefix to begin with.
-pub(super) fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes {
+pub(crate) fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes {
     static SECRET: OnceLock<String> = OnceLock::new();
     // The hashers' keys come from the operating system's random source.
     let secret = SECRET.get_or_init(|| {

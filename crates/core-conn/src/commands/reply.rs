@@ -249,6 +249,10 @@ impl Reply {
 
     fn within(frame: Resp3Frame) -> Outcome {
         let items = match frame {
+            // What most answers are, read without a detour.
+            Resp3Frame::BlobString { data, .. } => return Ok(Self::Bytes(data)),
+            Resp3Frame::Number { data, .. } => return Ok(Self::Int(data)),
+            Resp3Frame::Null => return Ok(Self::Nil),
             Resp3Frame::Array { data, .. } => data,
             // Links speak RESP2, where nothing is pushed: this was a list that begins with `message` or the like, and
             // the parser has put a word before it, at any depth.
@@ -260,6 +264,21 @@ impl Reply {
             other => return Self::from_fred(other.try_into()?),
         };
         items.into_iter().map(Self::within).collect::<Result<_, _>>().map(Self::List)
+    }
+
+    /// The result of the only caller that a batch script was run for, in the form in which a script returns it.
+    pub(super) fn only(self) -> Self {
+        match self {
+            Self::List(mut whole) if whole.len() == 2 && whole[0] == Self::Int(0) => {
+                match whole.pop() {
+                    Some(Self::List(mut results)) if results.len() == 1 => {
+                        results.pop().unwrap_or_default()
+                    }
+                    other => Self::List(whole.into_iter().chain(other).collect()),
+                }
+            }
+            other => other,
+        }
     }
 
     /// What a script really returned: its lists and its errors come behind a number that core-conn puts before them.

@@ -10,6 +10,7 @@ use fred::{
 };
 
 use super::{
+    batch_script::Each,
     list::ListEnd,
     reply::Reply,
     script::{self, Script},
@@ -33,6 +34,8 @@ pub(crate) enum Request {
     Get(Bytes),
     /// Keys of one slot, behind one that nobody can have set.
     GetMany(Vec<Bytes>),
+    /// The same for a batch of calls: it is written at once, and its answer is read without fred.
+    GetTogether(Vec<Bytes>),
     Set {
         key: Bytes,
         value: Bytes,
@@ -105,6 +108,8 @@ pub(crate) enum Request {
         keys: Vec<Bytes>,
         args: Vec<Bytes>,
     },
+    /// A part in a run of a batch script; by itself, the run serves nobody else.
+    Each(Box<Each>),
 }
 
 /// The commands of which an argument is a key or a value.
@@ -163,7 +168,7 @@ impl Request {
             Self::Known(_) => "none",
             Self::Ping => "PING",
             Self::Get(_) => "GET",
-            Self::GetMany(_) => "MGET",
+            Self::GetMany(_) | Self::GetTogether(_) => "MGET",
             Self::Set { .. } => "SET",
             Self::Delete(_) => "UNLINK",
             Self::Exists(_) => "EXISTS",
@@ -202,6 +207,7 @@ impl Request {
             Self::Flush => "FLUSHDB",
             Self::Raw { name, .. } => name,
             Self::Script { script, .. } | Self::ScriptText { script, .. } => script.name(),
+            Self::Each(each) => each.script.name(),
         }
     }
 
@@ -209,7 +215,9 @@ impl Request {
     pub(crate) fn commands(&self) -> [&'static str; 3] {
         match self {
             Self::Nested { name, .. } => ["EVALSHA", "EVAL", name],
-            Self::Script { .. } | Self::ScriptText { .. } => ["EVALSHA", "EVAL", "EVAL"],
+            Self::Script { .. } | Self::ScriptText { .. } | Self::Each(_) => {
+                ["EVALSHA", "EVAL", "EVAL"]
+            }
             plain => [plain.name(); 3],
         }
     }
@@ -221,9 +229,11 @@ impl Request {
                 None
             }
             Self::GetMany(keys)
+            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
             | Self::ScriptText { keys, .. } => keys.first(),
+            Self::Each(each) => each.keys.first(),
             Self::Set { key, .. } | Self::Nested { key, .. } => Some(key),
             Self::Get(key)
             | Self::Exists(key)
@@ -264,9 +274,11 @@ impl Request {
     pub(crate) fn keys(&self) -> &[Bytes] {
         match self {
             Self::GetMany(keys)
+            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
             | Self::ScriptText { keys, .. } => keys,
+            Self::Each(each) => &each.keys,
             _ => self.key().map(std::slice::from_ref).unwrap_or_default(),
         }
     }
@@ -281,6 +293,7 @@ impl Request {
             self,
             Self::Get(_)
                 | Self::GetMany(_)
+                | Self::GetTogether(_)
                 | Self::Exists(_)
                 | Self::Ttl(_)
                 | Self::HashGet(..)
@@ -313,10 +326,12 @@ impl Request {
             | Self::PublishSharded(..)
             | Self::Flush => Replay::IfUnsent,
             Self::Script { script, .. } | Self::ScriptText { script, .. } => script.replay_class(),
+            Self::Each(each) => each.script.replay_class(),
             Self::Known(_)
             | Self::Ping
             | Self::Get(_)
             | Self::GetMany(_)
+            | Self::GetTogether(_)
             | Self::Set { .. }
             | Self::Delete(_)
             | Self::Exists(_)
@@ -347,7 +362,7 @@ impl Request {
     /// What the command answered, of what came when it was sent by itself.
     pub(crate) fn unwrap_alone(&self, reply: Reply) -> Result<Reply> {
         match self {
-            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } => {
+            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } | Self::Each(_) => {
                 reply.unwrapped()
             }
             _ => Ok(reply),
@@ -361,6 +376,7 @@ impl Request {
         }
         match self {
             Self::Script { .. } | Self::ScriptText { .. } => reply.unwrapped(),
+            Self::Each(_) => reply.only().unwrapped(),
             _ => Ok(reply),
         }
     }
@@ -370,6 +386,7 @@ impl Request {
         match self {
             Self::Nested { .. } => Some(&script::READ),
             Self::Script { script, .. } | Self::ScriptText { script, .. } => Some(script),
+            Self::Each(each) => Some(each.script),
             _ => None,
         }
     }

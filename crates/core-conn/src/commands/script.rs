@@ -25,7 +25,7 @@ if type(err) == 'string' then return {1, err} end
 if not done then return {1, ''} end
 ";
 
-/// Goes on for scripts whose lists may hold errors, or lists within each other without end. An error reply with bytes
+/// Makes lists harmless that may hold errors, or lists within each other without end. An error reply with bytes
 /// that are not UTF-8 gets lost in the client library's parser, and every later reply goes to the wrong caller. Servers
 /// look into the fields `map` and `set` of a table too.
 const TAMED: &str = "\
@@ -46,8 +46,41 @@ local function tame(list, depth)
     end
   end
 end
-tame(reply, 1)
 ";
+
+/// What comes before a batch script, on its first line.
+const EACH_LEAD: &str = "\
+local COUNT, SHARED = tonumber(ARGV[1]), {} \
+for n = 1, tonumber(ARGV[2]) do SHARED[n] = ARGV[2 + n] end ";
+
+/// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller, and each result is
+/// what a script alone would return.
+const EACH_WRAPPER: &str = "\
+local done, each = pcall(main)
+if not done or type(each) ~= 'function' then
+  local err = type(each) == 'table' and rawget(each, 'err')
+  if type(err) == 'string' then return {1, err} end
+  return {2, done and 'a batch script returns a function' or tostring(each)}
+end
+local keys, args = #KEYS / COUNT, (#ARGV - 2 - #SHARED) / COUNT
+local results = {}
+for n = 1, COUNT do
+  local done, reply = pcall(each, (n - 1) * keys + 1, 3 + #SHARED + (n - 1) * args)
+  if type(reply) ~= 'table' then
+    if done then results[n] = reply or false else results[n] = {2, tostring(reply)} end
+  else
+    local err = rawget(reply, 'err')
+    if type(err) == 'string' then
+      results[n] = {1, err}
+    elseif not done then
+      results[n] = {1, ''}
+    else
+      tame(reply, 1)
+      results[n] = {0, reply}
+    end
+  end
+end
+return {0, results}";
 
 /// A Lua script with a name.
 ///
@@ -90,9 +123,19 @@ pub struct Script {
     name: &'static str,
     source: &'static str,
     replay: Replay,
-    /// Whether it returns what a command of the server's answered.
-    native: bool,
+    form: Form,
     ready: OnceLock<Ready>,
+}
+
+/// What a script is put into.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    /// It is the script of a user.
+    Whole,
+    /// It returns what a command of the server's answered.
+    Native,
+    /// It returns a function that serves one of several callers.
+    ForEach,
 }
 
 struct Ready {
@@ -111,7 +154,14 @@ impl Script {
     pub const fn new(name: &'static str, source: &'static str) -> Self {
         assert!(is_ascii(source.as_bytes()), "a script is ASCII, escapes as `\\233` included");
         assert!(!matches!(source.as_bytes(), [b'#', ..]), "a script has no `#!` line");
-        Self { name, source, replay: Replay::IfUnsent, native: false, ready: OnceLock::new() }
+        Self { name, source, replay: Replay::IfUnsent, form: Form::Whole, ready: OnceLock::new() }
+    }
+
+    /// That of a [`BatchScript`](crate::BatchScript).
+    pub(super) const fn for_each(name: &'static str, source: &'static str) -> Self {
+        let mut script = Self::new(name, source);
+        script.form = Form::ForEach;
+        script
     }
 
     /// Says when a call may be sent again.
@@ -119,12 +169,16 @@ impl Script {
     /// Default: [`Replay::IfUnsent`].
     #[must_use]
     pub const fn replay(mut self, replay: Replay) -> Self {
-        self.replay = replay;
+        self.set_replay(replay);
         self
     }
 
+    pub(super) const fn set_replay(&mut self, replay: Replay) {
+        self.replay = replay;
+    }
+
     const fn native(mut self) -> Self {
-        self.native = true;
+        self.form = Form::Native;
         self
     }
 
@@ -132,6 +186,10 @@ impl Script {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(super) fn is_for_each(&self) -> bool {
+        self.form == Form::ForEach
     }
 
     pub(super) fn replay_class(&self) -> Replay {
@@ -150,11 +208,12 @@ impl Script {
     fn ready(&self) -> &Ready {
         self.ready.get_or_init(|| {
             // The script begins on the first line, so that the lines of errors are its own.
-            let tamed = if self.native { "" } else { TAMED };
-            let text = format!(
-                "local function main() {}\nend\n{WRAPPER}{tamed}return {{0, reply}}",
-                self.source
-            );
+            let main = format!("local function main() {}\nend\n", self.source);
+            let text = match self.form {
+                Form::Whole => format!("{main}{WRAPPER}{TAMED}tame(reply, 1)\nreturn {{0, reply}}"),
+                Form::Native => format!("{main}{WRAPPER}return {{0, reply}}"),
+                Form::ForEach => format!("{EACH_LEAD}{main}{TAMED}{EACH_WRAPPER}"),
+            };
             let digest = sha1_smol::Sha1::from(&text).digest().to_string();
             Ready { digest: digest.into(), text: text.into() }
         })
@@ -198,6 +257,12 @@ impl fmt::Debug for Script {
 /// less is cut off), `true` as 1 and `false` as 0.
 #[derive(Clone)]
 pub struct Arg(Bytes);
+
+impl Arg {
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
 
 impl fmt::Debug for Arg {
     /// Does not show what may be a secret.
@@ -309,7 +374,7 @@ impl<'a> ScriptCall<'a> {
 
     /// Adds an argument to `ARGV`.
     pub fn arg(mut self, arg: impl Into<Arg>) -> Self {
-        self.args.push(arg.into().0);
+        self.args.push(arg.into().into_bytes());
         self
     }
 

@@ -30,7 +30,12 @@ impl Request {
             }
             Self::Script { script, keys, args } => return evaluate(to, script, &keys, &args).await,
             Self::ScriptText { script, keys, args } => {
-                return raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await;
+                let answer = raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await;
+                return if script.is_for_each() { answer.map(Reply::only) } else { answer };
+            }
+            Self::Each(each) => {
+                let (keys, args) = each.alone();
+                return evaluate(to, each.script, &keys, &args).await.map(Reply::only);
             }
             Self::Scan { cursor, pattern, count } => {
                 let (matching, counting) =
@@ -41,6 +46,9 @@ impl Request {
             Self::Ping => to.ping(None).await?,
             Self::Get(key) => to.get(key).await?,
             Self::GetMany(keys) => to.mget(keys).await?,
+            Self::GetTogether(keys) => {
+                return raw(to, "MGET", keys.into_iter().map(Value::Bytes).collect()).await;
+            }
             Self::Set { key, value, millis, condition } => {
                 to.set(key, value, millis.map(Expiration::PX), condition, false).await?
             }
@@ -119,6 +127,10 @@ impl Request {
                 Self::ScriptText { script: &READ, keys: vec![key], args: named(name, args) }
             }
             Self::Script { script, keys, args } => Self::ScriptText { script, keys, args },
+            Self::Each(each) => {
+                let (keys, args) = each.alone();
+                Self::ScriptText { script: each.script, keys, args }
+            }
             other => other,
         }
     }

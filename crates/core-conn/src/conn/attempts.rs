@@ -2,9 +2,9 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
     commands::{Request, Sending},
     error::Redirect,
+    gather::{Alone, Lost, Served, Share, Waiting},
 };
 
 /// The shortest and the longest pause before a call is repeated.
@@ -54,18 +55,12 @@ impl Conn {
 
     /// Begins the attempts at a call that was counted in before.
     pub(super) fn uncounted_attempts(&self, manner: Manner) -> Attempts<'_> {
-        let config = self.config();
         Attempts {
             _call: None,
             conn: self,
             deadline: after(manner.timeout.max(SHORTEST)),
             manner,
-            backoff: Backoff::new(RETRY_DELAY),
-            repeats: config.retries,
-            fell_back: false,
-            redirected: None,
-            redirections: 0,
-            unclear: None,
+            so_far: None,
         }
     }
 }
@@ -75,7 +70,15 @@ pub(crate) struct Attempts<'a> {
     conn: &'a Conn,
     manner: Manner,
     deadline: Instant,
+    /// Apart, since nearly every call ends with its first attempt, and is moved about before.
+    so_far: Option<Box<SoFar>>,
+    _call: Option<Entered<'a>>,
+}
+
+/// What is known after an attempt that failed.
+struct SoFar {
     backoff: Backoff,
+    /// How many more attempts there may be.
     repeats: u32,
     /// A replica that fails is made up for by its master.
     fell_back: bool,
@@ -84,7 +87,39 @@ pub(crate) struct Attempts<'a> {
     redirections: u32,
     /// An attempt that may have run is not undone by a later one that surely did not.
     unclear: Option<Error>,
-    _call: Option<Entered<'a>>,
+}
+
+impl SoFar {
+    fn new(retries: u32) -> Box<Self> {
+        Box::new(Self {
+            backoff: Backoff::new(RETRY_DELAY),
+            repeats: retries,
+            fell_back: false,
+            redirected: None,
+            redirections: 0,
+            unclear: None,
+        })
+    }
+}
+
+/// The first attempt of a call, on its way.
+pub(crate) enum Way {
+    /// By itself.
+    Own {
+        link: Arc<Link>,
+        sending: Sending,
+        /// It counts among those who ask by themselves as long as this is here.
+        _alone: Option<Alone>,
+    },
+    /// With those of other tasks.
+    Together(Waiting),
+}
+
+/// Why the first attempt was not the last.
+pub(crate) enum First {
+    Failed(Error),
+    /// Nothing was attempted for this call: the next one is the first.
+    Not,
 }
 
 /// What became of a command that a node did not run.
@@ -99,34 +134,62 @@ enum Redirection {
 }
 
 impl<'a> Attempts<'a> {
-    /// Puts `request` on its way over a link that is up, if there is one. This is the way of nearly every call, and it
-    /// is short: no future around that of fred, and no timer of its own.
-    pub(crate) fn first(&self, request: &Request) -> Option<(Arc<Link>, Sending)> {
-        let link = self.conn.pick(&self.manner.route, self.manner.read_from)?;
-        // The other way finds it once more, and says so.
-        link.check(request).ok()?;
-        let client = link.within(Duration::ZERO);
-        let sending = self.conn.owner.core.spares.send(client, request.clone());
-        Some((link, sending))
+    /// Begins the first attempt: together with those of other tasks, or by itself if a link is up. This is the way of
+    /// nearly every call, and it is short: no future around that of fred, and no timer of its own.
+    pub(crate) fn first(&self, request: &Request, is_alone: bool, cx: &Context<'_>) -> Option<Way> {
+        let core = &self.conn.owner.core;
+        let share =
+            if is_alone { Share::Own(None) } else { core.share(request, &self.manner, cx.waker()) };
+        match share {
+            Share::Together(waiting) => Some(Way::Together(waiting)),
+            Share::Own(alone) => {
+                let link = core.pick(&self.manner.route, self.manner.read_from)?;
+                // The other way finds it once more, and says so.
+                link.check(request).ok()?;
+                let client = link.within(Duration::ZERO);
+                let sending = core.spares.send(client, request.clone());
+                Some(Way::Own { link, sending, _alone: alone })
+            }
+        }
+    }
+
+    /// Looks at the first attempt. When it is over, `way` has ended, and this keeps its place for another.
+    pub(crate) fn poll_first(
+        &self,
+        way: &mut Option<Way>,
+        request: &Request,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, First>> {
+        let core = &self.conn.owner.core;
+        match way {
+            Some(Way::Own { sending, .. }) => {
+                let outcome = ready!(Pin::new(sending).poll(cx));
+                core.served_alone(request, &outcome);
+                let Some(Way::Own { link, sending, .. }) = way.take() else { return Poll::Pending };
+                core.spares.keep(sending);
+                Poll::Ready(self.conn.read(&link, outcome).map_err(First::Failed))
+            }
+            Some(Way::Together(waiting)) => {
+                let served = ready!(Pin::new(waiting).poll(cx));
+                *way = None;
+                Poll::Ready(match served {
+                    Ok(Served::Answered(reply)) => Ok(reply),
+                    Ok(Served::Failed(err)) => Err(First::Failed(*err)),
+                    Ok(Served::Refused) => Err(First::Not),
+                    Err(Lost::Behind) => {
+                        Err(First::Failed(core.ended().unwrap_or_else(Error::unsent)))
+                    }
+                    Err(Lost::OnTheWay) => Err(First::Failed(Error::left())),
+                })
+            }
+            None => Poll::Pending,
+        }
     }
 
     /// Has the task of `cx` woken when the call's time is over.
     pub(crate) fn watch(&self, cx: &mut Context<'_>) -> Watch<'a> {
         let core = &self.conn.owner.core;
         core.deadlines.watch_from(core.runtime.get(), self.deadline, cx)
-    }
-
-    /// Reads what came of the attempt that [`first`](Self::first) began; keeps its place for another.
-    pub(crate) fn read(
-        &self,
-        link: &Link,
-        ended: Option<Sending>,
-        outcome: Result<Reply, FredError>,
-    ) -> Result<Reply> {
-        if let Some(ended) = ended {
-            self.conn.owner.core.spares.keep(ended);
-        }
-        self.conn.read(link, outcome)
     }
 
     pub(crate) fn manner(&self) -> &Manner {
@@ -167,14 +230,16 @@ impl<'a> Attempts<'a> {
 
     /// A link for the next attempt, and whether it begins with `ASKING`.
     async fn link(&self) -> Result<(Arc<Link>, bool)> {
+        let redirected = self.redirected();
         if !self.manner.waits
-            && self.redirected.is_none()
+            && redirected.is_none()
             && let Some(outage) = self.conn.absence(&self.manner, self.deadline).await
         {
             return Err(outage);
         }
         let (route, asks) = self.route();
-        let master = self.fell_back || self.redirected.is_some();
+        let fell_back = self.so_far.as_ref().is_some_and(|so_far| so_far.fell_back);
+        let master = fell_back || redirected.is_some();
         let read_from = if master { ReadFrom::Master } else { self.manner.read_from };
         let link = self.conn.link(&route, read_from, self.deadline, Refusal::Fails);
         Ok((link.await?, asks))
@@ -182,10 +247,14 @@ impl<'a> Attempts<'a> {
 
     /// Where the next attempt goes, and whether it begins with `ASKING`.
     pub(super) fn route(&self) -> (Route, bool) {
-        match &self.redirected {
+        match self.redirected() {
             Some(redirect) => (Route::Node(redirect.to.clone()), redirect.ask),
             None => (self.manner.route.clone(), false),
         }
+    }
+
+    fn redirected(&self) -> Option<&Redirect> {
+        self.so_far.as_ref()?.redirected.as_ref()
     }
 
     pub(super) fn left(&self) -> Duration {
@@ -198,39 +267,43 @@ impl<'a> Attempts<'a> {
 
     /// Returns when it is time for another attempt, or the error with which the call ends.
     pub(super) async fn failed(&mut self, err: Error) -> Result<()> {
-        let redirection = self.follow(&err);
-        self.fell_back = true;
+        let conn = self.conn;
+        let so_far = self.so_far.get_or_insert_with(|| SoFar::new(conn.config().retries));
+        let redirection = so_far.follow(conn, &err);
+        so_far.fell_back = true;
         // A move within a cluster ends by itself, and nothing has run: only time bounds that.
         let again = match redirection {
             Redirection::None => {
                 let gone = !self.manner.waits && err.kind() == ErrorKind::Connect;
-                self.repeats > 0 && self.manner.replay.allows(&err) && !gone
+                so_far.repeats > 0 && self.manner.replay.allows(&err) && !gone
             }
             _ => self.manner.replay != Replay::Never,
         };
-        if err.is_outcome_unknown() && self.unclear.is_none() {
-            self.unclear = Some(err.clone());
+        if err.is_outcome_unknown() && so_far.unclear.is_none() {
+            so_far.unclear = Some(err.clone());
         }
         let waited = match redirection {
             _ if !again => false,
             Redirection::AtOnce => Instant::now() < self.deadline,
-            _ => timeout_at(self.deadline, self.backoff.pause()).await.is_ok(),
+            _ => timeout_at(self.deadline, so_far.backoff.pause()).await.is_ok(),
         };
         if waited {
             if redirection == Redirection::None {
-                self.repeats -= 1;
+                so_far.repeats -= 1;
             }
             return Ok(());
         }
-        Err(match self.unclear.take() {
+        Err(match so_far.unclear.take() {
             Some(first) if !err.is_outcome_unknown() => first.followed_by(&err),
             _ => err,
         })
     }
+}
 
+impl SoFar {
     /// Finds out where a command goes next that a node did not run, and has the layout read again.
-    fn follow(&mut self, err: &Error) -> Redirection {
-        let core = &self.conn.owner.core;
+    fn follow(&mut self, conn: &Conn, err: &Error) -> Redirection {
+        let core = &conn.owner.core;
         let was = self.redirected.take();
         if !core.config.endpoint.is_cluster() {
             return Redirection::None;

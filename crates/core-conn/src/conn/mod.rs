@@ -38,7 +38,7 @@ use std::{
 
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
-pub(crate) use attempts::{Attempts, Manner};
+pub(crate) use attempts::{Attempts, First, Manner, Way};
 pub(crate) use blocking::Blocking;
 pub(crate) use calls::Entered;
 pub use close::CloseReport;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::{
     Conn, left,
     link::{Address, Link},
+    owner::Core,
 };
 use crate::{
     Error, ErrorKind, Reply, Result,
@@ -39,25 +40,38 @@ impl Conn {
 
     /// Has the links to masters made anew when `outcome` says that a server takes no writes.
     fn doubting<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.owner.core.doubting(outcome)
+    }
+
+    /// Reads what came of a command on `link`.
+    pub(super) fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
+        self.owner.core.read(link, reply)
+    }
+
+    /// Learns from what came of a command on `link`.
+    pub(super) fn note<T>(&self, link: &Link, outcome: Result<T>) -> Result<T> {
+        self.owner.core.note(link, outcome)
+    }
+}
+
+impl Core {
+    fn doubting<T>(&self, outcome: Result<T>) -> Result<T> {
         if outcome.as_ref().is_err_and(|err| err.kind() == ErrorKind::ReadOnly) {
-            self.owner.core.doubt_writers();
+            self.doubt_writers();
         }
         outcome
     }
 
     /// Reads what came of a command on `link`.
-    pub(super) fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
-        self.note(
-            link,
-            reply.map_err(|err| {
-                // Those that were in flight when it broke have been told so one by one.
-                if is_dropped(&err) && link.is_broken() { unsent(err) } else { from_call(err) }
-            }),
-        )
+    pub(crate) fn read<T>(&self, link: &Link, reply: Result<T, FredError>) -> Result<T> {
+        let read = reply.map_err(|err| {
+            // Those that were in flight when it broke have been told so one by one.
+            if is_dropped(&err) && link.is_broken() { unsent(err) } else { from_call(err) }
+        });
+        self.note(link, read)
     }
 
-    /// Learns from what came of a command on `link`.
-    pub(super) fn note<T>(&self, link: &Link, outcome: Result<T>) -> Result<T> {
+    fn note<T>(&self, link: &Link, outcome: Result<T>) -> Result<T> {
         let err = match outcome {
             Ok(value) => {
                 link.heard();
@@ -71,11 +85,11 @@ impl Conn {
         if err.is_answer() {
             link.heard();
         }
-        if err.redirect().is_some() && !self.config().endpoint.is_cluster() {
+        if err.redirect().is_some() && !self.is_cluster() {
             let what = "this server is a node of a cluster and holds only some of the keys; use a `redis-cluster://` URL";
             return Err(Error::config(what).with_source(err));
         }
-        let err = if err.is_outcome_unknown() { err } else { self.owner.ended().unwrap_or(err) };
+        let err = if err.is_outcome_unknown() { err } else { self.ended().unwrap_or(err) };
         self.doubting(Err(err))
     }
 }

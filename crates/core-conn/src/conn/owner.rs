@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, commands::Spares,
-    config::Endpoint,
+    config::Endpoint, gather::Gathering,
 };
 
 /// How much later than the dials themselves the wait for them ends.
@@ -58,7 +58,8 @@ pub(crate) struct Core {
     pub(super) deadlines: Deadlines,
     /// The runtime that the connection belongs to, once it has begun to dial.
     pub(super) runtime: OnceLock<Handle>,
-    pub(super) spares: Spares,
+    pub(crate) spares: Spares,
+    pub(crate) gathering: Gathering,
     pub(super) hubs: Hubs,
     pub(super) trackers: Trackers,
     pub(super) blocking: BlockingLinks,
@@ -79,6 +80,7 @@ impl Core {
             deadlines: Deadlines::new(),
             runtime: OnceLock::new(),
             spares: Spares::default(),
+            gathering: Gathering::new(config.endpoint.is_cluster()),
             hubs: Hubs::default(),
             blocking: BlockingLinks::new(config.blocking_links.get()),
             trackers: Trackers::new(config.key_prefix.len()),
@@ -153,6 +155,12 @@ impl Core {
 
     pub(super) fn has_ended(&self) -> bool {
         self.status.state() == State::End
+    }
+
+    /// Why no call can be made any more, if that is so.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        self.has_ended()
+            .then(|| if self.calls.is_closing() { Error::closed() } else { Error::runtime_gone() })
     }
 
     fn end(&self) {
@@ -242,10 +250,7 @@ impl Owner {
 
     /// Why no call can be made any more, if that is so.
     pub(super) fn ended(&self) -> Option<Error> {
-        let ended = self.core.has_ended();
-        ended.then(|| {
-            if self.core.calls.is_closing() { Error::closed() } else { Error::runtime_gone() }
-        })
+        self.core.ended()
     }
 
     /// Ends the tasks and closes the links.

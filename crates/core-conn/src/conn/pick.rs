@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Conn, Replay, Route, State, link::Link, time::after};
+use super::{Conn, Replay, Route, State, link::Link, owner::Core, time::after};
 use crate::{Error, ErrorKind, ReadFrom, Result};
 
 /// What refused credentials mean to somebody who waits for a link.
@@ -113,15 +113,21 @@ impl Conn {
 
     /// The next link that is up.
     pub(super) fn pick(&self, route: &Route, read_from: ReadFrom) -> Option<Arc<Link>> {
-        let core = &self.owner.core;
-        let layout = core.layout.load();
+        self.owner.core.pick(route, read_from)
+    }
+}
+
+impl Core {
+    /// The next link that is up.
+    pub(crate) fn pick(&self, route: &Route, read_from: ReadFrom) -> Option<Arc<Link>> {
+        let layout = self.layout.load();
         if read_from.may_be_replica() {
             let slot = if let Route::Slot(slot) = route { *slot } else { 0 };
-            if let Some(link) = layout.replica(slot, core.turn()) {
+            if let Some(link) = layout.replica(slot, self.turn()) {
                 return Some(link);
             }
         }
         let anywhere = layout.is_cluster() && *route == Route::Any;
-        layout.server(route, if anywhere { core.turn() } else { 0 })?.commands.pick()
+        layout.server(route, if anywhere { self.turn() } else { 0 })?.commands.pick()
     }
 }

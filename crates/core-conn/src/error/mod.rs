@@ -170,6 +170,11 @@ impl Error {
         Self::new(ErrorKind::Connect, "the link has ended; the command was not sent")
     }
 
+    pub(crate) fn left() -> Self {
+        let what = "the task that had sent it has ended; the command may or may not have run";
+        Self::new(ErrorKind::Interrupted, what)
+    }
+
     pub(crate) fn cross_slot() -> Self {
         let what = "the keys lie in several slots of the cluster; give them a common hash tag, as in `{user:1}:a`";
         Self::new(ErrorKind::InvalidArgument, what)

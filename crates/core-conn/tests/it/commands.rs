@@ -184,10 +184,13 @@ async fn what_somebody_else_stored_is_a_typed_error_and_the_link_goes_on() {
     for (name, kind) in
         [("plain", ErrorKind::Codec), ("list", ErrorKind::WrongType), ("shape", ErrorKind::Codec)]
     {
-        let err = conn.get::<User>(name).await.unwrap_err();
+        let err = conn.get::<User>(name).alone().await.unwrap_err();
         assert_eq!(err.kind(), kind, "{name}: {err}");
         assert!(!err.is_outcome_unknown() && !err.is_retryable());
     }
+    // A list is no value, as it is none to `get_many`, unless that is to be told.
+    assert_eq!(conn.get::<User>("list").await.unwrap(), None);
+    assert_eq!(conn.count("list").await.unwrap(), None);
     assert_eq!(conn.get::<String>("shape").await.unwrap().as_deref(), Some("text"));
 }
 

@@ -9,6 +9,7 @@ mod connect;
 mod fail_fast;
 mod faults;
 mod flush;
+mod gather;
 mod hash;
 mod health;
 mod input;

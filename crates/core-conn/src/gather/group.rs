@@ -1,0 +1,397 @@
+//! Callers who ask for the same kind of thing at the same time, and are served together.
+//!
+//! Nothing here sends, or knows what is asked for: it is who sits where, who is taken along, and who is woken.
+//! `tests/interleavings.rs` runs it in every order that threads can have.
+//!
+//! While anybody waits, there is a driver, which is a task and serves whoever waits. So a caller who is given up, or whom
+//! nobody polls for a while, holds up no other.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::PoisonError,
+    task::{Context, Poll, Waker},
+};
+
+use slab::Slab;
+
+use super::sync::{Arc, Mutex, MutexGuard};
+
+/// Below how many waiting callers a driver lets other tasks run first: those that it has just woken come back.
+const FEW: usize = 32;
+
+/// Callers who can be served together.
+pub(crate) struct Group<I, O> {
+    state: Mutex<State<I, O>>,
+}
+
+struct State<I, O> {
+    /// Callers who ask by themselves.
+    alone: usize,
+    /// Drivers that will take a batch next.
+    collecting: usize,
+    /// Drivers with a batch under way.
+    flying: usize,
+    /// Who waits. Others can join the last one.
+    queue: VecDeque<Arc<Batch<I, O>>>,
+}
+
+/// How much is gathered, and how much of it is under way at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How many callers a batch takes.
+    pub(crate) callers: usize,
+    /// What the items of a batch weigh together, unless it is only one.
+    pub(crate) weight: usize,
+    /// How many batches are under way however few callers they carry, and how many callers ask by themselves.
+    pub(crate) eager: usize,
+    /// How many batches are under way when they are full.
+    pub(crate) most: usize,
+}
+
+/// What a caller does.
+pub(crate) enum Joined<I, O> {
+    /// It asks by itself, since hardly anybody else is asking.
+    Alone(Alone<I, O>),
+    /// It waits. Whoever is given a driver has to [`drive`] it.
+    Waits(Waiting<I, O>, Option<Driver<I, O>>),
+}
+
+/// A caller who asks by itself, until this is dropped.
+pub(crate) struct Alone<I, O>(Arc<Group<I, O>>);
+
+/// A caller who waits for what comes of its item. Dropped, it leaves.
+pub(crate) struct Waiting<I, O> {
+    batch: Arc<Batch<I, O>>,
+    /// Until it has its outcome.
+    seat: Option<usize>,
+}
+
+struct Batch<I, O> {
+    group: Arc<Group<I, O>>,
+    seats: Mutex<Seats<I, O>>,
+}
+
+/// Wakers and items are dropped when the lock is free again: that can run code of a task.
+struct Seats<I, O> {
+    taken: Slab<Seat<I, O>>,
+    weight: usize,
+    /// It is under way, or was.
+    has_left: bool,
+}
+
+struct Seat<I, O> {
+    /// Until it is under way.
+    item: Option<I>,
+    weight: usize,
+    outcome: Outcome<O>,
+    /// Until it is woken.
+    waker: Option<Waker>,
+}
+
+enum Outcome<O> {
+    NotYet,
+    Known(Result<O, Lost>),
+}
+
+/// Why nothing can be said about an item.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lost {
+    /// Nobody was left to take it along.
+    Behind,
+    /// It was under way, and nobody was left to hear of it.
+    OnTheWay,
+}
+
+/// Serves callers, batch after batch, until nobody waits. When the last one is dropped before, those who wait are told
+/// that nobody serves them.
+pub(crate) struct Driver<I, O> {
+    group: Arc<Group<I, O>>,
+    doing: Doing,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Doing {
+    Collecting,
+    Flying,
+    Nothing,
+}
+
+/// A batch that is under way. Dropped before it lands, its callers are told that nobody knows.
+struct Flight<I, O> {
+    batch: Arc<Batch<I, O>>,
+    seats: Vec<usize>,
+}
+
+/// What a driver needs of the world.
+pub(crate) trait Carrier<I, O> {
+    /// Lets other tasks run.
+    fn pause(&self) -> impl Future<Output = ()> + Send;
+
+    /// Serves the items, and says what came of each, in their order.
+    fn carry(&self, items: Vec<I>) -> impl Future<Output = Vec<O>> + Send;
+}
+
+/// Serves whoever waits, until nobody does.
+pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<I, O>) {
+    loop {
+        if driver.sees_few() {
+            carrier.pause().await;
+        }
+        let Some((flight, items)) = driver.take() else { return };
+        let outcomes = carrier.carry(items).await;
+        flight.land(outcomes);
+        driver.collect();
+    }
+}
+
+impl<I, O> Group<I, O> {
+    pub(crate) fn new() -> Arc<Self> {
+        let state = State { alone: 0, collecting: 0, flying: 0, queue: VecDeque::new() };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much.
+    pub(crate) fn join(
+        this: &Arc<Self>,
+        item: impl FnOnce() -> I,
+        weight: usize,
+        waker: &Waker,
+        bounds: &Bounds,
+    ) -> Joined<I, O> {
+        let mut state = this.state();
+        if state.drivers() == 0 && state.alone < bounds.eager {
+            state.alone += 1;
+            return Joined::Alone(Alone(Arc::clone(this)));
+        }
+        let batch = state.open(this, weight, bounds);
+        let (number, is_full) = batch.sit(item(), weight, waker, bounds);
+        let driver = state.wants_driver(is_full, bounds).then(|| {
+            state.collecting += 1;
+            Driver { group: Arc::clone(this), doing: Doing::Collecting }
+        });
+        Joined::Waits(Waiting { batch, seat: Some(number) }, driver)
+    }
+
+    /// Whether nobody asks for anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.alone == 0 && state.drivers() == 0
+    }
+
+    /// Forgets a batch whose callers have all left before it did.
+    fn forget(&self, batch: &Arc<Batch<I, O>>) {
+        let mut state = self.state();
+        // Since then, somebody may have joined it.
+        if batch.seats().is_open_and_empty() {
+            state.queue.retain(|queued| !Arc::ptr_eq(queued, batch));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<I, O>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I, O> State<I, O> {
+    fn drivers(&self) -> usize {
+        self.collecting + self.flying
+    }
+
+    /// A batch with room for an item, which may be a new one.
+    fn open(
+        &mut self,
+        group: &Arc<Group<I, O>>,
+        weight: usize,
+        bounds: &Bounds,
+    ) -> Arc<Batch<I, O>> {
+        let last = self.queue.back().filter(|last| last.seats().has_room(weight, bounds));
+        last.map(Arc::clone).unwrap_or_else(|| {
+            let batch = Batch::new(group);
+            self.queue.push_back(Arc::clone(&batch));
+            batch
+        })
+    }
+
+    /// Whether another driver is to serve who waits, now that somebody has joined the last batch.
+    fn wants_driver(&self, is_full: bool, bounds: &Bounds) -> bool {
+        let drivers = self.drivers();
+        // All but the last are full.
+        let full = if is_full { self.queue.len() } else { self.queue.len() - 1 };
+        drivers < bounds.eager && self.collecting == 0
+            || drivers < bounds.most && self.collecting < full
+    }
+}
+
+impl<I, O> Drop for Alone<I, O> {
+    fn drop(&mut self) {
+        self.0.state().alone -= 1;
+    }
+}
+
+impl<I, O> Batch<I, O> {
+    fn new(group: &Arc<Group<I, O>>) -> Arc<Self> {
+        let seats = Seats { taken: Slab::new(), weight: 0, has_left: false };
+        Arc::new(Self { group: Arc::clone(group), seats: Mutex::new(seats) })
+    }
+
+    /// Takes a seat; returns which, and whether the batch is full by it.
+    fn sit(&self, item: I, weight: usize, waker: &Waker, bounds: &Bounds) -> (usize, bool) {
+        let mut seats = self.seats();
+        seats.weight += weight;
+        let seat =
+            Seat { item: Some(item), weight, outcome: Outcome::NotYet, waker: Some(waker.clone()) };
+        let number = seats.taken.insert(seat);
+        (number, seats.taken.len() >= bounds.callers || seats.weight >= bounds.weight)
+    }
+
+    /// Gives what is known to those who still wait, and wakes them.
+    fn tell(&self, outcomes: impl IntoIterator<Item = (usize, Result<O, Lost>)>) {
+        let mut woken = Vec::new();
+        let mut seats = self.seats();
+        for (number, outcome) in outcomes {
+            if let Some(seat) = seats.taken.get_mut(number) {
+                seat.outcome = Outcome::Known(outcome);
+                woken.extend(seat.waker.take());
+            }
+        }
+        drop(seats);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats<I, O>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I, O> Seats<I, O> {
+    fn has_room(&self, weight: usize, bounds: &Bounds) -> bool {
+        let fits = self.taken.len() < bounds.callers && self.weight + weight <= bounds.weight;
+        fits || self.taken.is_empty()
+    }
+
+    fn is_open_and_empty(&self) -> bool {
+        !self.has_left && self.taken.is_empty()
+    }
+}
+
+impl<I, O> Future for Waiting<I, O> {
+    type Output = Result<O, Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O, Lost>> {
+        let Some(number) = self.seat else { return Poll::Pending };
+        let mut seats = self.batch.seats();
+        let Some(seat) = seats.taken.get_mut(number) else { return Poll::Pending };
+        let outcome = match std::mem::replace(&mut seat.outcome, Outcome::NotYet) {
+            Outcome::NotYet => {
+                let known = seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                let before = if known { None } else { seat.waker.replace(cx.waker().clone()) };
+                drop(seats);
+                drop(before);
+                return Poll::Pending;
+            }
+            Outcome::Known(outcome) => outcome,
+        };
+        let left = seats.taken.try_remove(number);
+        drop(seats);
+        drop(left);
+        self.seat = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl<I, O> Drop for Waiting<I, O> {
+    fn drop(&mut self) {
+        let Some(number) = self.seat else { return };
+        let mut seats = self.batch.seats();
+        let left = seats.taken.try_remove(number);
+        seats.weight -= left.as_ref().map_or(0, |seat| seat.weight);
+        let is_empty = seats.is_open_and_empty();
+        drop(seats);
+        drop(left);
+        if is_empty {
+            self.batch.group.forget(&self.batch);
+        }
+    }
+}
+
+impl<I, O> Driver<I, O> {
+    /// Whether so few wait that others may join them soon.
+    fn sees_few(&self) -> bool {
+        let state = self.group.state();
+        let mut waiting = state.queue.iter();
+        match (waiting.next(), waiting.next()) {
+            (Some(only), None) => only.seats().taken.len() < FEW,
+            (first, _) => first.is_none(),
+        }
+    }
+
+    /// Takes the batch that waits longest; nothing, and the end of this driver, when nobody waits.
+    fn take(&mut self) -> Option<(Flight<I, O>, Vec<I>)> {
+        let mut state = self.group.state();
+        state.collecting -= 1;
+        while let Some(batch) = state.queue.pop_front() {
+            let mut seats = batch.seats();
+            seats.has_left = true;
+            let waiting = seats.taken.iter_mut();
+            let (numbers, items): (Vec<_>, Vec<_>) =
+                waiting.filter_map(|(number, seat)| Some((number, seat.item.take()?))).unzip();
+            drop(seats);
+            if !items.is_empty() {
+                state.flying += 1;
+                self.doing = Doing::Flying;
+                return Some((Flight { batch, seats: numbers }, items));
+            }
+        }
+        self.doing = Doing::Nothing;
+        None
+    }
+
+    /// Goes on, after a batch.
+    fn collect(&mut self) {
+        let mut state = self.group.state();
+        state.flying -= 1;
+        state.collecting += 1;
+        self.doing = Doing::Collecting;
+    }
+}
+
+impl<I, O> Drop for Driver<I, O> {
+    fn drop(&mut self) {
+        let mut state = self.group.state();
+        match self.doing {
+            Doing::Nothing => return,
+            Doing::Collecting => state.collecting -= 1,
+            Doing::Flying => state.flying -= 1,
+        }
+        // It was given up, with the runtime it ran on.
+        let deserted =
+            if state.drivers() == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        drop(state);
+        for batch in deserted {
+            let mut seats = batch.seats();
+            seats.has_left = true;
+            let numbers: Vec<_> = seats.taken.iter().map(|(number, _)| number).collect();
+            drop(seats);
+            batch.tell(numbers.into_iter().map(|number| (number, Err(Lost::Behind))));
+        }
+    }
+}
+
+impl<I, O> Flight<I, O> {
+    /// Gives each caller what came of its item.
+    fn land(mut self, outcomes: Vec<O>) {
+        let seats = std::mem::take(&mut self.seats);
+        // Whoever is left without an outcome is told so.
+        let outcomes = outcomes.into_iter().map(Ok);
+        let outcomes = outcomes.chain(std::iter::repeat_with(|| Err(Lost::OnTheWay)));
+        self.batch.tell(seats.into_iter().zip(outcomes));
+    }
+}
+
+impl<I, O> Drop for Flight<I, O> {
+    fn drop(&mut self) {
+        let lost = self.seats.drain(..).map(|number| (number, Err(Lost::OnTheWay)));
+        self.batch.tell(lost);
+    }
+}

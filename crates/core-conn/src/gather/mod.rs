@@ -1,0 +1,216 @@
+//! Calls of many tasks that leave as one.
+//!
+//! While hardly anybody asks, a caller asks by itself, as without any of this. Those who come while something is under
+//! way gather, and leave together; how much is under way at once is limited, and there is no timer.
+//!
+//! A batch is only ever the first attempt of its callers. Whatever comes of it, each of them goes on by itself, by the
+//! same rules as after an attempt of its own.
+
+mod apart;
+mod group;
+mod pace;
+mod reads;
+mod scripts;
+mod sizes;
+mod sync;
+
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::task::yield_now;
+
+use crate::{
+    Error, ErrorKind, Reply,
+    commands::{Each, Outcome, Request},
+    conn::{Core, Manner},
+};
+pub(crate) use group::Lost;
+use group::{Bounds, Carrier, Group, Joined, drive};
+use pace::Pace;
+use reads::Reads;
+use scripts::Scripts;
+
+/// How many callers a batch takes.
+const MOST_CALLERS: usize = 256;
+/// How many bytes a batch asks for or carries, so that what is small does not wait for what is big.
+const MOST_BYTES: usize = 64 * 1024;
+/// How many callers may be under way in full batches.
+const MOST_UNDER_WAY: usize = 2 * MOST_CALLERS;
+/// How many batches may be under way.
+const MOST_BATCHES: usize = 32;
+/// Where a batch could carry no more than this many, its callers ask by themselves.
+const NOT_WORTH_IT: usize = 8;
+
+/// A caller who asks by itself, and counts as such until this is dropped.
+pub(crate) type Alone = group::Alone<Item, Served>;
+
+/// A caller who is served together with others.
+pub(crate) type Waiting = group::Waiting<Item, Served>;
+
+/// Callers who can be served together.
+type Callers = Arc<Group<Item, Served>>;
+
+/// What a caller asks for.
+pub(crate) enum Item {
+    /// The value at a key.
+    Value(Bytes),
+    Each(Box<Each>),
+}
+
+/// What came of a caller's part in a batch.
+#[derive(Debug)]
+pub(crate) enum Served {
+    Answered(Reply),
+    /// An attempt has failed, as it would have by itself.
+    Failed(Box<Error>),
+    /// Nothing has run, perhaps for another caller's sake: it is to ask by itself.
+    Refused,
+}
+
+/// How a request is sent.
+pub(crate) enum Share {
+    Own(Option<Alone>),
+    Together(Waiting),
+}
+
+/// What the handles of a connection gather.
+pub(crate) struct Gathering {
+    reads: Reads,
+    scripts: Scripts,
+    pace: Pace,
+}
+
+impl Gathering {
+    pub(crate) fn new(is_cluster: bool) -> Self {
+        Self { reads: Reads::new(is_cluster), scripts: Scripts::default(), pace: Pace::new() }
+    }
+}
+
+impl Core {
+    /// Finds out how `request` is sent: by itself, or together with those of other tasks. In the latter case `waker` is
+    /// woken when it is known what came of it.
+    pub(crate) fn share(
+        self: &Arc<Self>,
+        request: &Request,
+        manner: &Manner,
+        waker: &Waker,
+    ) -> Share {
+        let gathering = &self.gathering;
+        let found = match request {
+            Request::Get(_) => gathering.reads.callers(manner),
+            Request::Each(each) => gathering.scripts.callers(each, manner),
+            _ => None,
+        };
+        let Some((callers, weight)) = found else { return Share::Own(None) };
+        let Some(bounds) = bounds(weight, gathering.pace.eager()) else { return Share::Own(None) };
+        let item = || match request {
+            Request::Each(each) => Item::Each(each.clone()),
+            Request::Get(key) => Item::Value(key.clone()),
+            _ => Item::Value(Bytes::new()),
+        };
+        match Group::join(&callers, item, weight, waker, &bounds) {
+            Joined::Alone(alone) => Share::Own(Some(alone)),
+            Joined::Waits(waiting, driver) => {
+                if let Some(driver) = driver {
+                    let flights = Flights { core: Arc::clone(self), manner: manner.clone() };
+                    self.spawn(drive(driver, flights));
+                }
+                Share::Together(waiting)
+            }
+        }
+    }
+
+    /// Learns from what came of a request that was sent by itself.
+    pub(crate) fn served_alone(&self, request: &Request, outcome: &Outcome) {
+        if let (Request::Get(_), Ok(reply)) = (request, outcome) {
+            self.gathering.reads.sizes.note(1, reads::size(reply));
+        }
+    }
+}
+
+/// How much is gathered of what weighs so much; nothing, when it is better sent one by one.
+fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
+    let callers = (MOST_BYTES / weight.max(1)).min(MOST_CALLERS);
+    (callers > NOT_WORTH_IT).then(|| Bounds {
+        callers: MOST_CALLERS,
+        weight: MOST_BYTES,
+        eager,
+        most: (MOST_UNDER_WAY / callers).clamp(eager, MOST_BATCHES),
+    })
+}
+
+/// Batches of one group, on their way.
+struct Flights {
+    core: Arc<Core>,
+    manner: Manner,
+}
+
+impl Flights {
+    /// Sends `request` over a link that is up; nothing comes of it when there is none.
+    async fn send(&self, request: Request) -> Option<crate::Result<Reply>> {
+        let link = self.core.pick(&self.manner.route, self.manner.read_from)?;
+        link.check(&request).ok()?;
+        let began = Instant::now();
+        // Callers watch their own time.
+        let client = link.within(Duration::ZERO);
+        let outcome = self.core.spares.run(client, request).await;
+        self.core.gathering.pace.note(began.elapsed());
+        Some(self.core.read(&link, outcome))
+    }
+}
+
+impl Carrier<Item, Served> for Flights {
+    async fn pause(&self) {
+        yield_now().await;
+    }
+
+    async fn carry(&self, items: Vec<Item>) -> Vec<Served> {
+        let callers = items.len();
+        let (mut keys, mut parts) = (Vec::with_capacity(callers), Vec::new());
+        for item in items {
+            match item {
+                Item::Value(key) => keys.push(key),
+                Item::Each(each) => parts.push(*each),
+            }
+        }
+        // Callers of one group ask for the same kind of thing.
+        if parts.is_empty() { self.read(keys).await } else { self.run(parts).await }
+    }
+}
+
+/// What is said to the callers of a batch that did not even leave.
+fn refused(callers: usize) -> Vec<Served> {
+    (0..callers).map(|_| Served::Refused).collect()
+}
+
+/// What is said to the callers of a batch that failed.
+fn failed(err: &Error, callers: usize) -> Vec<Served> {
+    use ErrorKind::{Denied, InvalidArgument, Unsupported};
+    let may_be_anothers = matches!(err.kind(), Denied | InvalidArgument | Unsupported)
+        // Of a slot on the move, some keys may be here and some there.
+        || err.code() == Some("TRYAGAIN");
+    if may_be_anothers && callers > 1 {
+        return refused(callers);
+    }
+    (0..callers).map(|_| Served::Failed(Box::new(err.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_big_is_gathered_in_small_batches_and_then_not_at_all() {
+        let most = |weight| bounds(weight, 1).map(|bounds| bounds.most);
+        assert_eq!(most(0), Some(2));
+        assert_eq!(most(100), Some(2));
+        assert_eq!(most(1024), Some(8));
+        assert_eq!(most(6 * 1024), Some(32));
+        assert_eq!(most(8 * 1024), None);
+        assert_eq!(most(usize::MAX), None);
+    }
+}

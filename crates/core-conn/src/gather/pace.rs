@@ -1,0 +1,78 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// How long a caller may wait, about, for a batch to leave because others are under way.
+const WAIT: Duration = Duration::from_micros(100);
+/// How many batches may be under way however few callers they carry.
+const MOST: u64 = 32;
+/// For how long the shortest time counts, and once more as long as the one before.
+const EPOCH: Duration = Duration::from_secs(10);
+
+/// How long a batch takes at best, which is how far the server is away, and how many may therefore be under way.
+///
+/// Where the server is near, the next batch leaves when one has returned, and takes along whoever has come since. Where it
+/// is far, that would make callers wait for about half the way; so as many are under way as make it a tenth of a millisecond.
+#[derive(Debug)]
+pub(super) struct Pace {
+    began: Instant,
+    epoch: AtomicU64,
+    /// In nanoseconds, in this epoch and in the one before.
+    shortest: [AtomicU64; 2],
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        let shortest = [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)];
+        Self { began: Instant::now(), epoch: AtomicU64::new(0), shortest }
+    }
+
+    /// Notes how long a batch took. Others who do so at the same time may be overlooked.
+    pub(super) fn note(&self, took: Duration) {
+        self.note_at(self.began.elapsed(), took);
+    }
+
+    fn note_at(&self, now: Duration, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let epoch = now.as_secs() / EPOCH.as_secs();
+        let [current, before] = &self.shortest;
+        if self.epoch.swap(epoch, Relaxed) == epoch {
+            current.fetch_min(took, Relaxed);
+        } else {
+            before.store(current.swap(took, Relaxed), Relaxed);
+        }
+    }
+
+    /// How many batches may be under way however few callers they carry.
+    pub(super) fn eager(&self) -> usize {
+        let [current, before] = &self.shortest;
+        let shortest = current.load(Relaxed).min(before.load(Relaxed));
+        if shortest == u64::MAX {
+            return 1;
+        }
+        let eager = u128::from(shortest) / WAIT.as_nanos();
+        usize::try_from(eager.clamp(1, u128::from(MOST))).unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_farther_the_server_the_more_is_under_way() {
+        let pace = Pace::new();
+        assert_eq!(pace.eager(), 1);
+        let at = |secs, micros| {
+            pace.note_at(Duration::from_secs(secs), Duration::from_micros(micros));
+            pace.eager()
+        };
+        assert_eq!(at(0, 2_000), 20);
+        assert_eq!(at(1, 550), 5, "the shortest counts");
+        assert_eq!(at(2, 9_000), 5);
+        assert_eq!(at(11, 9_000), 5, "and for a while longer");
+        assert_eq!(at(21, 9_000), 32, "but not for ever");
+        assert_eq!(at(22, 30), 1);
+    }
+}

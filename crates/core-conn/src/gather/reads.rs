@@ -1,0 +1,160 @@
+//! Reads of single values, which leave as one `MGET`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use super::{Callers, Flights, Served, apart::Apart, failed, group::Group, refused, sizes::Sizes};
+use crate::{
+    Error, ErrorKind, Replay, Reply, Result,
+    commands::{Request, never_set},
+    conn::{Manner, Route, SLOTS},
+};
+
+/// Who reads together: those who ask masters, and those who may ask replicas.
+pub(super) struct Reads {
+    masters: Groups,
+    replicas: Groups,
+    pub(super) sizes: Sizes,
+    apart: Apart,
+}
+
+/// On a cluster one for each slot, made when it is first used.
+enum Groups {
+    One(Callers),
+    Slots(OnceLock<Box<[OnceLock<Callers>]>>),
+}
+
+impl Reads {
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let groups =
+            || if is_cluster { Groups::Slots(OnceLock::new()) } else { Groups::One(Group::new()) };
+        Self {
+            masters: groups(),
+            replicas: groups(),
+            sizes: Sizes::default(),
+            apart: Apart::default(),
+        }
+    }
+
+    /// Who reads together with a caller, and what its value is likely to weigh.
+    pub(super) fn callers(&self, manner: &Manner) -> Option<(Callers, usize)> {
+        if manner.replay != Replay::Idempotent || self.apart.next() {
+            return None;
+        }
+        let groups = if manner.read_from.may_be_replica() { &self.replicas } else { &self.masters };
+        Some((groups.of(&manner.route)?, self.sizes.mean()))
+    }
+}
+
+impl Groups {
+    fn of(&self, route: &Route) -> Option<Callers> {
+        let group = match (self, route) {
+            (Self::One(group), Route::Any) => group,
+            (Self::Slots(slots), Route::Slot(slot)) => {
+                let slots = slots.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
+                slots.get(usize::from(*slot))?.get_or_init(Group::new)
+            }
+            _ => return None,
+        };
+        Some(Arc::clone(group))
+    }
+}
+
+impl Flights {
+    /// Reads several values at once. A key that is asked for twice is read once.
+    pub(super) async fn read(&self, mut keys: Vec<Bytes>) -> Vec<Served> {
+        let callers = keys.len();
+        let places = repeated(&keys);
+        if let Some(Places { first, .. }) = &places {
+            keys = first.iter().map(|place| keys[*place].clone()).collect();
+        }
+        let read = match &*keys {
+            [key] => self.send(Request::Get(key.clone())).await.map(|read| Ok(vec![value(read)?])),
+            _ => self.send(self.together(&keys)).await.map(|read| values(read?, keys.len())),
+        };
+        let reads = &self.core.gathering.reads;
+        match read {
+            None => refused(callers),
+            Some(Ok(values)) => {
+                reads.sizes.note(values.len(), values.iter().map(size).sum());
+                match places {
+                    None => values.into_iter().map(Served::Answered).collect(),
+                    Some(Places { of_each, .. }) => {
+                        let value = |place: usize| Served::Answered(values[place].clone());
+                        of_each.into_iter().map(value).collect()
+                    }
+                }
+            }
+            Some(Err(err)) => {
+                if err.kind() == ErrorKind::Denied && callers > 1 {
+                    reads.apart.begin();
+                }
+                failed(&err, callers)
+            }
+        }
+    }
+
+    /// Asks for keys of one slot behind one that nobody can have set, so that no answer begins with a stored value.
+    fn together(&self, keys: &[Bytes]) -> Request {
+        let slot = match self.manner.route {
+            Route::Slot(slot) => Some(slot),
+            _ => None,
+        };
+        let first = keys.first().map(|key| &**key).unwrap_or_default();
+        let first = never_set(&self.core.config.key_prefix, slot, first);
+        Request::GetTogether(std::iter::once(first).chain(keys.iter().cloned()).collect())
+    }
+}
+
+/// Where keys are, of which some are asked for more than once.
+struct Places {
+    /// Of each distinct key, who asks for it first.
+    first: Vec<usize>,
+    /// Of each caller, which of those it asks for.
+    of_each: Vec<usize>,
+}
+
+/// Finds out who asks for the same; nothing, when nobody does.
+fn repeated(keys: &[Bytes]) -> Option<Places> {
+    let mut known = HashMap::with_capacity(keys.len());
+    let mut first = Vec::with_capacity(keys.len());
+    let places = keys.iter().enumerate().map(|(caller, key)| {
+        *known.entry(&**key).or_insert_with(|| {
+            first.push(caller);
+            first.len() - 1
+        })
+    });
+    let of_each: Vec<_> = places.collect();
+    (first.len() < keys.len()).then_some(Places { first, of_each })
+}
+
+/// A value that was read by itself. One of another type counts as none, as it does among several.
+fn value(read: Result<Reply>) -> Result<Reply> {
+    read.or_else(|err| if err.kind() == ErrorKind::WrongType { Ok(Reply::Nil) } else { Err(err) })
+}
+
+/// The values behind the one that leads them.
+fn values(reply: Reply, count: usize) -> Result<Vec<Reply>> {
+    let found = match reply {
+        Reply::List(mut replies) if replies.len() == count + 1 => {
+            (replies.remove(0) == Reply::Nil).then_some(replies)
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let what = "the server answered MGET with another list than was asked for";
+        Error::new(ErrorKind::Protocol, what)
+    })
+}
+
+/// How many bytes a value has.
+pub(super) fn size(value: &Reply) -> usize {
+    match value {
+        Reply::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
