@@ -12,7 +12,7 @@ const EACH_WAY: Duration = Duration::from_micros(500);
 
 fn main() {
     let Some(options) = Options::from_args() else { return };
-    let mut bench = Bench::new("far", ABOUT, options).longer(3);
+    let mut bench = Bench::new("far", ABOUT, options).longer(2);
     let server = Server::start().expect("a server can be had");
     let proxy = server.proxy().expect("a proxy can be had");
     proxy.set(Fault::Latency { up: EACH_WAY, down: EACH_WAY });

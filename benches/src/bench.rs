@@ -6,7 +6,7 @@ use crate::{
     machine::Machine,
     options::Effort,
     report::{CaseReport, Report, SideReport},
-    slice, table,
+    slice, summary, table,
 };
 
 /// A benchmark that is under way.
@@ -105,10 +105,11 @@ impl Bench {
     ///
     /// When they cannot be written.
     pub fn finish(self) {
-        println!(
-            "\n{} is in {}",
-            self.report.benchmark,
-            self.report.write(&self.options.out).display()
-        );
+        let name = self.report.benchmark;
+        if let Some(ratios) = summary::markdown(&self.report) {
+            println!("\n{name}, redbrick ÷ other, medians over {} rounds:\n", self.effort.rounds);
+            println!("{ratios}");
+        }
+        println!("\n{name} is in {}", self.report.write(&self.options.out).display());
     }
 }

@@ -12,6 +12,7 @@ mod report;
 mod script;
 pub mod sides;
 mod slice;
+mod summary;
 mod table;
 mod usage;
 

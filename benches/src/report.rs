@@ -34,9 +34,10 @@ pub(crate) struct SideReport {
     pub(crate) median: Slice,
     /// How many times as many operations the first side did, by round.
     pub(crate) rate_ratio: Spread,
-    /// The first side's p99 as a multiple of this one's, by round.
+    /// The first side's latencies as multiples of this one's, by round.
+    pub(crate) p50_ratio: Spread,
     pub(crate) p99_ratio: Spread,
-    /// The first side's processor time for each operation as a multiple of this one's, by round.
+    /// The processor time of the first side's operations as a multiple of this one's, by round.
     pub(crate) client_cpu_ratio: Spread,
     pub(crate) server_cpu_ratio: Spread,
     pub(crate) rounds: Vec<Slice>,
@@ -60,6 +61,7 @@ impl SideReport {
                 commands: median(|slice| slice.commands),
             },
             rate_ratio: ratio(|slice| slice.per_second),
+            p50_ratio: ratio(|slice| slice.p50_us),
             p99_ratio: ratio(|slice| slice.p99_us),
             client_cpu_ratio: ratio(|slice| slice.client_us),
             server_cpu_ratio: ratio(|slice| slice.server_us),

@@ -4,11 +4,10 @@ use crate::report::{CaseReport, SideReport};
 
 /// The line above all others.
 pub(crate) fn heading() -> String {
-    format!(
-        "{:<16} {:<9} {:>4} {:<9} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5}  {}\n{:<16} {:<9} {:>4} {:<9} {:>9} {:>7} {:>7} {:>6} {:>6} {:>5}  {}",
+    let above = [
         "what",
         "runtime",
-        "task",
+        "tasks",
         "side",
         "rate",
         "p50",
@@ -17,40 +16,43 @@ pub(crate) fn heading() -> String {
         "server",
         "cmds",
         "redbrick ÷ side, rates",
-        "",
-        "",
-        "s",
-        "",
-        "1/s",
-        "µs",
-        "µs",
-        "µs/op",
-        "µs/op",
-        "/op",
-        "median p10..p90 (min..max)"
+    ];
+    let below =
+        ["", "", "", "", "1/s", "µs", "µs", "µs/op", "µs/op", "/op", "median p10..p90 (min..max)"];
+    [above, below].map(row).join("\n")
+}
+
+fn row(
+    [what, runtime, tasks, side, rate, p50, p99, client, server, cmds, ratio]: [&str; 11],
+) -> String {
+    format!(
+        "{what:<16} {runtime:<9} {tasks:>5} {side:<9} {rate:>9} {p50:>7} {p99:>7} {client:>6} {server:>6} {cmds:>5}  {ratio}"
     )
 }
 
 /// A line for each side.
 pub(crate) fn lines(case: &CaseReport) -> String {
     let line = |(at, side): (usize, &SideReport)| {
+        let (what, runtime) = (&*case.what, case.runtime.to_string());
+        let tasks = case.tasks.to_string();
+        let case = if at == 0 { [what, &*runtime, &*tasks] } else { [""; 3] };
         let median = &side.median;
-        let label = if at == 0 {
-            format!("{:<16} {:<9} {:>4}", case.what, case.runtime, case.tasks)
-        } else {
-            " ".repeat(31)
-        };
-        let figures = format!(
-            "{label} {:<9} {:>9} {:>7.1} {:>7.1} {:>6.2} {:>6.2} {:>5.2}",
+        let ratio = if at == 0 { String::new() } else { ratio(side) };
+        row([
+            case[0],
+            case[1],
+            case[2],
             side.side,
-            grouped(median.per_second),
-            median.p50_us,
-            median.p99_us,
-            median.client_us,
-            median.server_us,
-            median.commands,
-        );
-        if at == 0 { figures } else { format!("{figures}  {}", ratio(side)) }
+            &grouped(median.per_second),
+            &format!("{:.1}", median.p50_us),
+            &format!("{:.1}", median.p99_us),
+            &format!("{:.2}", median.client_us),
+            &format!("{:.2}", median.server_us),
+            &format!("{:.2}", median.commands),
+            &ratio,
+        ])
+        .trim_end()
+        .to_owned()
     };
     case.sides.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
