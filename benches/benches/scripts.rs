@@ -3,7 +3,7 @@
 use redbrick_benches::{Bench, Case, Flavor, Keys, Options, sides::Clients};
 use redbrick_testkit::Server;
 
-const ABOUT: &str = "each task lets a script decide about one of 10,000 subjects after the other";
+const ABOUT: &str = "each task lets a script decide about one of 10,000 subjects after the other; batched and redbrick are ours";
 
 fn main() {
     let Some(options) = Options::from_args() else { return };

@@ -14,7 +14,7 @@ fn main() {
     let clients = Clients::connect(&runtime, &server.url());
     let (reads, writes) = (clients.reads(&keys), clients.writes(&keys));
     let decisions = clients.decisions(&Keys::new("limit"));
-    for (what, sides) in [("get", reads), ("set", writes), ("decide", decisions)] {
+    for (what, sides) in [("get", reads), ("set", writes), ("decide, batched", decisions)] {
         bench.case(&Case {
             what,
             flavor: Flavor::CurrentThread,

@@ -107,7 +107,7 @@ impl Bench {
     pub fn finish(self) {
         let name = self.report.benchmark;
         if let Some(ratios) = summary::markdown(&self.report) {
-            println!("\n{name}, redbrick ÷ other, medians over {} rounds:\n", self.effort.rounds);
+            println!("\n{name}, first ÷ other, medians over {} rounds:\n", self.effort.rounds);
             println!("{ratios}");
         }
         println!("\n{name} is in {}", self.report.write(&self.options.out).display());

@@ -4,6 +4,8 @@
 pub(crate) type Decision = (i64, i64);
 
 pub(crate) const SOURCE: &str = include_str!("lua/decide.lua");
+/// The same as a batch script.
+pub(crate) const EACH: &str = include_str!("lua/decide_each.lua");
 
 /// Microseconds between two that pass.
 pub(crate) const INTERVAL: i64 = 1;

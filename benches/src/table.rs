@@ -15,7 +15,7 @@ pub(crate) fn heading() -> String {
         "client",
         "server",
         "cmds",
-        "redbrick ÷ side, rates",
+        "first ÷ side, rates",
     ];
     let below =
         ["", "", "", "", "1/s", "µs", "µs", "µs/op", "µs/op", "/op", "median p10..p90 (min..max)"];

@@ -78,7 +78,7 @@ impl<'a> Clients<'a> {
         ]
     }
 
-    /// Has each run a script.
+    /// Has each run a script; the first one is redbrick's batch script, the second one redbrick's plain script.
     ///
     /// # Panics
     ///
@@ -86,6 +86,7 @@ impl<'a> Clients<'a> {
     #[must_use]
     pub fn decisions(&self, subjects: &Keys) -> Vec<Side> {
         vec![
+            redbrick::decide_each(&self.conn, subjects),
             redbrick::decide(&self.conn, subjects),
             self.runtime.block_on(fred::decide(&self.fred, subjects)),
             redis_rs::decide(&self.redis_rs, subjects),

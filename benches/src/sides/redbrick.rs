@@ -1,6 +1,6 @@
 //! redbrick as its users call it.
 
-use redbrick_core_conn::{Bytes, Conn, Script};
+use redbrick_core_conn::{BatchScript, Bytes, Conn, Script};
 
 use crate::{
     Keys, Operation, Side,
@@ -24,6 +24,13 @@ pub(super) fn get(conn: &Conn, keys: &Keys) -> Side {
 pub(super) fn set(conn: &Conn, keys: &Keys) -> Side {
     Side::new(NAME, Set { conn: conn.clone(), keys: keys.clone(), value: value(VALUE_LEN) })
 }
+
+/// Lets a batch script decide about a subject.
+pub(super) fn decide_each(conn: &Conn, subjects: &Keys) -> Side {
+    Side::new("batched", DecideEach { conn: conn.clone(), subjects: subjects.clone() })
+}
+
+static DECIDE_EACH: BatchScript = BatchScript::new("bench.decide_each", script::EACH);
 
 /// Lets a script decide about a subject.
 pub(super) fn decide(conn: &Conn, subjects: &Keys) -> Side {
@@ -73,5 +80,19 @@ impl Operation for Decide {
         let call = self.conn.script(&DECIDE).key(self.subjects.pick(random));
         let call = call.arg(script::INTERVAL).arg(script::BURST);
         script::check(call.run::<Decision>().await.expect("redbrick decides"));
+    }
+}
+
+#[derive(Clone)]
+struct DecideEach {
+    conn: Conn,
+    subjects: Keys,
+}
+
+impl Operation for DecideEach {
+    async fn call(&mut self, random: u64) {
+        let call = self.conn.batch_script(&DECIDE_EACH).key(self.subjects.pick(random));
+        let call = call.shared(script::INTERVAL).shared(script::BURST);
+        script::check(call.run::<Decision>().await.expect("redbrick decides for many"));
     }
 }
