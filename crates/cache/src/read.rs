@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use redbrick_core_conn::{Conn, ErrorKind, Key};
+use redbrick_core_conn::{Conn, Key};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -44,15 +44,7 @@ impl Inner {
         } else {
             tokio::join!(conn.get::<Bytes>(key), self.versions(conn, named.to_vec()))
         };
-        let stored = match stored {
-            Ok(stored) => stored,
-            Err(error) if error.kind() == ErrorKind::WrongType => {
-                self.counters.add(Counter::Unreadable);
-                return Ok(Found::Miss(Seen::Beginning(Bytes::new())));
-            }
-            Err(error) => return Err(error),
-        };
-        self.judge(conn, stored, named, versions?).await
+        self.judge(conn, stored?, named, versions?).await
     }
 
     /// Tells whether a stored entry counts, asking for the tags that are not known yet. One without a tag that its caller

@@ -4,14 +4,15 @@ use crate::{Conn, Error, ErrorKind, Result};
 impl Conn {
     /// Returns the counter at `key`, or `None` when there is none.
     ///
-    /// One round trip (`GET`).
+    /// One round trip (`GET`), not gathered with other reads.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] when the value is no whole number, as one that [`set`](Self::set) stored; those of
+    /// [`ErrorKind::Codec`] when the value is no whole number, as one that [`set`](Self::set) stored;
+    /// [`ErrorKind::WrongType`] when the key holds a list, a hash and so on; those of
     /// [every call](Conn#errors-of-every-call). Nothing is changed.
     pub fn count(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<i64>> {
-        Call::new(self, Ok(Request::Get(self.wire_key(key))), |_, reply| number(reply))
+        Call::new(self, Ok(Request::Get(self.wire_key(key))), |_, reply| number(reply)).alone()
     }
 
     /// Adds `by` to the counter at `key`, from 0 when there is none, and returns the new count.

@@ -17,12 +17,16 @@ impl Conn {
     /// A value that redbrick wrote says itself whether it is MessagePack or JSON. What another program wrote is
     /// read by a handle [with](Self::with_codec) [`Codec::Plain`], and by it alone.
     ///
-    /// One round trip (`GET`).
+    /// A key that holds a list, a hash and so on counts as missing, unless the call is made [`alone`](Call::alone).
+    ///
+    /// One round trip (`GET`). Reads that tasks make at the same time leave together: while some are under way, those that
+    /// come gather, and go as one `MGET` for all, on Cluster one for each slot. A call that finds nobody is not held up
+    /// by that, and an error of one caller's key is no other's.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Codec`](crate::ErrorKind::Codec) when the value was not written by redbrick, by a newer release, or does not have the shape
-    /// of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType) when the key holds a list, a hash and so on; those of [every
+    /// of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType), `alone`, when the key holds a list, a hash and so on; those of [every
     /// call](Conn#errors-of-every-call). Nothing is changed.
     pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<T>> {
         Call::new(self, Ok(Request::Get(self.wire_key(key))), decode)

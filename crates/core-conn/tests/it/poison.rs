@@ -8,13 +8,13 @@ use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{
-    Codec, Config, Conn, ErrorKind, Event, Invalidation, Pattern, Prefix, Reply, Script, State,
-    fred::interfaces::KeysInterface,
+    BatchScript, Codec, Config, Conn, ErrorKind, Event, Invalidation, Pattern, Prefix, Reply,
+    Script, State, fred::interfaces::KeysInterface,
 };
 use redbrick_testkit::{Server, poison, unique};
 use tokio::time::{Instant, timeout};
 
-use crate::{PATIENCE, client_list, connect};
+use crate::{PATIENCE, client_list, connect, gather::at_once};
 
 type Words = Vec<&'static str>;
 type Attack = for<'a> fn(&'a Conn, &'a Words) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -23,6 +23,7 @@ type Attack = for<'a> fn(&'a Conn, &'a Words) -> Pin<Box<dyn Future<Output = ()>
 const ATTACKS: &[(&str, Attack)] = &[
     ("get and set", |conn, words| Box::pin(values(conn, words))),
     ("get_many", |conn, words| Box::pin(many_values(conn, words))),
+    ("get by many", |conn, words| Box::pin(gathered(conn, words))),
     ("keys", |conn, words| Box::pin(keys(conn, words))),
     ("scan", |conn, words| Box::pin(scans(conn, words))),
     ("hash", |conn, words| Box::pin(hashes(conn, words))),
@@ -34,6 +35,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("sorted_set", |conn, words| Box::pin(sorted_sets(conn, words))),
     ("script", |conn, words| Box::pin(scripts(conn, words))),
     ("script errors", |conn, words| Box::pin(script_errors(conn, words))),
+    ("batch script", |conn, words| Box::pin(batch_scripts(conn, words))),
     ("pipeline", |conn, words| Box::pin(pipelines(conn, words))),
     ("transaction", |conn, words| Box::pin(transactions(conn, words))),
 ];
@@ -65,6 +67,19 @@ async fn many_values(conn: &Conn, words: &Words) {
     }
     let found = conn.get_many::<String, _>(words).await.unwrap();
     same(&found.into_iter().flatten().collect::<Vec<_>>(), words, words);
+}
+
+async fn gathered(conn: &Conn, words: &Words) {
+    for (n, word) in words.iter().enumerate() {
+        conn.set(word, word).await.unwrap();
+        conn.set(format!("{{gathered}}{n}"), word).await.unwrap();
+    }
+    let numbered = (0..words.len()).map(|n| conn.get::<String>(format!("{{gathered}}{n}")));
+    let named = words.iter().map(|word| conn.get::<String>(word));
+    let found = at_once(named.chain(numbered)).await;
+    for (found, word) in found.into_iter().zip(words.iter().cycle()) {
+        same(found.unwrap().as_deref(), Some(*word), words);
+    }
 }
 
 async fn keys(conn: &Conn, words: &Words) {
@@ -225,6 +240,39 @@ async fn scripts(conn: &Conn, words: &Words) {
     let (key, keys): (Bytes, Vec<Bytes>) =
         conn.script(&KEYS_TOO).key(words[0]).run().await.unwrap();
     assert!(key.ends_with(words[0].as_bytes()) && keys == [key]);
+}
+
+static ECHO_EACH: BatchScript = BatchScript::new(
+    "poison.echo_each",
+    "return function(key, arg)
+        if ARGV[arg] == 'one' then return ARGV[arg + 1] end
+        if ARGV[arg] == 'status' then return {ok = ARGV[arg + 1]} end
+        if ARGV[arg] == 'error' then return {err = ARGV[arg + 1]} end
+        if ARGV[arg] == 'raise' then error(ARGV[arg + 1]) end
+        return {ARGV[arg + 1], SHARED[1], KEYS[key], {ARGV[arg + 1]}}
+    end",
+);
+
+async fn batch_scripts(conn: &Conn, words: &Words) {
+    let hows = ["one", "list", "status", "error", "raise"];
+    let calls = words.iter().flat_map(|word| {
+        hows.map(|how| {
+            let call = conn.batch_script(&ECHO_EACH).shared(words[0]).key("{each}");
+            call.arg(how).arg(*word).run::<Reply>()
+        })
+    });
+    let mut found = at_once(calls).await.into_iter();
+    for word in words {
+        let text = |text: &'static str| Reply::Bytes(Bytes::from_static(text.as_bytes()));
+        same(found.next().unwrap().unwrap(), text(word), words);
+        let Reply::List(list) = found.next().unwrap().unwrap() else { panic!("{words:?}") };
+        same(&list[..2], &[text(word), text(words[0])][..], words);
+        same(&list[3], &Reply::List(vec![text(word)]), words);
+        let _status = found.next().unwrap().unwrap();
+        for _ in 0..2 {
+            assert!(!found.next().unwrap().unwrap_err().is_outcome_unknown(), "{words:?}");
+        }
+    }
 }
 
 static FAIL: Script = Script::new("poison.fail", "return {err = ARGV[1]}");

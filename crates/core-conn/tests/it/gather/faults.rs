@@ -126,7 +126,7 @@ async fn while_no_link_is_up_they_wait_or_fail_as_they_are_told() {
     }
     let waiting = tokio::spawn({
         let conn = conn.clone();
-        async move { at_once((0..20).map(|n| conn.count(format!("n:{n}")))).await.len() }
+        async move { at_once((0..20).map(|n| conn.get::<usize>(format!("n:{n}")))).await.len() }
     });
     server.restart().unwrap();
     assert_eq!(waiting.await.unwrap(), 20);

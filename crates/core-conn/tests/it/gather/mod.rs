@@ -20,7 +20,7 @@ fn begin<T>(call: &mut (impl Future<Output = T> + Unpin)) {
 }
 
 /// Makes `calls` at the same time, on one task, and returns what comes of each, in their order.
-async fn at_once<T>(calls: impl IntoIterator<Item = Call<'_, T>>) -> Vec<Result<T>> {
+pub(crate) async fn at_once<T>(calls: impl IntoIterator<Item = Call<'_, T>>) -> Vec<Result<T>> {
     let mut calls: Vec<_> = calls.into_iter().map(|call| (Some(call), None)).collect();
     poll_fn(|cx| {
         let mut is_over = true;
