@@ -16,7 +16,7 @@ use super::{
     calls::Entered,
     link::Link,
     pick::Refusal,
-    time::{Backoff, SHORTEST, after, left},
+    time::{Backoff, FAR, SHORTEST, left},
 };
 use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
@@ -55,10 +55,12 @@ impl Conn {
     /// Begins the attempts at a call that was counted in before.
     pub(super) fn uncounted_attempts(&self, manner: Manner) -> Attempts<'_> {
         let config = self.config();
+        let began = Instant::now();
         Attempts {
             _call: None,
             conn: self,
-            deadline: after(manner.timeout.max(SHORTEST)),
+            began,
+            deadline: began + manner.timeout.clamp(SHORTEST, FAR),
             manner,
             backoff: Backoff::new(RETRY_DELAY),
             repeats: config.retries,
@@ -74,6 +76,7 @@ impl Conn {
 pub(crate) struct Attempts<'a> {
     conn: &'a Conn,
     manner: Manner,
+    began: Instant,
     deadline: Instant,
     backoff: Backoff,
     repeats: u32,
@@ -106,6 +109,7 @@ impl<'a> Attempts<'a> {
         // The other way finds it once more, and says so.
         link.check(request).ok()?;
         let client = link.within(Duration::ZERO);
+        self.conn.telemetry().sent();
         let sending = self.conn.owner.core.spares.send(client, request.clone());
         Some((link, sending))
     }
@@ -160,6 +164,7 @@ impl<'a> Attempts<'a> {
             // What is asked for on behalf of another node is one command, so a script has to be known or told at once.
             request = request.by_text();
         }
+        self.conn.telemetry().sent();
         let sending = self.conn.owner.core.spares.run(client, request);
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
@@ -190,6 +195,11 @@ impl<'a> Attempts<'a> {
 
     pub(super) fn left(&self) -> Duration {
         left(self.deadline)
+    }
+
+    /// When the call began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -22,7 +22,10 @@ use super::{
     state::LinkState,
     time::{Backoff, after, pause},
 };
-use crate::{Credentials, Error, ErrorKind, Result};
+use crate::{
+    Credentials, Error, ErrorKind, Result,
+    telemetry::{Presence, Replaced},
+};
 
 /// How often a provider is asked whether it has others than those that the server refuses.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -40,6 +43,7 @@ pub(super) struct Keeper {
     refusals: Backoff,
     /// Links that were replaced and carry their last calls.
     retiring: JoinSet<()>,
+    presence: Presence,
 }
 
 /// Why a link is no longer watched.
@@ -69,7 +73,8 @@ impl Keeper {
         let newest = core.login.newest();
         let used = newest.borrow().clone().unwrap_or_else(Credentials::none);
         let refusals = Backoff::new(core.config.reconnect_delay);
-        Self { core, lane, seat, newest, used, refusals, retiring: JoinSet::new() }
+        let (retiring, presence) = (JoinSet::new(), Presence::default());
+        Self { core, lane, seat, newest, used, refusals, retiring, presence }
     }
 
     /// Runs until the task is aborted.
@@ -107,6 +112,8 @@ impl Keeper {
             match dialed {
                 Ok((link, end)) => {
                     self.install(link);
+                    self.core.telemetry.up(&mut self.presence);
+                    self.core.publish();
                     return Ok(end);
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
@@ -187,6 +194,8 @@ impl Keeper {
                     tracing::debug!(error = %err, link = self.seat, "link lost");
                     link.broke();
                     self.lost(LinkState::Down, err);
+                    self.core.telemetry.down(&mut self.presence);
+                    self.core.publish();
                     return Over::Lost;
                 }
                 Ok(()) = self.newest.changed() => {
@@ -197,7 +206,7 @@ impl Keeper {
                     }
                     continue;
                 }
-                (link, end, used) = finished(&mut dialing) => ((link, end), used, "moved over"),
+                (link, end, used) = finished(&mut dialing) => ((link, end), used, Replaced::Moved),
                 () = self.lane.doubted(), if dialing.is_none() => {
                     let replacing = self.replace(self.used.clone());
                     let begin = doubt_from.max(Instant::now());
@@ -212,7 +221,7 @@ impl Keeper {
                     // Its calls need not wait for their timeouts. What is on its way must not arrive after them.
                     pulse::kill(&fresh.0, &link).await;
                     link.abort();
-                    (fresh, self.used.clone(), "was stuck")
+                    (fresh, self.used.clone(), Replaced::Stuck)
                 }
             };
             self.used = used;
@@ -227,7 +236,8 @@ impl Keeper {
                 }
             }
             while self.retiring.try_join_next().is_some() {}
-            tracing::debug!(link = self.seat, how, "link replaced");
+            self.core.telemetry.replaced(how);
+            tracing::debug!(link = self.seat, ?how, "link replaced");
         }
     }
 
