@@ -28,6 +28,7 @@ const MOST_NAMES: usize = 64;
 /// SENT.add(1, "orders");
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Counter {
     #[cfg(feature = "metrics")]
     keys: Keys,
@@ -35,6 +36,7 @@ pub struct Counter {
 
 /// A metric of durations, in seconds; otherwise as [`Counter`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Histogram {
     #[cfg(feature = "metrics")]
     keys: Keys,

@@ -69,7 +69,6 @@ impl Statistics {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Now {
     pub(crate) links_up: u64,
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics tell"))]
     pub(crate) links_down: u64,
     pub(crate) calls_waiting: u64,
 }
