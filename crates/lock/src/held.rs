@@ -21,8 +21,10 @@ static WAITED: Histogram = Histogram::new(
     "redbrick.lock.waited",
     "How long it took to acquire a lock or a permit, or to give up",
 );
-static LOST: Counter =
-    Counter::new("redbrick.lock.lost", "Locks and permits that were found lost before their release");
+static LOST: Counter = Counter::new(
+    "redbrick.lock.lost",
+    "Locks and permits that were found lost before their release",
+);
 
 /// A claim under a token of its own, and how long this process may rely on having it: what guards and permits are made
 /// of.

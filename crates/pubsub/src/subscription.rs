@@ -16,8 +16,10 @@ use crate::{Error, Message, Received, Topic, builder::Limits, pubsub::Core};
 static RECEIVED: Counter = Counter::new("redbrick.pubsub.received", "Messages that were read");
 static UNDECODABLE: Counter =
     Counter::new("redbrick.pubsub.undecodable", "Messages that could not be read");
-static LAGGED: Counter =
-    Counter::new("redbrick.pubsub.lagged", "Messages that were dropped, because they were not read fast enough");
+static LAGGED: Counter = Counter::new(
+    "redbrick.pubsub.lagged",
+    "Messages that were dropped, because they were not read fast enough",
+);
 static GAPS: Counter = Counter::new(
     "redbrick.pubsub.gaps",
     "How often a subscription lost its link, so that messages may be missing",

@@ -79,7 +79,8 @@ impl RateLimiterBuilder {
     ///
     /// [`Error::QuotaTooFine`], [`Error::QuotaTooLong`] and [`Error::BurstWithoutGcra`], when the quota cannot be kept.
     pub fn build(self) -> Result<RateLimiter, Error> {
-        let Self { conn, name, prefix, quota, algorithm, on_error, redis_timeout, local_subjects } = self;
+        let Self { conn, name, prefix, quota, algorithm, on_error, redis_timeout, local_subjects } =
+            self;
         let rule = Rule::new(algorithm, quota)?;
         let policy = Policy::new(on_error, Local::new(local_subjects));
         let inner = Inner { conn, name, prefix, algorithm, quota, rule, redis_timeout, policy };

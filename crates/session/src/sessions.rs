@@ -7,8 +7,10 @@ use crate::{Error, Session, SessionId, SessionsBuilder, layout::Inner, record::R
 
 pub(crate) static CREATED: Counter =
     Counter::new("redbrick.session.created", "Sessions that began");
-pub(crate) static ENDED: Counter =
-    Counter::new("redbrick.session.ended", "Sessions that were deleted; those that expire are not seen");
+pub(crate) static ENDED: Counter = Counter::new(
+    "redbrick.session.ended",
+    "Sessions that were deleted; those that expire are not seen",
+);
 
 /// Sessions that Redis keeps, each with data of the type `D`.
 ///

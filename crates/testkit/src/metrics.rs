@@ -93,7 +93,8 @@ impl Metrics {
         labels.sort_unstable();
         let labels = labels.join(",");
         let name = key.name();
-        let series = if labels.is_empty() { name.to_owned() } else { format!("{name}{{{labels}}}") };
+        let series =
+            if labels.is_empty() { name.to_owned() } else { format!("{name}{{{labels}}}") };
         Arc::new(Series(self.clone(), series))
     }
 

@@ -111,8 +111,9 @@ impl Keeper {
             };
             match dialed {
                 Ok((link, end)) => {
-                    self.install(link);
+                    // Counted first, so that who sees the link sees the count.
                     self.core.telemetry.up(&mut self.presence);
+                    self.install(link);
                     self.core.publish();
                     return Ok(end);
                 }
@@ -193,8 +194,8 @@ impl Keeper {
                 err = end.wait() => {
                     tracing::debug!(error = %err, link = self.seat, "link lost");
                     link.broke();
-                    self.lost(LinkState::Down, err);
                     self.core.telemetry.down(&mut self.presence);
+                    self.lost(LinkState::Down, err);
                     self.core.publish();
                     return Over::Lost;
                 }
@@ -227,6 +228,7 @@ impl Keeper {
             self.used = used;
             dialing = None;
             let (link, new_end) = fresh;
+            self.core.telemetry.replaced(how);
             let replaced = self.install(link);
             let old_end = std::mem::replace(&mut end, new_end);
             if let Some(replaced) = replaced {
@@ -236,7 +238,6 @@ impl Keeper {
                 }
             }
             while self.retiring.try_join_next().is_some() {}
-            self.core.telemetry.replaced(how);
             tracing::debug!(link = self.seat, ?how, "link replaced");
         }
     }

@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes down what spans hold.
+    /// Writes down what spans and events hold.
     #[derive(Clone, Default)]
     struct Spans(Arc<Mutex<Vec<String>>>);
 
@@ -193,7 +193,9 @@ mod tests {
             values.record(&mut self.clone());
         }
         fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
         fn enter(&self, _: &Id) {}
         fn exit(&self, _: &Id) {}
     }
@@ -216,6 +218,34 @@ mod tests {
             "db.response.status_code=\"WRONGTYPE\"",
         ];
         assert_eq!(*spans.0.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn one_slow_operation_in_a_second_is_logged_and_says_how_many_more_there_were() {
+        let events = Spans::default();
+        let telemetry = telemetry();
+        let began = Instant::now();
+        let end = |millis| began + Duration::from_millis(millis);
+        let refused = Error::new(ErrorKind::WrongType, "hunter2").with_code("WRONGTYPE", None);
+        tracing::subscriber::with_default(events.clone(), || {
+            telemetry.ended("GET", began, end(1000), None);
+            telemetry.ended("GET", began, end(1500), None);
+            telemetry.ended("GET", began, end(1999), None);
+            telemetry.ended("SET", began, end(2000), Some(&refused));
+        });
+        let expected = [
+            "message=a slow operation",
+            "command=\"GET\"",
+            "took=1s",
+            "outcome=\"ok\"",
+            "more=0",
+            "message=a slow operation",
+            "command=\"SET\"",
+            "took=2s",
+            "outcome=\"WRONGTYPE\"",
+            "more=2",
+        ];
+        assert_eq!(*events.0.lock().unwrap(), expected);
     }
 
     fn telemetry() -> Telemetry {
