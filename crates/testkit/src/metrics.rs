@@ -44,6 +44,7 @@ impl Metrics {
 
     /// Writes down what this thread reports until the guard is dropped. With a runtime on one thread, as `#[tokio::test]`
     /// makes it, that is a test with all its tasks.
+    #[must_use = "it ends when this is dropped"]
     pub fn listen(&self) -> LocalRecorderGuard<'_> {
         set_default_local_recorder(self)
     }

@@ -81,7 +81,7 @@ impl<'a> Pipeline<'a> {
     /// Sends the calls, and waits for all results. An error of one leaves the others alone.
     ///
     /// When the future is dropped, any of them may still run.
-    #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len()))]
+    #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len(), otel.kind = "client", db.system.name = "redis", db.operation.name = "PIPELINE"))]
     pub async fn send(self) -> Results {
         let Self { conn, batch, timeout } = self;
         let expected = batch.expected(conn);

@@ -9,7 +9,7 @@ use crate::{LONG, connect, limiter, n};
 async fn a_recorder_sees_what_was_allowed_and_denied_and_not_to_whom() {
     let metrics = Metrics::new();
     let _listening = metrics.listen();
-    let quota = Quota::new(n(2), LONG);
+    let quota = Quota::per(n(2), LONG);
     let limiter = limiter(&connect("metrics").await, Algorithm::FixedWindow, quota);
     for _ in 0..5 {
         let _ = limiter.consume("hunter2").await.unwrap();
