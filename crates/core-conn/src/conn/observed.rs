@@ -1,14 +1,16 @@
 //! What can be seen of a connection from outside.
 
+#[cfg(feature = "metrics")]
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "metrics")]
+use tokio::time::{MissedTickBehavior, interval};
+
 use super::{Conn, owner::Core};
 use crate::{
     Statistics,
     telemetry::{Now, Telemetry},
 };
-#[cfg(feature = "metrics")]
-use std::{sync::Arc, time::Duration};
-#[cfg(feature = "metrics")]
-use tokio::time::{MissedTickBehavior, interval};
 
 /// How often it is published what the connection is doing, besides with every change of a link: a recorder may be
 /// installed at any time.
