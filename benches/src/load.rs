@@ -29,8 +29,11 @@ pub trait Operation: Clone + Send + 'static {
 /// One way of doing what is measured: a client and its operation.
 pub struct Side {
     pub(crate) name: &'static str,
-    spawn: Box<dyn Fn(Arc<Load>, usize) -> JoinHandle<Vec<u32>>>,
+    spawn: Box<Spawn>,
 }
+
+/// Starts one task, by its number.
+type Spawn = dyn Fn(Arc<Load>, usize) -> JoinHandle<Vec<u32>>;
 
 impl Side {
     /// Names an operation.

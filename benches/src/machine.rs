@@ -19,12 +19,12 @@ impl Machine {
             cores: thread::available_parallelism().ok().map(Into::into),
             system: std::env::consts::OS,
             architecture: std::env::consts::ARCH,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(trimmed),
-            rustc: rustc.and_then(|run| String::from_utf8(run.stdout).ok()).map(trimmed),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().as_deref().map(trimmed),
+            rustc: rustc.and_then(|run| String::from_utf8(run.stdout).ok()).as_deref().map(trimmed),
         }
     }
 }
 
-fn trimmed(text: String) -> String {
+fn trimmed(text: &str) -> String {
     text.trim().to_owned()
 }

@@ -105,6 +105,7 @@ impl<V> CacheBuilder<V> {
         };
         // A load asks Redis up to six times.
         let patience = self.load_timeout.saturating_mul(2).saturating_add(step.saturating_mul(6));
+        let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
         Cache::from_inner(Arc::new(Inner {
             conn,
@@ -119,7 +120,7 @@ impl<V> CacheBuilder<V> {
             patience,
             on_error: self.on_error,
             flights: Flights::default(),
-            counters: Counters::default(),
+            counters,
         }))
     }
 }

@@ -71,6 +71,7 @@ impl Inner {
         Ok(if counts(&entry, &versions) {
             Found::Valid { value: entry.value, mark }
         } else {
+            self.counters.stale();
             Found::Miss(Seen::Beginning(mark))
         })
     }
@@ -97,7 +98,12 @@ impl Inner {
             (Some(stored), Some(entry)) if counts(&entry, &versions) => {
                 Found::Valid { value: entry.value, mark: entry::mark(&stored) }
             }
-            (Some(stored), _) => Found::Miss(Seen::Beginning(entry::mark(&stored))),
+            (Some(stored), entry) => {
+                if entry.is_some() {
+                    self.counters.stale();
+                }
+                Found::Miss(Seen::Beginning(entry::mark(&stored)))
+            }
         });
         Ok(found.collect())
     }

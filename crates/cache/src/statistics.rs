@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use redbrick_core_conn::Counter as Metric;
+
 use crate::Cache;
 
 /// What this process did with a cache since it was made, or what all did together.
@@ -60,6 +62,20 @@ impl Statistics {
     }
 }
 
+/// The same for recorders, in the order of [`Counter`].
+static METRICS: [Metric; COUNTERS] = [
+    Metric::new("redbrick.cache.hits", "Reads that found a value in Redis"),
+    Metric::new("redbrick.cache.misses", "Reads that found none"),
+    Metric::new("redbrick.cache.loads", "Loaders that returned a value"),
+    Metric::new("redbrick.cache.load_failures", "Loaders that failed or took too long"),
+    Metric::new("redbrick.cache.coalesced", "Calls that waited for the load of another one"),
+    Metric::new("redbrick.cache.refused_fills", "Loaded values that others invalidated meanwhile"),
+    Metric::new("redbrick.cache.bypassed", "Loads without Redis"),
+    Metric::new("redbrick.cache.unreadable", "Entries that could not be read"),
+];
+static STALE: Metric =
+    Metric::new("redbrick.cache.stale", "Entries that were there, with a tag that was invalidated");
+
 /// In the order of [`Statistics::by_name`].
 #[derive(Clone, Copy)]
 pub(crate) enum Counter {
@@ -76,16 +92,29 @@ pub(crate) enum Counter {
 const COUNTERS: usize = 8;
 
 /// Counts for all handles of a cache in this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
+    /// That of the cache, for recorders.
+    name: String,
     counts: [AtomicU64; COUNTERS],
     /// What of them was published.
     pub(crate) published: std::sync::Mutex<[u64; COUNTERS]>,
 }
 
 impl Counters {
+    pub(crate) fn new(name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name).into_owned();
+        Self { name, counts: Default::default(), published: Default::default() }
+    }
+
     pub(crate) fn add(&self, counter: Counter) {
         self.counts[counter as usize].fetch_add(1, Ordering::Relaxed);
+        METRICS[counter as usize].add(1, &self.name);
+    }
+
+    /// An entry was there whose tags are not what they were. It is a miss as well.
+    pub(crate) fn stale(&self) {
+        STALE.add(1, &self.name);
     }
 
     pub(crate) fn now(&self) -> Statistics {

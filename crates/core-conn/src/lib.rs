@@ -18,6 +18,7 @@ mod registry;
 mod secret;
 mod server;
 mod subscriptions;
+mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
@@ -39,7 +40,7 @@ pub use config::{
     Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST, DEFAULT_MAX_WAITING, DEFAULT_PORT,
     DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, DEFAULT_SENTINEL_PORT,
-    ReadFrom, SentinelConfig,
+    DEFAULT_SLOW_THRESHOLD, ReadFrom, SentinelConfig,
 };
 pub use conn::{
     CloseReport, Conn, RawClient, Replay, State, StateChange, StateChanges, WARNING_INTERVAL,
@@ -56,6 +57,7 @@ pub use subscriptions::{
     DEFAULT_SUBSCRIPTION_BYTES, DEFAULT_SUBSCRIPTION_MESSAGES, Event, Message, Overflow, Subscribe,
     Subscription,
 };
+pub use telemetry::{Counter, Histogram, Statistics};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 pub use token::Token;

@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use redbrick_core_conn::Token;
+use redbrick_core_conn::{Counter, Histogram, Token};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -15,6 +15,17 @@ use crate::{
     wait::{Attempts, Wait},
 };
 
+static ACQUIRED: Counter =
+    Counter::new("redbrick.lock.acquired", "Locks and permits that were acquired");
+static WAITED: Histogram = Histogram::new(
+    "redbrick.lock.waited",
+    "How long it took to acquire a lock or a permit, or to give up",
+);
+static LOST: Counter = Counter::new(
+    "redbrick.lock.lost",
+    "Locks and permits that were found lost before their release",
+);
+
 /// A claim under a token of its own, and how long this process may rely on having it: what guards and permits are made
 /// of.
 ///
@@ -27,6 +38,8 @@ pub(crate) struct Held {
     until: watch::Sender<Option<Instant>>,
     /// Whether the server may have it under this token.
     open: bool,
+    /// Whether it was found lost.
+    lost: bool,
     /// Where what is dropped is given back; it was made there, and the connection lives there.
     runtime: Option<Handle>,
 }
@@ -44,14 +57,21 @@ impl Held {
             lease,
             until: watch::Sender::new(None),
             open: false,
+            lost: false,
             runtime: Handle::try_current().ok(),
         };
+        let began = Instant::now();
         let mut attempts = Attempts::after_the_first(wait);
         loop {
             if let Some(number) = held.ask().await? {
+                ACQUIRED.add(1, "");
+                WAITED.record(began.elapsed(), "");
                 return Ok(Some((held, number)));
             }
-            let Some(length) = attempts.next() else { return Ok(None) };
+            let Some(length) = attempts.next() else {
+                WAITED.record(began.elapsed(), "");
+                return Ok(None);
+            };
             pause(length).await;
         }
     }
@@ -117,6 +137,7 @@ impl Held {
         } else {
             self.open = false;
             self.until.send_replace(None);
+            self.found_lost();
             Ok(Extended::Lost)
         }
     }
@@ -127,7 +148,17 @@ impl Held {
         self.until.send_replace(None);
         let released = self.claim.release(self.token.as_bytes()).await?;
         self.open = false;
-        Ok(Released::of(released))
+        let released = Released::of(released);
+        if released == Released::AlreadyLost {
+            self.found_lost();
+        }
+        Ok(released)
+    }
+
+    fn found_lost(&mut self) {
+        if !std::mem::replace(&mut self.lost, true) {
+            LOST.add(1, "");
+        }
     }
 
     /// Leaves it to whoever knows the token.
@@ -151,7 +182,10 @@ impl Held {
             }
         };
         // Dropped, it is given back in the background.
-        let done = done.ok_or(Error::Lost)?;
+        let Some(done) = done else {
+            self.found_lost();
+            return Err(Error::Lost);
+        };
         match self.release().await {
             Ok(Released::Released) => {}
             Ok(Released::AlreadyLost) => {

@@ -8,10 +8,22 @@ use std::{
 };
 
 use futures_core::Stream;
-use redbrick_core_conn::{Codec, Event, Overflow, Pattern};
+use redbrick_core_conn::{Codec, Counter, Event, Overflow, Pattern};
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Message, Received, Topic, builder::Limits, pubsub::Core};
+
+static RECEIVED: Counter = Counter::new("redbrick.pubsub.received", "Messages that were read");
+static UNDECODABLE: Counter =
+    Counter::new("redbrick.pubsub.undecodable", "Messages that could not be read");
+static LAGGED: Counter = Counter::new(
+    "redbrick.pubsub.lagged",
+    "Messages that were dropped, because they were not read fast enough",
+);
+static GAPS: Counter = Counter::new(
+    "redbrick.pubsub.gaps",
+    "How often a subscription lost its link, so that messages may be missing",
+);
 
 /// How many messages are passed over before others have their turn.
 const AT_ONCE: usize = 64;
@@ -175,6 +187,16 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 }
 
+fn count<T>(received: &Received<T>) {
+    match received {
+        Received::Message(_) => RECEIVED.add(1, ""),
+        Received::Undecodable { .. } => UNDECODABLE.add(1, ""),
+        Received::Lagged(lost) => LAGGED.add(*lost, ""),
+        Received::Gap { .. } => GAPS.add(1, ""),
+        Received::Resumed => {}
+    }
+}
+
 impl<T: DeserializeOwned> Stream for Subscription<T> {
     type Item = Received<T>;
 
@@ -185,6 +207,7 @@ impl<T: DeserializeOwned> Stream for Subscription<T> {
                 None => return Poll::Ready(None),
                 Some(event) => {
                     if let Some(received) = this.read(event) {
+                        count(&received);
                         return Poll::Ready(Some(received));
                     }
                 }

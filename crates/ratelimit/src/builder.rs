@@ -17,6 +17,7 @@ pub const DEFAULT_LOCAL_SUBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).unwra
 #[must_use = "nothing is made until `build` is called"]
 pub struct RateLimiterBuilder {
     conn: Conn,
+    name: String,
     prefix: Prefix,
     quota: Quota,
     algorithm: Algorithm,
@@ -29,6 +30,7 @@ impl RateLimiterBuilder {
     pub(crate) fn new(conn: Conn, name: &[u8], quota: Quota) -> Self {
         Self {
             conn,
+            name: String::from_utf8_lossy(name).into_owned(),
             prefix: Prefix::new("ratelimit").join(name),
             quota,
             algorithm: Algorithm::default(),
@@ -77,10 +79,11 @@ impl RateLimiterBuilder {
     ///
     /// [`Error::QuotaTooFine`], [`Error::QuotaTooLong`] and [`Error::BurstWithoutGcra`], when the quota cannot be kept.
     pub fn build(self) -> Result<RateLimiter, Error> {
-        let Self { conn, prefix, quota, algorithm, on_error, redis_timeout, local_subjects } = self;
+        let Self { conn, name, prefix, quota, algorithm, on_error, redis_timeout, local_subjects } =
+            self;
         let rule = Rule::new(algorithm, quota)?;
         let policy = Policy::new(on_error, Local::new(local_subjects));
-        let inner = Inner { conn, prefix, algorithm, quota, rule, redis_timeout, policy };
+        let inner = Inner { conn, name, prefix, algorithm, quota, rule, redis_timeout, policy };
         Ok(RateLimiter::from_inner(inner))
     }
 }

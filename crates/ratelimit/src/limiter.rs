@@ -19,6 +19,8 @@ pub struct RateLimiter {
 
 pub(crate) struct Inner {
     pub(crate) conn: Conn,
+    /// For recorders.
+    pub(crate) name: String,
     pub(crate) prefix: Prefix,
     pub(crate) algorithm: Algorithm,
     pub(crate) quota: Quota,

@@ -1,11 +1,14 @@
 use std::{fmt, num::NonZeroU32};
 
-use redbrick_core_conn::Key;
+use redbrick_core_conn::{Counter, Key};
 
 use crate::{
     Decision, Error, Quota, RateLimiter, Source,
     rule::{Ask, Counted, Rule},
 };
+
+static ALLOWED: Counter = Counter::new("redbrick.ratelimit.allowed", "Requests that passed");
+static DENIED: Counter = Counter::new("redbrick.ratelimit.denied", "Requests that did not pass");
 
 /// A subject of a [`RateLimiter`], of which more can be said before it is asked about.
 ///
@@ -136,13 +139,17 @@ impl<'a> Subject<'a> {
         rule.check(ask.cost)?;
         let inner = self.limiter.inner();
         let call = rule.ask(&inner.conn, &self.stem, ask);
-        match call.timeout(inner.redis_timeout).fail_fast().await.map_err(Error::of) {
-            Ok(answer) => {
-                Ok(Decision::new(rule.limit().get(), Counted::from(answer), Source::Redis))
-            }
-            Err(err) if err.is_outage() => inner.policy.decide(&rule, &self.stem, ask, err),
-            Err(err) => Err(err),
+        let decision = match call.timeout(inner.redis_timeout).fail_fast().await.map_err(Error::of)
+        {
+            Ok(answer) => Decision::new(rule.limit().get(), Counted::from(answer), Source::Redis),
+            Err(err) if err.is_outage() => inner.policy.decide(&rule, &self.stem, ask, err)?,
+            Err(err) => return Err(err),
+        };
+        if ask.consumes {
+            let outcome = if decision.is_allowed() { &ALLOWED } else { &DENIED };
+            outcome.add(1, &inner.name);
         }
+        Ok(decision)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Replay, Script};
+use redbrick_core_conn::{Counter, Replay, Script};
 use serde::Serialize;
 use tracing::{Instrument, Span};
 
@@ -21,6 +21,11 @@ static FORGET: Script = Script::new(
     concat!(include_str!("lua/index.lua"), include_str!("lua/forget.lua")),
 )
 .replay(Replay::Idempotent);
+
+static CONFLICTS: Counter = Counter::new(
+    "redbrick.resource.conflicts",
+    "Writes that were refused: the record was there, or another one had its unique value",
+);
 
 /// How often a write is tried while what holds its unique values turns out to be gone.
 const TRIES: usize = 4;
@@ -119,6 +124,15 @@ impl<R, T> Write<'_, R, T> {
 
 impl<R: Record, T> Write<'_, R, T> {
     async fn run(self) -> Result<T, Error> {
+        let name = self.resource.name();
+        let outcome = self.attempt().await;
+        if matches!(outcome, Err(Error::Exists | Error::UniqueTaken { .. })) {
+            CONFLICTS.add(1, name);
+        }
+        outcome
+    }
+
+    async fn attempt(self) -> Result<T, Error> {
         let Self { resource, mode, id, content, life, read } = self;
         let content = content?;
         let mut tries = 0;

@@ -12,6 +12,7 @@ pub const DEFAULT_TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60)
 #[must_use = "nothing is made until `build` is called"]
 pub struct SessionsBuilder<D = ()> {
     conn: Conn,
+    name: String,
     prefix: Prefix,
     time_to_live: Duration,
     absolute: Option<Duration>,
@@ -22,6 +23,7 @@ impl<D> SessionsBuilder<D> {
     pub(crate) fn new(conn: Conn) -> Self {
         Self {
             conn,
+            name: String::new(),
             prefix: Prefix::new("session"),
             time_to_live: DEFAULT_TIME_TO_LIVE,
             absolute: None,
@@ -33,6 +35,7 @@ impl<D> SessionsBuilder<D> {
     ///
     /// Default: they begin with `session`.
     pub fn name(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.name = String::from_utf8_lossy(name.as_ref()).into_owned();
         self.prefix = Prefix::new("session").join(name);
         self
     }
@@ -62,6 +65,7 @@ impl<D> SessionsBuilder<D> {
         Sessions::from_inner(Inner {
             conn: self.conn,
             plain,
+            name: self.name,
             prefix: self.prefix,
             time_to_live: self.time_to_live,
             absolute: self.absolute,

@@ -15,6 +15,7 @@ use crate::{
     id::Partition,
     layout::millis,
     record::{self, time},
+    sessions::CREATED,
 };
 
 impl<D: Serialize> Sessions<D> {
@@ -130,6 +131,7 @@ impl<D: Serialize> Create<'_, D> {
         }
         let made: Option<(u64, u64)> = call.run().needs_server().await.map_err(Error::of)?;
         let (created, ends) = made.ok_or(Error::IdTaken)?;
+        CREATED.add(1, &inner.name);
         Ok(Session {
             id,
             user: user.to_owned(),

@@ -1,6 +1,6 @@
 use redbrick_core_conn::{Replay, Script};
 
-use crate::{Error, SessionId, Sessions};
+use crate::{Error, SessionId, Sessions, sessions::ENDED};
 
 impl<D> Sessions<D> {
     /// Ends the session of this id, and returns whether there was one. It cannot come back: nothing that runs at the same
@@ -15,7 +15,9 @@ impl<D> Sessions<D> {
     #[tracing::instrument(level = "debug", name = "session.delete", skip_all)]
     pub async fn delete(&self, id: &SessionId) -> Result<bool, Error> {
         let call = self.on(&DELETE, id).run().replay(Replay::Idempotent).needs_server();
-        call.await.map_err(Error::of)
+        let ended = call.await.map_err(Error::of)?;
+        ENDED.add(u64::from(ended), &self.inner.name);
+        Ok(ended)
     }
 }
 

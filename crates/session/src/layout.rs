@@ -11,6 +11,8 @@ pub(crate) struct Inner {
     /// The same connection for the fields of records, which are bare, and for what a replica may not know yet: that a
     /// session has ended.
     pub(crate) plain: Conn,
+    /// For recorders; empty where there is none.
+    pub(crate) name: String,
     pub(crate) prefix: Prefix,
     pub(crate) time_to_live: Duration,
     pub(crate) absolute: Option<Duration>,

@@ -4,7 +4,10 @@ use std::cmp::Reverse;
 
 use redbrick_core_conn::{self as core_conn, FromReply, Replay, Reply, Script, ScriptCall};
 
-use crate::{Error, SessionId, SessionInfo, SessionKey, Sessions, id::Partition, record::Record};
+use crate::{
+    Error, SessionId, SessionInfo, SessionKey, Sessions, id::Partition, record::Record,
+    sessions::ENDED,
+};
 
 /// How many sessions one script reads or deletes, so that it holds up the server for no more than moments.
 const STEP: usize = 500;
@@ -98,7 +101,9 @@ impl<D> Sessions<D> {
         for keys in keys.chunks(STEP) {
             let call = self.on_many(&REVOKE, user, keys).run::<u64>();
             let call = call.replay(Replay::Idempotent).needs_server();
-            deleted += call.await.map_err(Error::of)?;
+            let ended = call.await.map_err(Error::of)?;
+            ENDED.add(ended, &self.inner.name);
+            deleted += ended;
         }
         Ok(deleted)
     }

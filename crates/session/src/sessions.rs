@@ -1,9 +1,16 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use redbrick_core_conn::{Conn, Prefix};
+use redbrick_core_conn::{Conn, Counter, Prefix};
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Session, SessionId, SessionsBuilder, layout::Inner, record::Record};
+
+pub(crate) static CREATED: Counter =
+    Counter::new("redbrick.session.created", "Sessions that began");
+pub(crate) static ENDED: Counter = Counter::new(
+    "redbrick.session.ended",
+    "Sessions that were deleted; those that expire are not seen",
+);
 
 /// Sessions that Redis keeps, each with data of the type `D`.
 ///

@@ -18,6 +18,8 @@ mod external;
 mod launch;
 mod link;
 mod masters;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod ports;
 mod process;
 mod proxy;
@@ -36,6 +38,8 @@ pub use cluster::{Cluster, ClusterBuilder, Migration};
 pub use counts::CommandCounts;
 pub use error::Error;
 pub use masters::Masters;
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use proxy::{Fault, Proxy};
 pub use reply::Reply;
 pub use sentinel::Sentinel;

@@ -23,7 +23,9 @@ const OUT: &str = "target/redbrick-bench";
 pub(crate) fn run(project: &Project, flags: &flags::Bench) -> Result<(), Failure> {
     let shell = project.shell()?;
     let found = server::get(Want::Any)?;
-    for name in names(flags)? {
+    let names = names(flags)?;
+    build(&shell, &names)?;
+    for name in names {
         let measured = match name {
             "telemetry" => telemetry::run(&shell, &found, flags.quick),
             "micro" => micro(&shell, flags.quick),
@@ -43,6 +45,18 @@ fn names(flags: &flags::Bench) -> Result<Vec<&'static str>, Failure> {
     known.map(|name| vec![name]).ok_or_else(|| {
         Failure::new(format!("there is no benchmark `{name}`; known are {}", ALL.join(", ")))
     })
+}
+
+/// All at once, so that nothing is compiled between measurements; but telemetry, which is built in two ways.
+fn build(shell: &Shell, names: &[&str]) -> Result<(), Failure> {
+    let once = names.iter().filter(|name| **name != "telemetry");
+    let chosen: Vec<_> = once.flat_map(|name| ["--bench", name]).collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    cmd!(shell, "cargo bench --package redbrick-benches {chosen...} --no-run")
+        .run()
+        .or_fail("the benchmarks do not build; the compiler's message is above")
 }
 
 /// One of those that share the harness, which prints its table and writes its file.

@@ -8,6 +8,7 @@ mod input;
 mod invalidations;
 mod leftovers;
 mod load;
+mod metrics;
 mod poison;
 mod race;
 mod rules;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     Codec, Conn, Error, ErrorKind, Replay, Result,
     conn::{Attempts, First, Manner, Route, Watch, Way},
+    telemetry,
 };
 
 /// A command that has not been sent yet; awaiting it sends it.
@@ -65,6 +67,8 @@ struct Sent<'a> {
     request: Request,
     /// Until it has ended.
     way: Option<Way>,
+    /// Whether it was looked at already.
+    was_seen: bool,
     watch: Option<Watch<'a>>,
     ending: Ending<'a>,
     span: Span,
@@ -225,7 +229,7 @@ impl<'a> Told<'a> {
         empty: fn() -> T,
         cx: &Context<'_>,
     ) -> Result<Stage<'a, T>> {
-        let span = tracing::debug_span!("core_conn.call", command = self.name());
+        let span = telemetry::span(self.name());
         let Self { conn, request, timeout, replay, or_empty, alone, waits, route } = self;
         let request = request?;
         conn.check_slots(request.keys())?;
@@ -241,17 +245,21 @@ impl<'a> Told<'a> {
         let attempts = match conn.attempts(manner) {
             Ok(attempts) => attempts,
             Err(err) => {
-                let over = async move { ending.conclude(&request, Err(err), read, empty) };
+                let now = Instant::now();
+                let over = async move {
+                    ending.conclude(&request, (now, now), &span, Err(err), read, empty)
+                };
                 return Ok(Stage::Rest(Box::pin(over)));
             }
         };
         Ok(match attempts.first(&request, alone, cx) {
             Some(way) => {
                 let way = Some(way);
-                Stage::Sent(Sent { attempts, request, way, watch: None, ending, span })
+                let (was_seen, watch) = (false, None);
+                Stage::Sent(Sent { attempts, request, way, was_seen, watch, ending, span })
             }
             None => {
-                let rest = ending.rest(attempts, request, None, read, empty);
+                let rest = ending.rest(attempts, request, span.clone(), None, read, empty);
                 Stage::Rest(Box::pin(rest.instrument(span)))
             }
         })
@@ -264,6 +272,7 @@ impl Ending<'_> {
         self,
         mut attempts: Attempts<'_>,
         request: Request,
+        span: Span,
         failed: Option<Error>,
         read: Read<T>,
         empty: fn() -> T,
@@ -276,28 +285,35 @@ impl Ending<'_> {
             return Ok(empty());
         }
         let outcome = attempts.run(&request, failed).await;
-        self.conclude(&request, outcome, read, empty)
+        let times = (attempts.began(), Instant::now());
+        self.conclude(&request, times, &span, outcome, read, empty)
     }
 
+    /// Makes a value of what the server answered between two moments.
     fn conclude<T>(
         self,
         request: &Request,
+        (began, ended): (Instant, Instant),
+        span: &Span,
         outcome: Result<Reply>,
         read: Read<T>,
         empty: fn() -> T,
     ) -> Result<T> {
         let conn = self.conn;
         let located = |err| Label::of(request).on(&conn.config().key_prefix, err);
-        match outcome.and_then(|answer| conn.reply_of(request, answer)) {
-            Ok(reply) => read(conn.codec(), reply).map_err(located),
-            Err(err) if self.counts_as_missing(request, &err) => {
-                read(conn.codec(), Reply::Nil).map_err(located)
-            }
-            Err(err) => {
-                let err = located(err);
-                if conn.makes_do(self.or_empty, &err) { Ok(empty()) } else { Err(err) }
-            }
-        }
+        let reply = match outcome.and_then(|answer| conn.reply_of(request, answer)) {
+            Err(err) if self.counts_as_missing(request, &err) => Ok(Reply::Nil),
+            reply => reply.map_err(located),
+        };
+        let is_answered = reply.is_ok();
+        let value = reply.and_then(|reply| read(conn.codec(), reply).map_err(located));
+        conn.telemetry().ended(request.name(), began, ended, value.as_ref().err());
+        let err = match value {
+            Ok(value) => return Ok(value),
+            Err(err) => err,
+        };
+        telemetry::failed(span, &err);
+        if !is_answered && conn.makes_do(self.or_empty, &err) { Ok(empty()) } else { Err(err) }
     }
 
     /// Whether a key holds another type of value than is read. Among others that would be the same as missing, so it is by
@@ -316,10 +332,13 @@ impl<'a, T: 'a> Future for Call<'a, T> {
         loop {
             match stage {
                 Stage::Sent(sent) => {
-                    let failed = match ready!(sent.poll(cx)) {
-                        Ok(value) => {
+                    let (outcome, at) = ready!(sent.poll(cx));
+                    let failed = match outcome {
+                        Ok(reply) => {
+                            let times = (sent.attempts.began(), at);
+                            let (ending, span) = (sent.ending, &sent.span);
                             let answer =
-                                sent.ending.conclude(&sent.request, Ok(value), read, empty);
+                                ending.conclude(&sent.request, times, span, Ok(reply), read, empty);
                             *stage = Stage::Over;
                             return Poll::Ready(answer);
                         }
@@ -328,7 +347,7 @@ impl<'a, T: 'a> Future for Call<'a, T> {
                     };
                     let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
                     let Sent { attempts, request, ending, span, .. } = sent;
-                    let rest = ending.rest(attempts, request, failed, read, empty);
+                    let rest = ending.rest(attempts, request, span.clone(), failed, read, empty);
                     *stage = Stage::Rest(Box::pin(rest.instrument(span)));
                 }
                 Stage::Rest(rest) => {
@@ -350,22 +369,35 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 }
 
 impl Sent<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, First>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Result<Reply, First>, Instant)> {
         let _entered = self.span.enter();
+        let (is_watched, is_new) = match &self.way {
+            Some(Way::Together(waiting)) => (waiting.is_watched(), !self.was_seen),
+            _ => (false, false),
+        };
+        self.was_seen = true;
         // Who has only just joined others is woken when there is something to see.
-        if !(self.watch.is_none() && matches!(self.way, Some(Way::Together(_))))
-            && let Poll::Ready(outcome) = self.attempts.poll_first(&mut self.way, &self.request, cx)
-        {
-            return Poll::Ready(outcome);
+        if is_new {
+            if !is_watched {
+                self.watch = Some(self.attempts.watch(cx));
+            }
+            return Poll::Pending;
         }
-        let over = self.watch.as_mut().and_then(|watch| watch.is_over(cx));
+        if let Poll::Ready(ended) = self.attempts.poll_first(&mut self.way, &self.request, cx) {
+            return Poll::Ready(ended);
+        }
+        let mut over = self.watch.as_mut().and_then(|watch| watch.is_over(cx));
+        if over.is_none() && is_watched && Instant::now() >= self.attempts.deadline() {
+            over = Some(true);
+        }
         if over.is_none() {
             self.watch = Some(self.attempts.watch(cx));
         }
         if over == Some(true) {
             self.way = None;
             let timeout = self.attempts.manner().timeout;
-            Poll::Ready(Err(First::Failed(Error::timeout(Some(timeout)))))
+            let late = Error::timeout(Some(timeout));
+            Poll::Ready((Err(First::Failed(late)), Instant::now()))
         } else {
             Poll::Pending
         }
@@ -387,8 +419,12 @@ impl Conn {
         {
             return Err(outage);
         }
-        let value = self.attempts(self.manner_of(request))?.run(request, None).await?;
-        self.reply_of(request, value)
+        let mut attempts = self.attempts(self.manner_of(request))?;
+        let outcome = attempts.run(request, None).await;
+        let outcome = outcome.and_then(|value| self.reply_of(request, value));
+        let failed = outcome.as_ref().err();
+        self.telemetry().ended(request.name(), attempts.began(), Instant::now(), failed);
+        outcome
     }
 }
 

@@ -81,7 +81,7 @@ impl<'a> Pipeline<'a> {
     /// Sends the calls, and waits for all results. An error of one leaves the others alone.
     ///
     /// When the future is dropped, any of them may still run.
-    #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len()))]
+    #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len(), otel.kind = "client", db.system.name = "redis", db.operation.name = "PIPELINE"))]
     pub async fn send(self) -> Results {
         let Self { conn, batch, timeout } = self;
         let expected = batch.expected(conn);
@@ -101,12 +101,14 @@ struct Step {
 impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
     async fn send_all(&self, added: Vec<Added>, timeout: Duration) -> Vec<Answer> {
-        let deadline = after(timeout);
+        let (began, deadline) = (Instant::now(), after(timeout));
         let makes_do: Vec<_> = added.iter().map(|added| added.or_empty).collect();
         let answers = match self.enter(added.len()) {
             Ok(entered) => self.send_entered(entered, added, deadline).await,
             Err(err) => added.iter().map(|_| Err(err.clone())).collect(),
         };
+        let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+        self.telemetry().ended("PIPELINE", began, Instant::now(), failed);
         let answers = answers.into_iter().zip(makes_do).map(|(answer, or_empty)| match answer {
             Err(err) if self.makes_do(or_empty, &err) => Ok(None),
             answer => answer,
@@ -188,6 +190,7 @@ impl Conn {
             }
         }
         let link = &link;
+        self.telemetry().sent();
         let calls = group.into_iter().map(|step| {
             Box::pin(async move {
                 let reply = self.send_once(link, &step.request, deadline).await;

@@ -55,6 +55,8 @@ pub struct ConfigBuilder {
     pub(super) max_waiting: Option<NonZeroUsize>,
     #[serde(deserialize_with = "bytes")]
     pub(super) memory_threshold: Option<u64>,
+    #[serde(with = "humantime_serde")]
+    pub(super) slow_threshold: Option<Duration>,
     #[serde(skip)]
     pub(super) from_environment: bool,
 }
@@ -358,6 +360,21 @@ impl ConfigBuilder {
     #[must_use]
     pub fn memory_threshold(mut self, bytes: u64) -> Self {
         self.memory_threshold = Some(bytes);
+        self
+    }
+
+    /// Sets from when on an operation is slow: one that took at least so long, its wait for a link and its retries included,
+    /// is logged as a warning with the name of the command or the script, and counted in
+    /// [`Statistics`](crate::Statistics). A connection logs at most one such warning in a second, which says how many more
+    /// there were (`more`). Calls that wait at the server, as [`pop_front_within`](crate::List::pop_front_within), are never
+    /// slow.
+    ///
+    /// Zero turns it off, and so does a time that nothing takes, as `Duration::MAX`.
+    ///
+    /// Default: 1 second.
+    #[must_use]
+    pub fn slow_threshold(mut self, threshold: Duration) -> Self {
+        self.slow_threshold = Some(threshold);
         self
     }
 }

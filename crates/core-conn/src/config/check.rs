@@ -3,7 +3,8 @@ use std::{num::NonZeroUsize, time::Duration};
 use super::{
     Config, ConfigBuilder, DEFAULT_BLOCKING_LINKS, DEFAULT_COMMAND_TIMEOUT,
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_HOST, DEFAULT_MAX_WAITING, DEFAULT_PORT,
-    DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, Endpoint, Node,
+    DEFAULT_PROBE_INTERVAL, DEFAULT_RECONNECT_DELAY, DEFAULT_RETRIES, DEFAULT_SLOW_THRESHOLD,
+    Endpoint, Node,
     node::is_host,
     url::{self, UrlParts},
 };
@@ -112,6 +113,7 @@ impl ConfigBuilder {
             optional: self.optional,
             max_waiting,
             memory_threshold: self.memory_threshold,
+            slow_threshold: self.slow_threshold.unwrap_or(DEFAULT_SLOW_THRESHOLD),
         })
     }
 

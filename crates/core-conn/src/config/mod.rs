@@ -38,6 +38,8 @@ pub const DEFAULT_RECONNECT_DELAY: (Duration, Duration) =
 pub const DEFAULT_BLOCKING_LINKS: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 /// How often a link with subscriptions is probed: every 2 s.
 pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// From when on an operation is logged as slow: 1 s.
+pub const DEFAULT_SLOW_THRESHOLD: Duration = Duration::from_secs(1);
 /// How many calls may wait for a link or an answer at once: 10,000.
 pub const DEFAULT_MAX_WAITING: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
@@ -92,6 +94,7 @@ pub struct Config {
     pub(crate) read_from: ReadFrom,
     pub(crate) optional: bool,
     pub(crate) memory_threshold: Option<u64>,
+    pub(crate) slow_threshold: Duration,
 }
 
 impl Config {

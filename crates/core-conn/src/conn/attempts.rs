@@ -16,13 +16,13 @@ use super::{
     calls::Entered,
     link::Link,
     pick::Refusal,
-    time::{Backoff, SHORTEST, after, left},
+    time::{Backoff, FAR, SHORTEST, left},
 };
 use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
     commands::{Request, Sending},
     error::Redirect,
-    gather::{Alone, Lost, Served, Share, Waiting},
+    gather::{Alone, Landed, Lost, Served, Share, Waiting},
 };
 
 /// The shortest and the longest pause before a call is repeated.
@@ -58,7 +58,7 @@ impl Conn {
         Attempts {
             _call: None,
             conn: self,
-            deadline: after(manner.timeout.max(SHORTEST)),
+            deadline: Instant::now() + allowed(&manner),
             manner,
             so_far: None,
         }
@@ -102,6 +102,11 @@ impl SoFar {
     }
 }
 
+/// The time that a call is allowed.
+fn allowed(manner: &Manner) -> Duration {
+    manner.timeout.clamp(SHORTEST, FAR)
+}
+
 /// The first attempt of a call, on its way.
 pub(crate) enum Way {
     /// By itself.
@@ -138,15 +143,15 @@ impl<'a> Attempts<'a> {
     /// nearly every call, and it is short: no future around that of fred, and no timer of its own.
     pub(crate) fn first(&self, request: &Request, is_alone: bool, cx: &Context<'_>) -> Option<Way> {
         let core = &self.conn.owner.core;
-        let share =
-            if is_alone { Share::Own(None) } else { core.share(request, &self.manner, cx.waker()) };
-        match share {
+        let share = || core.share(request, &self.manner, self.deadline, cx.waker());
+        match if is_alone { Share::Own(None) } else { share() } {
             Share::Together(waiting) => Some(Way::Together(waiting)),
             Share::Own(alone) => {
                 let link = core.pick(&self.manner.route, self.manner.read_from)?;
                 // The other way finds it once more, and says so.
                 link.check(request).ok()?;
                 let client = link.within(Duration::ZERO);
+                core.telemetry.sent();
                 let sending = core.spares.send(client, request.clone());
                 Some(Way::Own { link, sending, _alone: alone })
             }
@@ -159,7 +164,7 @@ impl<'a> Attempts<'a> {
         way: &mut Option<Way>,
         request: &Request,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Reply, First>> {
+    ) -> Poll<(Result<Reply, First>, Instant)> {
         let core = &self.conn.owner.core;
         match way {
             Some(Way::Own { sending, .. }) => {
@@ -167,12 +172,13 @@ impl<'a> Attempts<'a> {
                 core.served_alone(request, &outcome);
                 let Some(Way::Own { link, sending, .. }) = way.take() else { return Poll::Pending };
                 core.spares.keep(sending);
-                Poll::Ready(self.conn.read(&link, outcome).map_err(First::Failed))
+                let outcome = self.conn.read(&link, outcome).map_err(First::Failed);
+                Poll::Ready((outcome, Instant::now()))
             }
             Some(Way::Together(waiting)) => {
-                let served = ready!(Pin::new(waiting).poll(cx));
+                let Landed { outcome, at } = ready!(Pin::new(waiting).poll(cx));
                 *way = None;
-                Poll::Ready(match served {
+                let outcome = match outcome {
                     Ok(Served::Answered(reply)) => Ok(reply),
                     Ok(Served::Failed(err)) => Err(First::Failed(*err)),
                     Ok(Served::Refused) => Err(First::Not),
@@ -180,7 +186,8 @@ impl<'a> Attempts<'a> {
                         Err(First::Failed(core.ended().unwrap_or_else(Error::unsent)))
                     }
                     Err(Lost::OnTheWay) => Err(First::Failed(Error::left())),
-                })
+                };
+                Poll::Ready((outcome, at))
             }
             None => Poll::Pending,
         }
@@ -223,6 +230,7 @@ impl<'a> Attempts<'a> {
             // What is asked for on behalf of another node is one command, so a script has to be known or told at once.
             request = request.by_text();
         }
+        self.conn.telemetry().sent();
         let sending = self.conn.owner.core.spares.run(client, request);
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
@@ -259,6 +267,11 @@ impl<'a> Attempts<'a> {
 
     pub(super) fn left(&self) -> Duration {
         left(self.deadline)
+    }
+
+    /// When the call began.
+    pub(crate) fn began(&self) -> Instant {
+        self.deadline - allowed(&self.manner)
     }
 
     pub(crate) fn deadline(&self) -> Instant {

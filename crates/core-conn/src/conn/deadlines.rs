@@ -2,9 +2,10 @@
 //! which costs a call less than a timer of its own. A call from another runtime has one nevertheless.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use slab::Slab;
@@ -14,7 +15,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::time::{FAR, after};
+use super::{
+    owner::Core,
+    time::{FAR, after},
+};
 
 #[derive(Debug)]
 pub(crate) struct Deadlines {
@@ -64,9 +68,7 @@ impl Deadlines {
         deadline: Instant,
         cx: &mut Context<'_>,
     ) -> Watch<'a> {
-        let abroad =
-            Handle::try_current().is_ok_and(|here| Some(here.id()) != home.map(Handle::id));
-        if !abroad {
+        if !is_abroad(home) {
             return Watch::Shared(self.watch(deadline, cx));
         }
         let mut watch = Watch::Own(Handle::current().id(), Box::pin(sleep_until(deadline)));
@@ -75,6 +77,20 @@ impl Deadlines {
             cx.waker().wake_by_ref();
         }
         watch
+    }
+
+    /// Waits until `deadline`, on the runtime of the connection.
+    pub(crate) async fn until(&self, deadline: Instant) {
+        let mut watch: Option<Held<'_>> = None;
+        poll_fn(|cx| match watch.as_ref().and_then(|held| held.is_over(cx)) {
+            Some(true) => Poll::Ready(()),
+            Some(false) => Poll::Pending,
+            None => {
+                watch = Some(self.watch(deadline, cx));
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Has the task of `cx` woken at `deadline`.
@@ -132,6 +148,18 @@ impl Deadlines {
     }
 }
 
+/// Whether the task that asks is of another runtime than `home`.
+fn is_abroad(home: Option<&Handle>) -> bool {
+    Handle::try_current().is_ok_and(|here| Some(here.id()) != home.map(Handle::id))
+}
+
+impl Core {
+    /// Whether the task that asks is of another runtime than the connection.
+    pub(crate) fn is_abroad(&self) -> bool {
+        is_abroad(self.runtime.get())
+    }
+}
+
 impl Watch<'_> {
     /// Whether time is over; none when another task asks than the one that is woken, which has to watch anew: it may be
     /// on another runtime.
@@ -165,7 +193,7 @@ impl Drop for Held<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
 

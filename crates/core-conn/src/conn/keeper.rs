@@ -22,7 +22,10 @@ use super::{
     state::LinkState,
     time::{Backoff, after, pause},
 };
-use crate::{Credentials, Error, ErrorKind, Result};
+use crate::{
+    Credentials, Error, ErrorKind, Result,
+    telemetry::{Presence, Replaced},
+};
 
 /// How often a provider is asked whether it has others than those that the server refuses.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -40,6 +43,7 @@ pub(super) struct Keeper {
     refusals: Backoff,
     /// Links that were replaced and carry their last calls.
     retiring: JoinSet<()>,
+    presence: Presence,
 }
 
 /// Why a link is no longer watched.
@@ -69,7 +73,8 @@ impl Keeper {
         let newest = core.login.newest();
         let used = newest.borrow().clone().unwrap_or_else(Credentials::none);
         let refusals = Backoff::new(core.config.reconnect_delay);
-        Self { core, lane, seat, newest, used, refusals, retiring: JoinSet::new() }
+        let (retiring, presence) = (JoinSet::new(), Presence::default());
+        Self { core, lane, seat, newest, used, refusals, retiring, presence }
     }
 
     /// Runs until the task is aborted.
@@ -106,7 +111,10 @@ impl Keeper {
             };
             match dialed {
                 Ok((link, end)) => {
+                    // Counted first, so that who sees the link sees the count.
+                    self.core.telemetry.up(&mut self.presence);
                     self.install(link);
+                    self.core.publish();
                     return Ok(end);
                 }
                 Err(err) if err.kind() == ErrorKind::Auth => return Err(err),
@@ -186,7 +194,9 @@ impl Keeper {
                 err = end.wait() => {
                     tracing::debug!(error = %err, link = self.seat, "link lost");
                     link.broke();
+                    self.core.telemetry.down(&mut self.presence);
                     self.lost(LinkState::Down, err);
+                    self.core.publish();
                     return Over::Lost;
                 }
                 Ok(()) = self.newest.changed() => {
@@ -197,7 +207,7 @@ impl Keeper {
                     }
                     continue;
                 }
-                (link, end, used) = finished(&mut dialing) => ((link, end), used, "moved over"),
+                (link, end, used) = finished(&mut dialing) => ((link, end), used, Replaced::Moved),
                 () = self.lane.doubted(), if dialing.is_none() => {
                     let replacing = self.replace(self.used.clone());
                     let begin = doubt_from.max(Instant::now());
@@ -212,12 +222,13 @@ impl Keeper {
                     // Its calls need not wait for their timeouts. What is on its way must not arrive after them.
                     pulse::kill(&fresh.0, &link).await;
                     link.abort();
-                    (fresh, self.used.clone(), "was stuck")
+                    (fresh, self.used.clone(), Replaced::Stuck)
                 }
             };
             self.used = used;
             dialing = None;
             let (link, new_end) = fresh;
+            self.core.telemetry.replaced(how);
             let replaced = self.install(link);
             let old_end = std::mem::replace(&mut end, new_end);
             if let Some(replaced) = replaced {
@@ -227,7 +238,7 @@ impl Keeper {
                 }
             }
             while self.retiring.try_join_next().is_some() {}
-            tracing::debug!(link = self.seat, how, "link replaced");
+            tracing::debug!(link = self.seat, ?how, "link replaced");
         }
     }
 

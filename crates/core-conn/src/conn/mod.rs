@@ -13,6 +13,7 @@ mod lane;
 mod layout;
 mod link;
 mod login;
+mod observed;
 mod outcome;
 mod owner;
 mod pick;
@@ -53,6 +54,7 @@ pub use state::{State, StateChange, StateChanges};
 pub(crate) use time::{Backoff, FAR, after, left, until};
 pub(crate) use together::together;
 pub use without::WARNING_INTERVAL;
+pub(crate) use without::Warnings;
 
 use layout::Shard;
 use owner::Owner;

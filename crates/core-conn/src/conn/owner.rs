@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, commands::Spares,
-    config::Endpoint, gather::Gathering,
+    config::Endpoint, gather::Gathering, telemetry::Telemetry,
 };
 
 /// How much later than the dials themselves the wait for them ends.
@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(super) stale_logins: Mutex<BTreeMap<SeatId, Error>>,
     pub(super) capabilities: KnownCapabilities,
     pub(super) warnings: Warnings,
-    pub(super) deadlines: Deadlines,
+    pub(crate) deadlines: Deadlines,
     /// The runtime that the connection belongs to, once it has begun to dial.
     pub(super) runtime: OnceLock<Handle>,
     pub(crate) spares: Spares,
@@ -63,6 +63,7 @@ pub(crate) struct Core {
     pub(super) hubs: Hubs,
     pub(super) trackers: Trackers,
     pub(super) blocking: BlockingLinks,
+    pub(crate) telemetry: Telemetry,
 }
 
 impl Core {
@@ -84,6 +85,7 @@ impl Core {
             hubs: Hubs::default(),
             blocking: BlockingLinks::new(config.blocking_links.get()),
             trackers: Trackers::new(config.key_prefix.len()),
+            telemetry: Telemetry::new(&config),
             config,
         };
         let server = |endpoint| Server::new(&core, endpoint, Purpose::Commands);
@@ -172,6 +174,7 @@ impl Core {
         self.hubs.each(|hub| hub.end());
         self.trackers.each(|tracker| tracker.end());
         self.blocking.end();
+        self.publish();
     }
 }
 
@@ -245,7 +248,10 @@ impl Owner {
         let layout = changes.then(|| tokio::spawn(Arc::clone(core).keep_layout()).abort_handle());
         let watched = Arc::clone(core);
         let deadlines = tokio::spawn(async move { watched.deadlines.keep().await }).abort_handle();
-        layout.into_iter().chain([deadlines]).collect()
+        let tasks = layout.into_iter().chain([deadlines]);
+        #[cfg(feature = "metrics")]
+        let tasks = tasks.chain([tokio::spawn(Arc::clone(core).keep_publishing()).abort_handle()]);
+        tasks.collect()
     }
 
     /// Why no call can be made any more, if that is so.

@@ -161,6 +161,15 @@ impl Snapshot {
         self.links.values().filter(|(weight, _)| *weight == Weight::Counts).map(|(_, state)| *state)
     }
 
+    /// How many links are up, and how many are not.
+    pub(crate) fn links_up_and_down(&self) -> (u64, u64) {
+        let count = |up: bool| {
+            let states = self.links.values().filter(|(_, state)| (*state == LinkState::Up) == up);
+            u64::try_from(states.count()).unwrap_or(u64::MAX)
+        };
+        if self.ended { (0, 0) } else { (count(true), count(false)) }
+    }
+
     /// Whether the first attempt has ended.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled

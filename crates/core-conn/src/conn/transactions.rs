@@ -45,15 +45,27 @@ impl Conn {
         requests: &[Request],
     ) -> Result<Vec<Reply>> {
         let mut attempts = self.attempts_at(requests.len(), manner)?;
+        let outcome = self.transact_at(&mut attempts, requests).await;
+        let failed = outcome.as_ref().err();
+        self.telemetry().ended("MULTI", attempts.began(), Instant::now(), failed);
+        outcome
+    }
+
+    async fn transact_at(
+        &self,
+        attempts: &mut Attempts<'_>,
+        requests: &[Request],
+    ) -> Result<Vec<Reply>> {
         loop {
             let attempt = async {
-                let (lane, link, asks) = self.transaction_link(&attempts).await?;
+                let (lane, link, asks) = self.transaction_link(attempts).await?;
                 if let Some(refused) = &link.no_transactions {
                     // The right may have been given since: the next link asks again.
                     lane.doubt();
                     return Err(refused.clone());
                 }
                 requests.iter().try_for_each(|request| link.check(request))?;
+                self.telemetry().sent();
                 let outcome = exchange(&lane, &link, requests, asks, attempts.deadline()).await;
                 self.note(&link, outcome)
             };

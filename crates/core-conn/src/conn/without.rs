@@ -15,7 +15,7 @@ pub const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Warnings of which all but one per interval are only counted.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(Mutex<Unsaid>);
+pub(crate) struct Warnings(Mutex<Unsaid>);
 
 #[derive(Debug, Default)]
 struct Unsaid {
@@ -25,10 +25,9 @@ struct Unsaid {
 
 impl Warnings {
     /// Counts a warning; returns how many were not said since the last one when it is time to say one.
-    fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self, now: Instant, interval: Duration) -> Option<u64> {
         let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if unsaid.last.is_some_and(|last| now < last + WARNING_INTERVAL) {
+        if unsaid.last.is_some_and(|last| now < last + interval) {
             unsaid.since += 1;
             return None;
         }
@@ -39,7 +38,7 @@ impl Warnings {
 
 impl Core {
     pub(super) fn warn(&self, what: &'static str, err: &Error) {
-        if let Some(suppressed) = self.warnings.due() {
+        if let Some(suppressed) = self.warnings.due(Instant::now(), WARNING_INTERVAL) {
             tracing::warn!(error = %err, suppressed, "{what}");
         }
     }
@@ -109,11 +108,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_warning_per_interval_is_said_and_the_others_are_counted() {
         let warnings = Warnings::default();
-        assert_eq!(warnings.due(), Some(0));
-        assert_eq!(warnings.due(), None);
-        assert_eq!(warnings.due(), None);
+        let due = || warnings.due(Instant::now(), WARNING_INTERVAL);
+        assert_eq!(due(), Some(0));
+        assert_eq!(due(), None);
+        assert_eq!(due(), None);
         tokio::time::advance(WARNING_INTERVAL).await;
-        assert_eq!(warnings.due(), Some(2));
-        assert_eq!(warnings.due(), None);
+        assert_eq!(due(), Some(2));
+        assert_eq!(due(), None);
     }
 }

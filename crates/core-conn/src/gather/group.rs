@@ -8,12 +8,14 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::PoisonError,
     task::{Context, Poll, Waker},
 };
 
 use slab::Slab;
+use tokio::time::Instant;
 
 use super::sync::{Arc, Mutex, MutexGuard};
 
@@ -32,6 +34,8 @@ struct State<I, O> {
     collecting: usize,
     /// Drivers with a batch under way.
     flying: usize,
+    /// When a driver with a batch under way looks at last whose time is over, among those who wait as well.
+    look: Option<Instant>,
     /// Who waits. Others can join the last one.
     queue: VecDeque<Arc<Batch<I, O>>>,
 }
@@ -65,6 +69,14 @@ pub(crate) struct Waiting<I, O> {
     batch: Arc<Batch<I, O>>,
     /// Until it has its outcome.
     seat: Option<usize>,
+    is_watched: bool,
+}
+
+/// What came of an item, and when.
+#[derive(Debug)]
+pub(crate) struct Landed<O> {
+    pub(crate) outcome: Result<O, Lost>,
+    pub(crate) at: Instant,
 }
 
 struct Batch<I, O> {
@@ -78,12 +90,17 @@ struct Seats<I, O> {
     weight: usize,
     /// It is under way, or was.
     has_left: bool,
+    /// No caller's time is over before.
+    earliest: Option<Instant>,
+    /// When its outcomes came.
+    landed: Option<Instant>,
 }
 
 struct Seat<I, O> {
     /// Until it is under way.
     item: Option<I>,
     weight: usize,
+    deadline: Option<Instant>,
     outcome: Outcome<O>,
     /// Until it is woken.
     waker: Option<Waker>,
@@ -130,6 +147,9 @@ pub(crate) trait Carrier<I, O> {
 
     /// Serves the items, and says what came of each, in their order.
     fn carry(&self, items: Vec<I>) -> impl Future<Output = Vec<O>> + Send;
+
+    /// Waits until then; for ever, when that is nothing.
+    fn until(&self, then: Option<Instant>) -> impl Future<Output = ()> + Send;
 }
 
 /// Serves whoever waits, until nobody does.
@@ -139,7 +159,18 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
             carrier.pause().await;
         }
         let Some((flight, items)) = driver.take() else { return };
-        let outcomes = carrier.carry(items).await;
+        let mut carrying = pin!(carrier.carry(items));
+        let outcomes = loop {
+            let mut looking = pin!(carrier.until(driver.look(&flight)));
+            let outcomes = poll_fn(|cx| match carrying.as_mut().poll(cx) {
+                Poll::Ready(outcomes) => Poll::Ready(Some(outcomes)),
+                Poll::Pending => looking.as_mut().poll(cx).map(|()| None),
+            });
+            match outcomes.await {
+                Some(outcomes) => break outcomes,
+                None => driver.wake_late(&flight, Instant::now()),
+            }
+        };
         flight.land(outcomes);
         driver.collect();
     }
@@ -147,16 +178,18 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
 
 impl<I, O> Group<I, O> {
     pub(crate) fn new() -> Arc<Self> {
-        let state = State { alone: 0, collecting: 0, flying: 0, queue: VecDeque::new() };
+        let state =
+            State { alone: 0, collecting: 0, flying: 0, look: None, queue: VecDeque::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much.
+    /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much. It is woken when it is known
+    /// what came of that, and, where it [is watched](Waiting::is_watched), when its time is over.
     pub(crate) fn join(
         this: &Arc<Self>,
         item: impl FnOnce() -> I,
         weight: usize,
-        waker: &Waker,
+        (waker, deadline): (&Waker, Option<Instant>),
         bounds: &Bounds,
     ) -> Joined<I, O> {
         let mut state = this.state();
@@ -165,12 +198,20 @@ impl<I, O> Group<I, O> {
             return Joined::Alone(Alone(Arc::clone(this)));
         }
         let batch = state.open(this, weight, bounds);
-        let (number, is_full) = batch.sit(item(), weight, waker, bounds);
+        let seat = Seat {
+            item: Some(item()),
+            weight,
+            deadline,
+            outcome: Outcome::NotYet,
+            waker: Some(waker.clone()),
+        };
+        let (number, is_full) = batch.sit(seat, bounds);
         let driver = state.wants_driver(is_full, bounds).then(|| {
             state.collecting += 1;
             Driver { group: Arc::clone(this), doing: Doing::Collecting }
         });
-        Joined::Waits(Waiting { batch, seat: Some(number) }, driver)
+        let is_watched = deadline.is_some_and(|deadline| state.watches(deadline));
+        Joined::Waits(Waiting { batch, seat: Some(number), is_watched }, driver)
     }
 
     /// Whether nobody asks for anything.
@@ -221,6 +262,11 @@ impl<I, O> State<I, O> {
         drivers < bounds.eager && self.collecting == 0
             || drivers < bounds.most && self.collecting < full
     }
+
+    /// Whether a driver looks at those who wait by then: one does whenever it takes a batch along.
+    fn watches(&self, deadline: Instant) -> bool {
+        self.collecting > 0 || self.look.is_some_and(|look| look <= deadline)
+    }
 }
 
 impl<I, O> Drop for Alone<I, O> {
@@ -231,24 +277,60 @@ impl<I, O> Drop for Alone<I, O> {
 
 impl<I, O> Batch<I, O> {
     fn new(group: &Arc<Group<I, O>>) -> Arc<Self> {
-        let seats = Seats { taken: Slab::new(), weight: 0, has_left: false };
+        let seats =
+            Seats { taken: Slab::new(), weight: 0, has_left: false, earliest: None, landed: None };
         Arc::new(Self { group: Arc::clone(group), seats: Mutex::new(seats) })
     }
 
     /// Takes a seat; returns which, and whether the batch is full by it.
-    fn sit(&self, item: I, weight: usize, waker: &Waker, bounds: &Bounds) -> (usize, bool) {
+    fn sit(&self, seat: Seat<I, O>, bounds: &Bounds) -> (usize, bool) {
         let mut seats = self.seats();
-        seats.weight += weight;
-        let seat =
-            Seat { item: Some(item), weight, outcome: Outcome::NotYet, waker: Some(waker.clone()) };
+        seats.weight += seat.weight;
+        seats.earliest = earlier(seats.earliest, seat.deadline);
         let number = seats.taken.insert(seat);
         (number, seats.taken.len() >= bounds.callers || seats.weight >= bounds.weight)
+    }
+
+    /// Takes the wakers of those whose time is over, and finds out whose is next.
+    fn late(&self, now: Instant, woken: &mut Vec<Waker>) {
+        let mut seats = self.seats();
+        if seats.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        let mut next = None;
+        for (_, seat) in &mut seats.taken {
+            if seat.deadline.is_some_and(|deadline| deadline <= now) {
+                seat.deadline = None;
+                woken.extend(seat.waker.take());
+            }
+            next = earlier(next, seat.deadline);
+        }
+        seats.earliest = next;
+    }
+
+    /// Tells all who wait that nobody is left to take them along.
+    fn desert(&self) {
+        let mut seats = self.seats();
+        seats.has_left = true;
+        let numbers: Vec<_> = seats.taken.iter().map(|(number, _)| number).collect();
+        drop(seats);
+        self.tell(numbers.into_iter().map(|number| (number, Err(Lost::Behind))));
+    }
+
+    /// Wakes all who wait: whoever watched their time may be gone.
+    fn unwatch(&self) {
+        let mut seats = self.seats();
+        let woken: Vec<_> =
+            seats.taken.iter_mut().filter_map(|(_, seat)| seat.waker.take()).collect();
+        drop(seats);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Gives what is known to those who still wait, and wakes them.
     fn tell(&self, outcomes: impl IntoIterator<Item = (usize, Result<O, Lost>)>) {
         let mut woken = Vec::new();
         let mut seats = self.seats();
+        seats.landed = Some(Instant::now());
         for (number, outcome) in outcomes {
             if let Some(seat) = seats.taken.get_mut(number) {
                 seat.outcome = Outcome::Known(outcome);
@@ -275,10 +357,17 @@ impl<I, O> Seats<I, O> {
     }
 }
 
-impl<I, O> Future for Waiting<I, O> {
-    type Output = Result<O, Lost>;
+impl<I, O> Waiting<I, O> {
+    /// Whether it is woken when its time is over. It is so once, and as long as nobody else polls it.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O, Lost>> {
+impl<I, O> Future for Waiting<I, O> {
+    type Output = Landed<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed<O>> {
         let Some(number) = self.seat else { return Poll::Pending };
         let mut seats = self.batch.seats();
         let Some(seat) = seats.taken.get_mut(number) else { return Poll::Pending };
@@ -293,10 +382,11 @@ impl<I, O> Future for Waiting<I, O> {
             Outcome::Known(outcome) => outcome,
         };
         let left = seats.taken.try_remove(number);
+        let at = seats.landed.unwrap_or_else(Instant::now);
         drop(seats);
         drop(left);
         self.seat = None;
-        Poll::Ready(outcome)
+        Poll::Ready(Landed { outcome, at })
     }
 }
 
@@ -347,9 +437,29 @@ impl<I, O> Driver<I, O> {
         None
     }
 
+    /// When to look whose time is over, among those under way and those who wait.
+    fn look(&self, flight: &Flight<I, O>) -> Option<Instant> {
+        let mut state = self.group.state();
+        let batches = state.queue.iter().chain([&flight.batch]);
+        state.look = batches.map(|batch| batch.seats().earliest).reduce(earlier).flatten();
+        state.look
+    }
+
+    /// Wakes those whose time is over.
+    fn wake_late(&self, flight: &Flight<I, O>, now: Instant) {
+        let mut woken = Vec::new();
+        let state = self.group.state();
+        for batch in state.queue.iter().chain([&flight.batch]) {
+            batch.late(now, &mut woken);
+        }
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
     /// Goes on, after a batch.
     fn collect(&mut self) {
         let mut state = self.group.state();
+        state.look = None;
         state.flying -= 1;
         state.collecting += 1;
         self.doing = Doing::Collecting;
@@ -364,16 +474,17 @@ impl<I, O> Drop for Driver<I, O> {
             Doing::Collecting => state.collecting -= 1,
             Doing::Flying => state.flying -= 1,
         }
+        state.look = None;
         // It was given up, with the runtime it ran on.
-        let deserted =
-            if state.drivers() == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        let is_last = state.drivers() == 0;
+        let deserted = if is_last { std::mem::take(&mut state.queue) } else { state.queue.clone() };
         drop(state);
         for batch in deserted {
-            let mut seats = batch.seats();
-            seats.has_left = true;
-            let numbers: Vec<_> = seats.taken.iter().map(|(number, _)| number).collect();
-            drop(seats);
-            batch.tell(numbers.into_iter().map(|number| (number, Err(Lost::Behind))));
+            if is_last {
+                batch.desert();
+            } else {
+                batch.unwatch();
+            }
         }
     }
 }
@@ -393,5 +504,12 @@ impl<I, O> Drop for Flight<I, O> {
     fn drop(&mut self) {
         let lost = self.seats.drain(..).map(|number| (number, Err(Lost::OnTheWay)));
         self.batch.tell(lost);
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -14,22 +14,18 @@ mod scripts;
 mod sizes;
 mod sync;
 
-use std::{
-    sync::Arc,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{future::pending, sync::Arc, task::Waker, time::Duration};
 
 use bytes::Bytes;
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::Instant};
 
 use crate::{
     Error, ErrorKind, Reply,
     commands::{Each, Outcome, Request},
     conn::{Core, Manner},
 };
-pub(crate) use group::Lost;
 use group::{Bounds, Carrier, Group, Joined, drive};
+pub(crate) use group::{Landed, Lost};
 use pace::Pace;
 use reads::Reads;
 use scripts::Scripts;
@@ -97,6 +93,7 @@ impl Core {
         self: &Arc<Self>,
         request: &Request,
         manner: &Manner,
+        deadline: Instant,
         waker: &Waker,
     ) -> Share {
         let gathering = &self.gathering;
@@ -112,7 +109,9 @@ impl Core {
             Request::Get(key) => Item::Value(key.clone()),
             _ => Item::Value(Bytes::new()),
         };
-        match Group::join(&callers, item, weight, waker, &bounds) {
+        // A task of another runtime looks at its own time: this one may not be driven while it is.
+        let watched = (!self.is_abroad()).then_some(deadline);
+        match Group::join(&callers, item, weight, (waker, watched), &bounds) {
             Joined::Alone(alone) => Share::Own(Some(alone)),
             Joined::Waits(waiting, driver) => {
                 if let Some(driver) = driver {
@@ -154,6 +153,7 @@ impl Flights {
     async fn send(&self, request: Request) -> Option<crate::Result<Reply>> {
         let link = self.core.pick(&self.manner.route, self.manner.read_from)?;
         link.check(&request).ok()?;
+        self.core.telemetry.sent();
         let began = Instant::now();
         // Callers watch their own time.
         let client = link.within(Duration::ZERO);
@@ -164,12 +164,20 @@ impl Flights {
 }
 
 impl Carrier<Item, Served> for Flights {
+    async fn until(&self, then: Option<Instant>) {
+        match then {
+            Some(then) => self.core.deadlines.until(then).await,
+            None => pending().await,
+        }
+    }
+
     async fn pause(&self) {
         yield_now().await;
     }
 
     async fn carry(&self, items: Vec<Item>) -> Vec<Served> {
         let callers = items.len();
+        self.core.telemetry.gathered(callers);
         let (mut keys, mut parts) = (Vec::with_capacity(callers), Vec::new());
         for item in items {
             match item {

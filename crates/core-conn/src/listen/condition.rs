@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::{Error, telemetry::Presence};
 
 /// How the links are doing over which the server speaks of its own accord.
 #[derive(Clone, Debug)]
@@ -27,11 +27,13 @@ pub(crate) struct Condition {
     pub(crate) proven: Instant,
     /// Why it does not, or did not.
     pub(crate) error: Option<Error>,
+    pub(crate) presence: Presence,
 }
 
 impl Condition {
     pub(crate) fn new() -> Self {
-        Self { live: false, proven: Instant::now(), error: None }
+        let presence = Presence::default();
+        Self { live: false, proven: Instant::now(), error: None, presence }
     }
 
     fn and(self, other: Self) -> Self {
@@ -39,6 +41,7 @@ impl Condition {
             live: self.live && other.live,
             proven: self.proven.min(other.proven),
             error: self.error.or(other.error),
+            presence: self.presence,
         }
     }
 }

@@ -135,6 +135,7 @@ impl Listens for Kept<'_> {
         let mut wire = Wire::open(&core.config, address, &credentials, deadline).await?;
         // From here on changes are noted; all that is wanted now is asked for below.
         *line.changes() = Some(BTreeSet::new());
+        core.telemetry.up(&mut line.condition().presence);
         let mut session = Session::begin(core, hub, line, &mut wire);
         let period = core.config.probe_interval;
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -161,6 +162,7 @@ impl Listens for Kept<'_> {
         *self.line.changes() = None;
         let (worked, proven) = {
             let mut condition = self.line.condition();
+            self.core.telemetry.down(&mut condition.presence);
             condition.error = Some(err);
             (std::mem::take(&mut condition.live), condition.proven.into_std())
         };

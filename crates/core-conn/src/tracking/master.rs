@@ -139,6 +139,7 @@ impl Listens for Kept<'_> {
                 return Err(armed.lost("the server is no master"));
             }
         }
+        core.telemetry.up(&mut master.state().condition.presence);
         let mut session = Session::begin(core, tracker, master, armed, since);
         tracker.armed(master, version, since, false);
         let mut opening: Option<Opening<'_>> = None;
@@ -199,6 +200,7 @@ impl Listens for Kept<'_> {
 
     fn lost(&self, err: Error) -> bool {
         let worked = self.master.condition().live;
+        self.core.telemetry.down(&mut self.master.state().condition.presence);
         self.tracker.lost(self.master, &err);
         worked
     }

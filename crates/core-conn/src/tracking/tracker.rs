@@ -179,7 +179,8 @@ impl Tracker {
         {
             let mut state = master.state();
             state.armed = Some(version);
-            state.condition = Condition { live: true, proven: since, error: None };
+            let presence = state.condition.presence;
+            state.condition = Condition { live: true, proven: since, error: None, presence };
         }
         if !seamless {
             book.flush();

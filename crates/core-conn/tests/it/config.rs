@@ -167,8 +167,22 @@ fn what_neither_url_nor_parts_say_has_its_default() {
         "lazy: false",
         "max_waiting: 10000",
         "memory_threshold: None",
+        "slow_threshold: 1s",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
+    }
+}
+
+#[test]
+fn the_threshold_of_slow_operations_may_be_anything() {
+    for threshold in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+        let config = Config::builder().slow_threshold(threshold).build().unwrap();
+        assert!(shown(&config).contains(&format!("slow_threshold: {threshold:?}")), "{config:?}");
+    }
+    for (text, threshold) in [("0s", "0ns"), ("250ms", "250ms")] {
+        let text = format!(r#"{{"slow_threshold": "{text}"}}"#);
+        let config: Config = serde_json::from_str(&text).unwrap();
+        assert!(shown(&config).contains(&format!("slow_threshold: {threshold}")), "{config:?}");
     }
 }
 

@@ -31,6 +31,7 @@ mod server;
 mod soak;
 mod sorted_set;
 mod subscribe;
+mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;

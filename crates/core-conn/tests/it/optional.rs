@@ -39,13 +39,13 @@ thread_local! {
 struct Warnings;
 
 /// Has the warnings of this thread written down from now on.
-fn listen() {
+pub(crate) fn listen() {
     static LISTENING: OnceLock<()> = OnceLock::new();
     LISTENING.get_or_init(|| tracing::subscriber::set_global_default(Warnings).unwrap());
     SAID.take();
 }
 
-fn said() -> Vec<String> {
+pub(crate) fn said() -> Vec<String> {
     SAID.with_borrow(Clone::clone)
 }
 

@@ -8,6 +8,7 @@ mod guard;
 mod input;
 mod inspect;
 mod leftovers;
+mod metrics;
 mod poison;
 mod race;
 mod semaphore;

@@ -5,6 +5,7 @@ mod down;
 mod handlers;
 mod input;
 mod leftovers;
+mod metrics;
 mod poison;
 mod publish;
 mod race;

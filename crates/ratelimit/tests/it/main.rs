@@ -9,6 +9,7 @@ mod fixed_window;
 mod gcra;
 mod input;
 mod leftovers;
+mod metrics;
 mod model;
 mod poison;
 mod policy;

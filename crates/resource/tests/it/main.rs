@@ -8,6 +8,7 @@ mod leftovers;
 mod life;
 mod list;
 mod messages;
+mod metrics;
 mod poison;
 mod race;
 mod records;

@@ -11,6 +11,7 @@ mod id;
 mod input;
 mod leftovers;
 mod life;
+mod metrics;
 mod of_user;
 mod poison;
 mod race;

@@ -55,10 +55,14 @@ impl Conn {
     pub(crate) async fn block(&self, blocking: Blocking, wait: Duration) -> Result<Reply> {
         let core = self.begun()?;
         let (giving, taking) = handoff();
-        let route = self.manner_of(&(blocking.request)(SHORTEST)).route;
+        let request = (blocking.request)(SHORTEST);
+        let (name, began) = (request.name(), Instant::now());
+        let route = self.manner_of(&request).route;
         let waiting = Waiting { conn: self.clone(), blocking, route, deadline: after(wait) };
         core.spawn(waiting.run(giving));
-        taking.await
+        let answer = taking.await;
+        core.telemetry.waited(name, began, Instant::now(), answer.as_ref().err());
+        answer
     }
 }
 
@@ -207,6 +211,7 @@ impl Waiting {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let wait = left.clamp(SHORTEST, most);
         let deadline = after(wait + self.conn.command_timeout());
+        self.conn.telemetry().sent();
         self.conn.send_once(link, &(self.blocking.request)(wait), deadline).await
     }
 
