@@ -3,11 +3,12 @@
 -- KEYS[1]  subject: string, when its budget is whole again; expires then
 -- ARGV[1]  microseconds between two that pass
 -- ARGV[2]  microseconds that may be used in advance
--- returns  1 passes, 0 does not; microseconds of budget that are left, or until one passes
+-- returns  microseconds of budget that are left; below zero it does not pass, until so many have gone by
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local whole = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[1]
 local room = now + ARGV[2] - whole
-if room < 0 then return {0, -room} end
-redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
-return {1, room}
+if room >= 0 then
+  redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+end
+return room

@@ -1,16 +1,22 @@
--- Decides as decide.lua does, for all callers whose calls are gathered: the clock is read once.
+-- Decides as decide.lua does, for all callers whose calls are gathered: the clock and the subjects are read once.
 --
 -- KEYS[1..]  subjects, one for each caller: strings, when their budget is whole again; expire then
 -- SHARED[1]  microseconds between two that pass
 -- SHARED[2]  microseconds that may be used in advance
--- returns  for each caller: 1 passes, 0 does not; microseconds of budget that are left, or until one passes
+-- returns  for each caller: microseconds of budget that are left; below zero it does not pass, until so many have gone by
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, burst = tonumber(SHARED[1]), tonumber(SHARED[2])
+local read, whole_at = redis.call('MGET', unpack(KEYS)), {}
+for n = 1, #KEYS do whole_at[KEYS[n]] = tonumber(read[n] or 0) end
 return function(key)
-  local whole = math.max(tonumber(redis.call('GET', KEYS[key]) or 0), now) + interval
+  local subject = KEYS[key]
+  local whole = math.max(whole_at[subject], now) + interval
   local room = now + burst - whole
-  if room < 0 then return {0, -room} end
-  redis.call('SET', KEYS[key], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
-  return {1, room}
+  if room >= 0 then
+    -- Another caller may have the same subject.
+    whole_at[subject] = whole
+    redis.call('SET', subject, string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+  end
+  return room
 end

@@ -37,10 +37,6 @@ pub struct Call<'a, T> {
     stage: Stage<'a, T>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is that of nearly every call, and a box would cost an allocation"
-)]
 enum Stage<'a, T> {
     Told(Told<'a>),
     /// The first attempt is under way, on a link that was up.
@@ -223,6 +219,7 @@ impl<'a> Told<'a> {
     }
 
     /// Sends it, if a link is up.
+    #[inline]
     fn send<T: 'a>(
         self,
         read: Read<T>,

@@ -25,8 +25,7 @@ mod sorted_set;
 mod tell;
 mod transaction;
 mod values;
-
-use bytes::Bytes;
+mod wire_key;
 
 use crate::{
     Conn, ReadFrom, Replay,
@@ -54,12 +53,6 @@ pub use transaction::Transaction;
 pub use values::Set;
 
 impl Conn {
-    /// The key as the server sees it.
-    pub(crate) fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
-        let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());
-        [prefix, key].concat().into()
-    }
-
     /// The manner of a request, unless its caller says otherwise. Slots are told apart on a cluster only.
     pub(crate) fn manner_of(&self, request: &Request) -> Manner {
         Manner {

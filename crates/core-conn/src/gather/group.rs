@@ -38,6 +38,8 @@ struct State<I, O> {
     look: Option<Instant>,
     /// Who waits. Others can join the last one.
     queue: VecDeque<Arc<Batch<I, O>>>,
+    /// How many callers the last batch carried: the next one has room for as many.
+    usual: usize,
 }
 
 /// How much is gathered, and how much of it is under way at once.
@@ -97,18 +99,18 @@ struct Seats<I, O> {
 }
 
 struct Seat<I, O> {
-    /// Until it is under way.
-    item: Option<I>,
+    item: Cargo<I, O>,
     weight: usize,
     deadline: Option<Instant>,
-    outcome: Outcome<O>,
     /// Until it is woken.
     waker: Option<Waker>,
 }
 
-enum Outcome<O> {
-    NotYet,
-    Known(Result<O, Lost>),
+/// Where an item is.
+enum Cargo<I, O> {
+    Waiting(I),
+    UnderWay,
+    Landed(Result<O, Lost>),
 }
 
 /// Why nothing can be said about an item.
@@ -178,8 +180,14 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
 
 impl<I, O> Group<I, O> {
     pub(crate) fn new() -> Arc<Self> {
-        let state =
-            State { alone: 0, collecting: 0, flying: 0, look: None, queue: VecDeque::new() };
+        let state = State {
+            alone: 0,
+            collecting: 0,
+            flying: 0,
+            look: None,
+            queue: VecDeque::new(),
+            usual: 0,
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -198,13 +206,8 @@ impl<I, O> Group<I, O> {
             return Joined::Alone(Alone(Arc::clone(this)));
         }
         let batch = state.open(this, weight, bounds);
-        let seat = Seat {
-            item: Some(item()),
-            weight,
-            deadline,
-            outcome: Outcome::NotYet,
-            waker: Some(waker.clone()),
-        };
+        let seat =
+            Seat { item: Cargo::Waiting(item()), weight, deadline, waker: Some(waker.clone()) };
         let (number, is_full) = batch.sit(seat, bounds);
         let driver = state.wants_driver(is_full, bounds).then(|| {
             state.collecting += 1;
@@ -248,7 +251,7 @@ impl<I, O> State<I, O> {
     ) -> Arc<Batch<I, O>> {
         let last = self.queue.back().filter(|last| last.seats().has_room(weight, bounds));
         last.map(Arc::clone).unwrap_or_else(|| {
-            let batch = Batch::new(group);
+            let batch = Batch::new(group, self.usual);
             self.queue.push_back(Arc::clone(&batch));
             batch
         })
@@ -276,9 +279,9 @@ impl<I, O> Drop for Alone<I, O> {
 }
 
 impl<I, O> Batch<I, O> {
-    fn new(group: &Arc<Group<I, O>>) -> Arc<Self> {
-        let seats =
-            Seats { taken: Slab::new(), weight: 0, has_left: false, earliest: None, landed: None };
+    fn new(group: &Arc<Group<I, O>>, callers: usize) -> Arc<Self> {
+        let taken = Slab::with_capacity(callers);
+        let seats = Seats { taken, weight: 0, has_left: false, earliest: None, landed: None };
         Arc::new(Self { group: Arc::clone(group), seats: Mutex::new(seats) })
     }
 
@@ -328,12 +331,12 @@ impl<I, O> Batch<I, O> {
 
     /// Gives what is known to those who still wait, and wakes them.
     fn tell(&self, outcomes: impl IntoIterator<Item = (usize, Result<O, Lost>)>) {
-        let mut woken = Vec::new();
         let mut seats = self.seats();
+        let mut woken = Vec::with_capacity(seats.taken.len());
         seats.landed = Some(Instant::now());
         for (number, outcome) in outcomes {
             if let Some(seat) = seats.taken.get_mut(number) {
-                seat.outcome = Outcome::Known(outcome);
+                seat.item = Cargo::Landed(outcome);
                 woken.extend(seat.waker.take());
             }
         }
@@ -371,22 +374,22 @@ impl<I, O> Future for Waiting<I, O> {
         let Some(number) = self.seat else { return Poll::Pending };
         let mut seats = self.batch.seats();
         let Some(seat) = seats.taken.get_mut(number) else { return Poll::Pending };
-        let outcome = match std::mem::replace(&mut seat.outcome, Outcome::NotYet) {
-            Outcome::NotYet => {
-                let known = seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-                let before = if known { None } else { seat.waker.replace(cx.waker().clone()) };
-                drop(seats);
-                drop(before);
-                return Poll::Pending;
-            }
-            Outcome::Known(outcome) => outcome,
-        };
-        let left = seats.taken.try_remove(number);
+        if !matches!(seat.item, Cargo::Landed(_)) {
+            let known = seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            let before = if known { None } else { seat.waker.replace(cx.waker().clone()) };
+            drop(seats);
+            drop(before);
+            return Poll::Pending;
+        }
+        let Seat { item, waker, .. } = seats.taken.remove(number);
         let at = seats.landed.unwrap_or_else(Instant::now);
         drop(seats);
-        drop(left);
+        drop(waker);
         self.seat = None;
-        Poll::Ready(Landed { outcome, at })
+        match item {
+            Cargo::Landed(outcome) => Poll::Ready(Landed { outcome, at }),
+            Cargo::Waiting(_) | Cargo::UnderWay => Poll::Pending,
+        }
     }
 }
 
@@ -423,11 +426,17 @@ impl<I, O> Driver<I, O> {
         while let Some(batch) = state.queue.pop_front() {
             let mut seats = batch.seats();
             seats.has_left = true;
-            let waiting = seats.taken.iter_mut();
-            let (numbers, items): (Vec<_>, Vec<_>) =
-                waiting.filter_map(|(number, seat)| Some((number, seat.item.take()?))).unzip();
+            let count = seats.taken.len();
+            let (mut numbers, mut items) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            for (number, seat) in &mut seats.taken {
+                if let Cargo::Waiting(item) = std::mem::replace(&mut seat.item, Cargo::UnderWay) {
+                    numbers.push(number);
+                    items.push(item);
+                }
+            }
             drop(seats);
             if !items.is_empty() {
+                state.usual = items.len();
                 state.flying += 1;
                 self.doing = Doing::Flying;
                 return Some((Flight { batch, seats: numbers }, items));

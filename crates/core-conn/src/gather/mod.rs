@@ -97,9 +97,13 @@ impl Core {
         waker: &Waker,
     ) -> Share {
         let gathering = &self.gathering;
+        let of_script;
         let found = match request {
             Request::Get(_) => gathering.reads.callers(manner),
-            Request::Each(each) => gathering.scripts.callers(each, manner),
+            Request::Each(each) => {
+                of_script = gathering.scripts.callers(each, manner);
+                of_script.as_ref().map(|(callers, weight)| (callers, *weight))
+            }
             _ => None,
         };
         let Some((callers, weight)) = found else { return Share::Own(None) };
@@ -111,7 +115,7 @@ impl Core {
         };
         // A task of another runtime looks at its own time: this one may not be driven while it is.
         let watched = (!self.is_abroad()).then_some(deadline);
-        match Group::join(&callers, item, weight, (waker, watched), &bounds) {
+        match Group::join(callers, item, weight, (waker, watched), &bounds) {
             Joined::Alone(alone) => Share::Own(Some(alone)),
             Joined::Waits(waiting, driver) => {
                 if let Some(driver) = driver {

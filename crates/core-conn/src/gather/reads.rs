@@ -1,9 +1,6 @@
 //! Reads of single values, which leave as one `MGET`.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::HashMap, sync::OnceLock};
 
 use bytes::Bytes;
 
@@ -41,7 +38,7 @@ impl Reads {
     }
 
     /// Who reads together with a caller, and what its value is likely to weigh.
-    pub(super) fn callers(&self, manner: &Manner) -> Option<(Callers, usize)> {
+    pub(super) fn callers(&self, manner: &Manner) -> Option<(&Callers, usize)> {
         if manner.replay != Replay::Idempotent || self.apart.next() {
             return None;
         }
@@ -51,16 +48,15 @@ impl Reads {
 }
 
 impl Groups {
-    fn of(&self, route: &Route) -> Option<Callers> {
-        let group = match (self, route) {
-            (Self::One(group), Route::Any) => group,
+    fn of(&self, route: &Route) -> Option<&Callers> {
+        match (self, route) {
+            (Self::One(group), Route::Any) => Some(group),
             (Self::Slots(slots), Route::Slot(slot)) => {
                 let slots = slots.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
-                slots.get(usize::from(*slot))?.get_or_init(Group::new)
+                Some(slots.get(usize::from(*slot))?.get_or_init(Group::new))
             }
-            _ => return None,
-        };
-        Some(Arc::clone(group))
+            _ => None,
+        }
     }
 }
 

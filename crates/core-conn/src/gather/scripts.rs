@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::{Callers, Flights, Served, apart::Apart, failed, group::Group, refused};
 use crate::{
     Error, ErrorKind, Replay, Reply,
-    commands::Each,
+    commands::{Each, Script},
     conn::{Manner, Route},
 };
 
@@ -22,15 +23,16 @@ const MOST_SHARED: usize = 4096;
 /// Whose calls are one.
 #[derive(Default)]
 pub(super) struct Scripts {
-    groups: Mutex<HashMap<Shared, Callers>>,
+    /// By a hash of what their callers share, so that a caller finds its own without a copy of that.
+    groups: Mutex<HashMap<u64, Vec<Sharing>>>,
+    hashes: RandomState,
     apart: Apart,
 }
 
-/// What callers have in common when one run serves them.
-#[derive(Eq, Hash, PartialEq)]
-struct Shared {
-    /// The address of the script.
-    script: usize,
+/// Callers, and what they have in common.
+struct Sharing {
+    callers: Callers,
+    script: &'static Script,
     slot: Option<u16>,
     replay: Replay,
     keys: usize,
@@ -51,20 +53,42 @@ impl Scripts {
             Route::Slot(slot) => Some(slot),
             Route::Node(_) => return None,
         };
-        let shared = Shared {
-            script: std::ptr::from_ref(each.script).addr(),
+        let replay = manner.replay;
+        let hash = self.hashes.hash_one((each.script.name(), slot, &each.shared));
+        let weight = weigh(&each.keys) + weigh(&each.args);
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = groups.get(&hash).into_iter().flatten();
+        let mut known = known.filter(|sharing| sharing.is_with(each, slot, replay));
+        if let Some(sharing) = known.next() {
+            return Some((Arc::clone(&sharing.callers), weight));
+        }
+        if groups.len() >= MOST_IDLE {
+            groups.retain(|_, alike| {
+                alike.retain(|sharing| !sharing.callers.is_idle());
+                !alike.is_empty()
+            });
+        }
+        let callers = Group::new();
+        groups.entry(hash).or_default().push(Sharing {
+            callers: Arc::clone(&callers),
+            script: each.script,
             slot,
-            replay: manner.replay,
+            replay,
             keys: each.keys.len(),
             args: each.args.len(),
             shared: each.shared.clone(),
-        };
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if groups.len() >= MOST_IDLE && !groups.contains_key(&shared) {
-            groups.retain(|_, group| !group.is_idle());
-        }
-        let group = groups.entry(shared).or_insert_with(Group::new);
-        Some((Arc::clone(group), weigh(&each.keys) + weigh(&each.args)))
+        });
+        Some((callers, weight))
+    }
+}
+
+impl Sharing {
+    /// Whether one run serves these callers and another one.
+    fn is_with(&self, each: &Each, slot: Option<u16>, replay: Replay) -> bool {
+        std::ptr::eq(self.script, each.script)
+            && (self.slot, self.replay) == (slot, replay)
+            && (self.keys, self.args) == (each.keys.len(), each.args.len())
+            && self.shared == each.shared
     }
 }
 
