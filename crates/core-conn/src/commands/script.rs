@@ -53,8 +53,8 @@ const EACH_LEAD: &str = "\
 local COUNT, SHARED = tonumber(ARGV[1]), {} \
 for n = 1, tonumber(ARGV[2]) do SHARED[n] = ARGV[2 + n] end ";
 
-/// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller, and each result is
-/// what a script alone would return.
+/// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller,
+/// and each result is what a script alone would return. After an error it goes on with the caller behind.
 const EACH_WRAPPER: &str = "\
 local done, each = pcall(main)
 if not done or type(each) ~= 'function' then
@@ -63,21 +63,33 @@ if not done or type(each) ~= 'function' then
   return {2, done and 'a batch script returns a function' or tostring(each)}
 end
 local keys, args = #KEYS / COUNT, (#ARGV - 2 - #SHARED) / COUNT
-local results = {}
-for n = 1, COUNT do
-  local done, reply = pcall(each, (n - 1) * keys + 1, 3 + #SHARED + (n - 1) * args)
-  if type(reply) ~= 'table' then
-    if done then results[n] = reply or false else results[n] = {2, tostring(reply)} end
-  else
-    local err = rawget(reply, 'err')
+local results, n = {}, 1
+local function serve()
+  while n <= COUNT do
+    local reply = each((n - 1) * keys + 1, 3 + #SHARED + (n - 1) * args)
+    if type(reply) == 'table' then
+      local err = rawget(reply, 'err')
+      if type(err) == 'string' then
+        reply = {1, err}
+      else
+        tame(reply, 1)
+        reply = {0, reply}
+      end
+    end
+    results[n] = reply or false
+    n = n + 1
+  end
+end
+while n <= COUNT do
+  local done, raised = pcall(serve)
+  if not done then
+    local err = type(raised) == 'table' and rawget(raised, 'err')
     if type(err) == 'string' then
       results[n] = {1, err}
-    elseif not done then
-      results[n] = {1, ''}
     else
-      tame(reply, 1)
-      results[n] = {0, reply}
+      results[n] = {2, type(raised) == 'table' and '' or tostring(raised)}
     end
+    n = n + 1
   end
 end
 return {0, results}";
