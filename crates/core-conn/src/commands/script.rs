@@ -123,8 +123,8 @@ return {0, results}";
 ///
 /// The client library underneath flushes its socket after every script call: a link carries about as many script
 /// calls as the machine does system calls, while plain commands of many tasks share them. Where a plain command does
-/// the job, it is the better choice; [`command_links`](crate::ConfigBuilder::command_links) spreads scripts over
-/// several sockets. `cargo xtask bench core_conn` prints the ratio.
+/// the job, it is the better choice; for a script that many tasks call there is [`BatchScript`](crate::BatchScript);
+/// [`command_links`](crate::ConfigBuilder::command_links) spreads scripts over several sockets. `cargo xtask bench scripts` prints the ratios.
 ///
 /// # When it fails
 ///

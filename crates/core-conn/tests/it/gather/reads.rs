@@ -203,20 +203,26 @@ async fn where_the_server_is_far_calls_do_not_wait_for_each_other() {
     for _ in 0..10 {
         at_once((0..8).map(|n| conn.get::<usize>(format!("k:{n}")))).await;
     }
-    // Begun one after the other while the first ones are still under way.
-    let started = tokio::time::Instant::now();
-    let mut running = tokio::task::JoinSet::new();
-    for n in 0..20 {
-        let conn = conn.clone();
-        running.spawn(async move {
-            assert_eq!(conn.get::<usize>(format!("k:{n}")).await.unwrap(), Some(n));
-        });
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    // From now on there is time to see that each leaves before the first one has returned.
+    let way = Duration::from_millis(500);
+    proxy.set(Fault::Latency { up: way, down: way });
+    let before = conn.statistics().round_trips;
+    let mut calls = Vec::new();
+    for n in 0..20_usize {
+        let reader = conn.clone();
+        calls.push(tokio::spawn(async move { reader.get::<usize>(format!("k:{n}")).await }));
+        // Each finds those before it under way.
+        let left = async {
+            while conn.statistics().round_trips - before <= n as u64 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, left).await.expect("it leaves");
     }
-    running.join_all().await;
-    // Waiting for one another, they would take some 80 ms: a way there and back behind the other.
-    let took = started.elapsed();
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(!calls[0].is_finished(), "none waited for the first one");
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap(), Some(n));
+    }
 }
 
 #[tokio::test]
