@@ -9,8 +9,7 @@ local now = time[1] * 1000000 + time[2]
 local interval, burst = tonumber(SHARED[1]), tonumber(SHARED[2])
 local read, whole_at = redis.call('MGET', unpack(KEYS)), {}
 for n = 1, #KEYS do whole_at[KEYS[n]] = tonumber(read[n] or 0) end
-return function(key)
-  local subject = KEYS[key]
+return function(subject)
   local whole = math.max(whole_at[subject], now) + interval
   local room = now + burst - whole
   if room >= 0 then

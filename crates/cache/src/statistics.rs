@@ -22,7 +22,7 @@ pub struct Statistics {
     pub refused_fills: u64,
     /// Loads without Redis: it could not be asked, or could not store.
     pub bypassed: u64,
-    /// Entries that could not be read: of another type, another program or a newer release.
+    /// Entries that could not be read: of another program or a newer release. A key of another type is a miss.
     pub unreadable: u64,
 }
 

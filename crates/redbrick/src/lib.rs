@@ -25,8 +25,9 @@ pub mod prelude {
     pub use redbrick_cache::Cache;
     #[doc(no_inline)]
     pub use redbrick_core_conn::{
-        Codec, Config, Conn, Credentials, Error, ErrorKind, Event, Health, Invalidation, Key,
-        Overflow, Pattern, Prefix, ReadFrom, Registry, Replay, Script, State, Ttl,
+        BatchScript, Codec, Config, Conn, Credentials, Error, ErrorKind, Event, Health,
+        Invalidation, Key, Overflow, Pattern, Prefix, ReadFrom, Registry, Replay, Script, State,
+        Ttl,
     };
     #[cfg(feature = "lock")]
     #[doc(no_inline)]

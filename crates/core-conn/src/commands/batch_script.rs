@@ -8,7 +8,7 @@ use crate::{Conn, Error, Replay};
 
 /// A Lua script of which one run serves many callers.
 ///
-/// Calls that tasks make at the same time, with the same shared arguments and as many keys and arguments of their own, are
+/// Calls that are made at the same time, with the same shared arguments and as many keys and arguments of their own, are
 /// gathered, and one run of the script (`EVALSHA`) answers them all; a call that comes alone is a run of its own.
 /// That spares the server and the client the better part of what a call costs, so it is for what is called often: a
 /// limit, a counter, a token. On Cluster, calls are gathered for each slot, so give the keys of many callers a common
@@ -18,13 +18,13 @@ use crate::{Conn, Error, Replay};
 /// use redbrick_core_conn::{BatchScript, Conn, Error};
 ///
 /// static HIT: BatchScript = BatchScript::new("page.hit", "
-///     -- Runs once. It only reads: the time, and what is shared.
-///     local life = SHARED[1]
-///     -- Runs for each caller, one after the other.
-///     return function(key, arg)
-///         local hits = redis.call('INCRBY', KEYS[key], ARGV[arg])
-///         if hits == tonumber(ARGV[arg]) then redis.call('PEXPIRE', KEYS[key], life) end
-///         return hits
+///     -- Runs once, and only reads.
+///     local window = SHARED[1]
+///     -- Runs for each caller, with its keys and then its arguments.
+///     return function(page, hits)
+///         local count = redis.call('INCRBY', page, hits)
+///         if count == tonumber(hits) then redis.call('PEXPIRE', page, window) end
+///         return count
 ///     end
 /// ");
 ///
@@ -35,19 +35,25 @@ use crate::{Conn, Error, Replay};
 ///
 /// # How it is written
 ///
-/// The script returns a function, which is called for each caller with two numbers: `KEYS[key]`, `KEYS[key + 1]` and so on are the
-/// caller's keys, `ARGV[arg]`, `ARGV[arg + 1]` and so on its arguments. `SHARED` has the shared arguments. What the function
-/// returns is the caller's result, of any type that a [`Script`] may return. Two callers may have the same key: what the function has read before
-/// may have been changed by the caller before.
+/// The script returns a function, which is called for each caller, one after the other, with the caller's keys and then its
+/// arguments. What the function returns is the caller's result, of any type that a [`Script`] may return. `SHARED` is a list of
+/// the shared arguments, `KEYS` one of all callers' keys, and `COUNT` the number of callers. Two callers may have the same
+/// key: what was read before may have been changed by the caller before.
 ///
-/// What stands before the function runs once, and **may only read**: when it fails, each caller's call is made once
-/// more by itself, so that an error reaches only those whose keys or arguments cause it.
+/// What stands before the function runs once, and **may only read**, which nothing checks: when it fails, or one of the
+/// keys may not be touched, each caller's call is made once more by itself, so that an error reaches only those whose
+/// keys or arguments cause it. Calls with these shared arguments then go by themselves for a thousand calls.
+///
+/// # What it costs
+///
+/// One round trip for all who are gathered: up to 256, with 64 KiB of keys and arguments, and two such runs at a time. While one
+/// runs, the server does nothing else, as with any script.
 ///
 /// # When it fails
 ///
 /// An error of the function is that of its caller; the others have their results. What it did before stays, as with a
 /// [`Script`]. When it is unknown whether the run took place, all its callers are told so, unless the script may be
-/// repeated ([`replay`](Self::replay)).
+/// repeated ([`replay`](Self::replay)). A script that returns no function fails with the code `NOFUNCTION`.
 pub struct BatchScript(Script);
 
 impl BatchScript {

@@ -63,8 +63,6 @@ struct Sent<'a> {
     request: Request,
     /// Until it has ended.
     way: Option<Way>,
-    /// Whether it was looked at already.
-    was_seen: bool,
     watch: Option<Watch<'a>>,
     ending: Ending<'a>,
     span: Span,
@@ -224,7 +222,7 @@ impl<'a> Told<'a> {
         self,
         read: Read<T>,
         empty: fn() -> T,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Result<Stage<'a, T>> {
         let span = telemetry::span(self.name());
         let Self { conn, request, timeout, replay, or_empty, alone, waits, route } = self;
@@ -251,9 +249,13 @@ impl<'a> Told<'a> {
         };
         Ok(match attempts.first(&request, alone, cx) {
             Some(way) => {
+                // Who has joined others is woken when there is something to see, also by whoever watches its time.
+                let watch = match &way {
+                    Way::Together(waiting) if !waiting.is_watched() => Some(attempts.watch(cx)),
+                    _ => None,
+                };
                 let way = Some(way);
-                let (was_seen, watch) = (false, None);
-                Stage::Sent(Sent { attempts, request, way, was_seen, watch, ending, span })
+                Stage::Sent(Sent { attempts, request, way, watch, ending, span })
             }
             None => {
                 let rest = ending.rest(attempts, request, span.clone(), None, read, empty);
@@ -340,7 +342,7 @@ impl<'a, T: 'a> Future for Call<'a, T> {
                             return Poll::Ready(answer);
                         }
                         Err(First::Failed(err)) => Some(err),
-                        Err(First::Not) => None,
+                        Err(First::NotTried) => None,
                     };
                     let Stage::Sent(sent) = std::mem::replace(stage, Stage::Over) else { continue };
                     let Sent { attempts, request, ending, span, .. } = sent;
@@ -358,6 +360,9 @@ impl<'a, T: 'a> Future for Call<'a, T> {
                         return Poll::Ready(read(told.conn.codec(), reply));
                     }
                     *stage = told.send(read, empty, cx)?;
+                    if matches!(stage, Stage::Sent(Sent { way: Some(Way::Together(_)), .. })) {
+                        return Poll::Pending;
+                    }
                 }
                 Stage::Over => panic!("a call was polled after it had ended"),
             }
@@ -368,26 +373,15 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 impl Sent<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Result<Reply, First>, Instant)> {
         let _entered = self.span.enter();
-        let (is_watched, is_new) = match &self.way {
-            Some(Way::Together(waiting)) => (waiting.is_watched(), !self.was_seen),
-            _ => (false, false),
-        };
-        self.was_seen = true;
-        // Who has only just joined others is woken when there is something to see.
-        if is_new {
-            if !is_watched {
-                self.watch = Some(self.attempts.watch(cx));
-            }
-            return Poll::Pending;
-        }
         if let Poll::Ready(ended) = self.attempts.poll_first(&mut self.way, &self.request, cx) {
             return Poll::Ready(ended);
         }
         let mut over = self.watch.as_mut().and_then(|watch| watch.is_over(cx));
-        if over.is_none() && is_watched && Instant::now() >= self.attempts.deadline() {
-            over = Some(true);
-        }
         if over.is_none() {
+            // Its time may have been watched by somebody else until now.
+            let is_late = self.way.as_ref().is_some_and(Way::is_watched)
+                && Instant::now() >= self.attempts.deadline();
+            over = is_late.then_some(true);
             self.watch = Some(self.attempts.watch(cx));
         }
         if over == Some(true) {

@@ -18,11 +18,12 @@ impl Conn {
     /// Returns the values at `keys`, in their order.
     ///
     /// One round trip (`MGET`); on Cluster one `MGET` for each slot that the keys lie in, up to 1,024 at once. A key that
-    /// holds a list, a hash and so on counts as missing here; [`get`](Self::get) tells the two apart.
+    /// holds a list, a hash and so on counts as missing; a [`get`](Self::get) that is made [`alone`](Call::alone) tells the two
+    /// apart.
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get) but [`ErrorKind::WrongType`](crate::ErrorKind::WrongType): one value that cannot be read, or one key that the
+    /// Those of [`get`](Self::get): one value that cannot be read, or one key that the
     /// user may not read, fails them all.
     #[doc(alias = "mget")]
     #[tracing::instrument(level = "debug", name = "core_conn.get_many", skip_all)]

@@ -60,13 +60,16 @@ local done, each = pcall(main)
 if not done or type(each) ~= 'function' then
   local err = type(each) == 'table' and rawget(each, 'err')
   if type(err) == 'string' then return {1, err} end
-  return {2, done and 'a batch script returns a function' or tostring(each)}
+  if done then return {1, 'NOFUNCTION a batch script returns a function'} end
+  return {2, tostring(each)}
 end
 local keys, args = #KEYS / COUNT, (#ARGV - 2 - #SHARED) / COUNT
-local results, n = {}, 1
+local results, own, n = {}, {}, 1
 local function serve()
   while n <= COUNT do
-    local reply = each((n - 1) * keys + 1, 3 + #SHARED + (n - 1) * args)
+    for m = 1, keys do own[m] = KEYS[(n - 1) * keys + m] end
+    for m = 1, args do own[keys + m] = ARGV[2 + #SHARED + (n - 1) * args + m] end
+    local reply = each(unpack(own, 1, keys + args))
     if type(reply) == 'table' then
       local err = rawget(reply, 'err')
       if type(err) == 'string' then

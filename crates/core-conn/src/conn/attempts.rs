@@ -120,11 +120,18 @@ pub(crate) enum Way {
     Together(Waiting),
 }
 
+impl Way {
+    /// Whether somebody else watches the call's time.
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self, Self::Together(waiting) if waiting.is_watched())
+    }
+}
+
 /// Why the first attempt was not the last.
 pub(crate) enum First {
     Failed(Error),
-    /// Nothing was attempted for this call: the next one is the first.
-    Not,
+    /// Nothing was attempted for this call: the next attempt is the first.
+    NotTried,
 }
 
 /// What became of a command that a node did not run.
@@ -143,8 +150,12 @@ impl<'a> Attempts<'a> {
     /// nearly every call, and it is short: no future around that of fred, and no timer of its own.
     pub(crate) fn first(&self, request: &Request, is_alone: bool, cx: &Context<'_>) -> Option<Way> {
         let core = &self.conn.owner.core;
-        let share = || core.share(request, &self.manner, self.deadline, cx.waker());
-        match if is_alone { Share::Own(None) } else { share() } {
+        let share = if is_alone {
+            Share::Own(None)
+        } else {
+            core.share(request, &self.manner, self.deadline, cx.waker())
+        };
+        match share {
             Share::Together(waiting) => Some(Way::Together(waiting)),
             Share::Own(alone) => {
                 let link = core.pick(&self.manner.route, self.manner.read_from)?;
@@ -181,11 +192,11 @@ impl<'a> Attempts<'a> {
                 let outcome = match outcome {
                     Ok(Served::Answered(reply)) => Ok(reply),
                     Ok(Served::Failed(err)) => Err(First::Failed(*err)),
-                    Ok(Served::Refused) => Err(First::Not),
+                    Ok(Served::ByItself) => Err(First::NotTried),
                     Err(Lost::Behind) => {
                         Err(First::Failed(core.ended().unwrap_or_else(Error::unsent)))
                     }
-                    Err(Lost::OnTheWay) => Err(First::Failed(Error::left())),
+                    Err(Lost::OnTheWay) => Err(First::Failed(Error::sender_gone())),
                 };
                 Poll::Ready((outcome, at))
             }

@@ -170,7 +170,7 @@ impl Error {
         Self::new(ErrorKind::Connect, "the link has ended; the command was not sent")
     }
 
-    pub(crate) fn left() -> Self {
+    pub(crate) fn sender_gone() -> Self {
         let what = "the task that had sent it has ended; the command may or may not have run";
         Self::new(ErrorKind::Interrupted, what)
     }

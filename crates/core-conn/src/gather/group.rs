@@ -333,10 +333,14 @@ impl<I, O> Batch<I, O> {
     fn tell(&self, outcomes: impl IntoIterator<Item = (usize, Result<O, Lost>)>) {
         let mut seats = self.seats();
         let mut woken = Vec::with_capacity(seats.taken.len());
+        let mut left_behind = Vec::new();
         seats.landed = Some(Instant::now());
         for (number, outcome) in outcomes {
             if let Some(seat) = seats.taken.get_mut(number) {
-                seat.item = Cargo::Landed(outcome);
+                let before = std::mem::replace(&mut seat.item, Cargo::Landed(outcome));
+                if let Cargo::Waiting(item) = before {
+                    left_behind.push(item);
+                }
                 woken.extend(seat.waker.take());
             }
         }

@@ -20,10 +20,11 @@ use bytes::Bytes;
 use tokio::{task::yield_now, time::Instant};
 
 use crate::{
-    Error, ErrorKind, Reply,
+    Error, ErrorKind, ReadFrom, Reply,
     commands::{Each, Outcome, Request},
-    conn::{Core, Manner},
+    conn::{Core, Manner, Route},
 };
+use apart::Apart;
 use group::{Bounds, Carrier, Group, Joined, drive};
 pub(crate) use group::{Landed, Lost};
 use pace::Pace;
@@ -57,14 +58,30 @@ pub(crate) enum Item {
     Each(Box<Each>),
 }
 
+/// The same, before a copy of it is needed.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Value(&'a Bytes),
+    Each(&'a Each),
+}
+
+impl Asked<'_> {
+    fn to_item(self) -> Item {
+        match self {
+            Self::Value(key) => Item::Value(key.clone()),
+            Self::Each(each) => Item::Each(Box::new(each.clone())),
+        }
+    }
+}
+
 /// What came of a caller's part in a batch.
 #[derive(Debug)]
 pub(crate) enum Served {
     Answered(Reply),
     /// An attempt has failed, as it would have by itself.
     Failed(Box<Error>),
-    /// Nothing has run, perhaps for another caller's sake: it is to ask by itself.
-    Refused,
+    /// Nothing has run, for want of a link or perhaps for another caller's sake: it is to ask by itself.
+    ByItself,
 }
 
 /// How a request is sent.
@@ -98,29 +115,36 @@ impl Core {
     ) -> Share {
         let gathering = &self.gathering;
         let of_script;
-        let found = match request {
-            Request::Get(_) => gathering.reads.callers(manner),
+        let (callers, weight, apart, item) = match request {
+            Request::Get(key) => match gathering.reads.callers(manner) {
+                Some((callers, weight)) => {
+                    (callers, weight, &gathering.reads.apart, Asked::Value(key))
+                }
+                None => return Share::Own(None),
+            },
             Request::Each(each) => {
                 of_script = gathering.scripts.callers(each, manner);
-                of_script.as_ref().map(|(callers, weight)| (callers, *weight))
+                match &of_script {
+                    Some((callers, weight, apart)) => (callers, *weight, apart, Asked::Each(each)),
+                    None => return Share::Own(None),
+                }
             }
-            _ => None,
+            _ => return Share::Own(None),
         };
-        let Some((callers, weight)) = found else { return Share::Own(None) };
         let Some(bounds) = bounds(weight, gathering.pace.eager()) else { return Share::Own(None) };
-        let item = || match request {
-            Request::Each(each) => Item::Each(each.clone()),
-            Request::Get(key) => Item::Value(key.clone()),
-            _ => Item::Value(Bytes::new()),
-        };
         // A task of another runtime looks at its own time: this one may not be driven while it is.
         let watched = (!self.is_abroad()).then_some(deadline);
-        match Group::join(callers, item, weight, (waker, watched), &bounds) {
+        match Group::join(callers, || item.to_item(), weight, (waker, watched), &bounds) {
             Joined::Alone(alone) => Share::Own(Some(alone)),
             Joined::Waits(waiting, driver) => {
                 if let Some(driver) = driver {
-                    let flights = Flights { core: Arc::clone(self), manner: manner.clone() };
-                    self.spawn(drive(driver, flights));
+                    let courier = Courier {
+                        core: Arc::clone(self),
+                        route: manner.route.clone(),
+                        read_from: manner.read_from,
+                        apart: Arc::clone(apart),
+                    };
+                    self.spawn(drive(driver, courier));
                 }
                 Share::Together(waiting)
             }
@@ -146,18 +170,23 @@ fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
     })
 }
 
-/// Batches of one group, on their way.
-struct Flights {
+/// Takes batches of one group to the server.
+struct Courier {
     core: Arc<Core>,
-    manner: Manner,
+    route: Route,
+    read_from: ReadFrom,
+    apart: Arc<Apart>,
 }
 
-impl Flights {
-    /// Sends `request` over a link that is up; nothing comes of it when there is none.
-    async fn send(&self, request: Request) -> Option<crate::Result<Reply>> {
-        let link = self.core.pick(&self.manner.route, self.manner.read_from)?;
+impl Courier {
+    /// Sends the one request for `callers` over a link that is up; nothing comes of it when there is none.
+    async fn send(&self, request: Request, callers: usize) -> Option<crate::Result<Reply>> {
+        let link = self.core.pick(&self.route, self.read_from)?;
         link.check(&request).ok()?;
         self.core.telemetry.sent();
+        if callers > 1 {
+            self.core.telemetry.gathered(callers);
+        }
         let began = Instant::now();
         // Callers watch their own time.
         let client = link.within(Duration::ZERO);
@@ -167,7 +196,7 @@ impl Flights {
     }
 }
 
-impl Carrier<Item, Served> for Flights {
+impl Carrier<Item, Served> for Courier {
     async fn until(&self, then: Option<Instant>) {
         match then {
             Some(then) => self.core.deadlines.until(then).await,
@@ -181,7 +210,6 @@ impl Carrier<Item, Served> for Flights {
 
     async fn carry(&self, items: Vec<Item>) -> Vec<Served> {
         let callers = items.len();
-        self.core.telemetry.gathered(callers);
         let (mut keys, mut parts) = (Vec::with_capacity(callers), Vec::new());
         for item in items {
             match item {
@@ -194,19 +222,22 @@ impl Carrier<Item, Served> for Flights {
     }
 }
 
-/// What is said to the callers of a batch that did not even leave.
-fn refused(callers: usize) -> Vec<Served> {
-    (0..callers).map(|_| Served::Refused).collect()
+/// Has each of the callers of a batch ask by itself.
+fn by_themselves(callers: usize) -> Vec<Served> {
+    (0..callers).map(|_| Served::ByItself).collect()
 }
 
-/// What is said to the callers of a batch that failed.
-fn failed(err: &Error, callers: usize) -> Vec<Served> {
+/// What is said to the callers of a batch that failed. Where that can be due to one of them, each asks by itself, and those who
+/// come next are kept apart.
+fn failed(err: &Error, callers: usize, apart: &Apart) -> Vec<Served> {
     use ErrorKind::{Denied, InvalidArgument, Unsupported};
-    let may_be_anothers = matches!(err.kind(), Denied | InvalidArgument | Unsupported)
-        // Of a slot on the move, some keys may be here and some there.
-        || err.code() == Some("TRYAGAIN");
-    if may_be_anothers && callers > 1 {
-        return refused(callers);
+    if callers > 1 && matches!(err.kind(), Denied | InvalidArgument | Unsupported) {
+        apart.begin();
+        return by_themselves(callers);
+    }
+    // Of a slot on the move, some keys may be here and some there.
+    if callers > 1 && err.code() == Some("TRYAGAIN") {
+        return by_themselves(callers);
     }
     (0..callers).map(|_| Served::Failed(Box::new(err.clone()))).collect()
 }

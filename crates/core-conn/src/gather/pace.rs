@@ -3,10 +3,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::MOST_BATCHES;
+
 /// How long a caller may wait, about, for a batch to leave because others are under way.
 const WAIT: Duration = Duration::from_micros(100);
-/// How many batches may be under way however few callers they carry.
-const MOST: u64 = 32;
 /// For how long the shortest time counts, and once more as long as the one before.
 const EPOCH: Duration = Duration::from_secs(10);
 /// How many batches must have been seen in an epoch: one or two can be slow because this process was.
@@ -63,7 +63,7 @@ impl Pace {
             return 1;
         }
         let eager = u128::from(shortest) / WAIT.as_nanos();
-        usize::try_from(eager.clamp(1, u128::from(MOST))).unwrap_or(1)
+        usize::try_from(eager).unwrap_or(MOST_BATCHES).clamp(1, MOST_BATCHES)
     }
 }
 

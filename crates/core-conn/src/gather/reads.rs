@@ -1,10 +1,15 @@
 //! Reads of single values, which leave as one `MGET`.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
-use super::{Callers, Flights, Served, apart::Apart, failed, group::Group, refused, sizes::Sizes};
+use super::{
+    Callers, Courier, Served, apart::Apart, by_themselves, failed, group::Group, sizes::Sizes,
+};
 use crate::{
     Error, ErrorKind, Replay, Reply, Result,
     commands::{Request, never_set},
@@ -16,7 +21,7 @@ pub(super) struct Reads {
     masters: Groups,
     replicas: Groups,
     pub(super) sizes: Sizes,
-    apart: Apart,
+    pub(super) apart: Arc<Apart>,
 }
 
 /// On a cluster one for each slot, made when it is first used.
@@ -33,7 +38,7 @@ impl Reads {
             masters: groups(),
             replicas: groups(),
             sizes: Sizes::default(),
-            apart: Apart::default(),
+            apart: Arc::default(),
         }
     }
 
@@ -60,7 +65,7 @@ impl Groups {
     }
 }
 
-impl Flights {
+impl Courier {
     /// Reads several values at once. A key that is asked for twice is read once.
     pub(super) async fn read(&self, mut keys: Vec<Bytes>) -> Vec<Served> {
         let callers = keys.len();
@@ -69,12 +74,17 @@ impl Flights {
             keys = first.iter().map(|place| keys[*place].clone()).collect();
         }
         let read = match &*keys {
-            [key] => self.send(Request::Get(key.clone())).await.map(|read| Ok(vec![value(read)?])),
-            _ => self.send(self.together(&keys)).await.map(|read| values(read?, keys.len())),
+            [key] => self
+                .send(Request::Get(key.clone()), callers)
+                .await
+                .map(|read| Ok(vec![value(read)?])),
+            _ => {
+                self.send(self.together(&keys), callers).await.map(|read| values(read?, keys.len()))
+            }
         };
         let reads = &self.core.gathering.reads;
         match read {
-            None => refused(callers),
+            None => by_themselves(callers),
             Some(Ok(values)) => {
                 reads.sizes.note(values.len(), values.iter().map(size).sum());
                 match places {
@@ -85,18 +95,13 @@ impl Flights {
                     }
                 }
             }
-            Some(Err(err)) => {
-                if err.kind() == ErrorKind::Denied && callers > 1 {
-                    reads.apart.begin();
-                }
-                failed(&err, callers)
-            }
+            Some(Err(err)) => failed(&err, callers, &self.apart),
         }
     }
 
     /// Asks for keys of one slot behind one that nobody can have set, so that no answer begins with a stored value.
     fn together(&self, keys: &[Bytes]) -> Request {
-        let slot = match self.manner.route {
+        let slot = match self.route {
             Route::Slot(slot) => Some(slot),
             _ => None,
         };

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Callers, Flights, Served, apart::Apart, failed, group::Group, refused};
+use super::{Callers, Courier, Served, apart::Apart, by_themselves, failed, group::Group};
 use crate::{
     Error, ErrorKind, Replay, Reply,
     commands::{Each, Script},
@@ -26,12 +26,12 @@ pub(super) struct Scripts {
     /// By a hash of what their callers share, so that a caller finds its own without a copy of that.
     groups: Mutex<HashMap<u64, Vec<Sharing>>>,
     hashes: RandomState,
-    apart: Apart,
 }
 
 /// Callers, and what they have in common.
 struct Sharing {
     callers: Callers,
+    apart: Arc<Apart>,
     script: &'static Script,
     slot: Option<u16>,
     replay: Replay,
@@ -41,11 +41,14 @@ struct Sharing {
 }
 
 impl Scripts {
-    /// Who can be served by one run with a caller, and what its part weighs.
-    pub(super) fn callers(&self, each: &Each, manner: &Manner) -> Option<(Callers, usize)> {
+    /// Who can be served by one run with a caller, what its part weighs, and what keeps them apart.
+    pub(super) fn callers(
+        &self,
+        each: &Each,
+        manner: &Manner,
+    ) -> Option<(Callers, usize, Arc<Apart>)> {
         let weigh = |parts: &[Bytes]| parts.iter().map(Bytes::len).sum::<usize>();
-        if manner.replay == Replay::Never || self.apart.next() || weigh(&each.shared) > MOST_SHARED
-        {
+        if manner.replay == Replay::Never || weigh(&each.shared) > MOST_SHARED {
             return None;
         }
         let slot = match manner.route {
@@ -60,7 +63,8 @@ impl Scripts {
         let known = groups.get(&hash).into_iter().flatten();
         let mut known = known.filter(|sharing| sharing.is_with(each, slot, replay));
         if let Some(sharing) = known.next() {
-            return Some((Arc::clone(&sharing.callers), weight));
+            let found = (Arc::clone(&sharing.callers), weight, Arc::clone(&sharing.apart));
+            return (!sharing.apart.next()).then_some(found);
         }
         if groups.len() >= MOST_IDLE {
             groups.retain(|_, alike| {
@@ -68,9 +72,10 @@ impl Scripts {
                 !alike.is_empty()
             });
         }
-        let callers = Group::new();
+        let (callers, apart) = (Group::new(), Arc::default());
         groups.entry(hash).or_default().push(Sharing {
             callers: Arc::clone(&callers),
+            apart: Arc::clone(&apart),
             script: each.script,
             slot,
             replay,
@@ -78,7 +83,7 @@ impl Scripts {
             args: each.args.len(),
             shared: each.shared.clone(),
         });
-        Some((callers, weight))
+        Some((callers, weight, apart))
     }
 }
 
@@ -92,20 +97,15 @@ impl Sharing {
     }
 }
 
-impl Flights {
+impl Courier {
     /// Runs a script once for several callers.
     pub(super) async fn run(&self, parts: Vec<Each>) -> Vec<Served> {
         let callers = parts.len();
-        let Some(run) = Each::one_run(parts) else { return refused(callers) };
-        match self.send(run).await {
-            None => refused(callers),
+        let Some(run) = Each::one_run(parts) else { return by_themselves(callers) };
+        match self.send(run, callers).await {
+            None => by_themselves(callers),
             Some(Ok(reply)) => self.results(reply, callers),
-            Some(Err(err)) => {
-                if err.kind() == ErrorKind::Denied && callers > 1 {
-                    self.core.gathering.scripts.apart.begin();
-                }
-                failed(&err, callers)
-            }
+            Some(Err(err)) => failed(&err, callers, &self.apart),
         }
     }
 
@@ -116,12 +116,12 @@ impl Flights {
             }
             // What all share has failed, and it changes nothing: each finds out by itself why.
             Err(_) => {
-                self.core.gathering.scripts.apart.begin();
-                refused(callers)
+                self.apart.begin();
+                by_themselves(callers)
             }
             Ok(_) => {
                 let what = "the batch script answered with another list than was asked for";
-                failed(&Error::new(ErrorKind::Protocol, what), callers)
+                failed(&Error::new(ErrorKind::Protocol, what), callers, &self.apart)
             }
         }
     }

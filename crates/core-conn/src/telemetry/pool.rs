@@ -13,17 +13,17 @@ use super::{Now, Replaced, instrument::Instrument};
 const UNNAMED: &str = "redis";
 
 static LINKS: Instrument = Instrument::new(
-    "db.client.connection.count",
+    "redbrick.connection.count",
     Unit::Count,
     "How many links for commands, reads and transactions there are, up or down",
 );
 static PENDING: Instrument = Instrument::new(
-    "db.client.connection.pending_requests",
+    "redbrick.calls.waiting",
     Unit::Count,
     "How many calls wait for a link or an answer",
 );
 static TIMEOUTS: Instrument = Instrument::new(
-    "db.client.connection.timeouts",
+    "redbrick.operation.timeouts",
     Unit::Count,
     "How many operations had no answer in time",
 );
@@ -130,7 +130,7 @@ impl Pool {
             labels.extend(more.map(|(key, value)| Label::from_static_parts(key, value)));
             Key::from_parts(of.name(), labels)
         };
-        let state = |state| Some(("db.client.connection.state", state));
+        let state = |state| Some(("redbrick.state", state));
         let reason = |reason| Some(("redbrick.reason", reason));
         Self {
             up: key(&LINKS, state("up")),

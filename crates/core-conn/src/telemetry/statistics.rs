@@ -21,7 +21,7 @@ pub struct Statistics {
     /// transaction. An attempt that failed counts, and so does the next one. Heartbeats, and what connecting takes, do not;
     /// a script that its server does not know yet is told in a second round trip, which does not either.
     pub round_trips: u64,
-    /// How many batches were made of calls that different tasks made at the same time.
+    /// How many batches went out, of two calls or more that were made at the same time.
     pub batches: u64,
     /// How many calls those batches carried.
     pub batched_calls: u64,

@@ -244,12 +244,12 @@ async fn scripts(conn: &Conn, words: &Words) {
 
 static ECHO_EACH: BatchScript = BatchScript::new(
     "poison.echo_each",
-    "return function(key, arg)
-        if ARGV[arg] == 'one' then return ARGV[arg + 1] end
-        if ARGV[arg] == 'status' then return {ok = ARGV[arg + 1]} end
-        if ARGV[arg] == 'error' then return {err = ARGV[arg + 1]} end
-        if ARGV[arg] == 'raise' then error(ARGV[arg + 1]) end
-        return {ARGV[arg + 1], SHARED[1], KEYS[key], {ARGV[arg + 1]}}
+    "return function(key, how, word)
+        if how == 'one' then return word end
+        if how == 'status' then return {ok = word} end
+        if how == 'error' then return {err = word} end
+        if how == 'raise' then error(word) end
+        return {word, SHARED[1], key, {word}}
     end",
 );
 

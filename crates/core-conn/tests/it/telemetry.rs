@@ -291,8 +291,8 @@ mod metrics {
         let config = Config::builder().url(server.url()).client_name(&pool);
         let conn = Conn::connect(config).await.unwrap();
         let links = |state: &str| {
-            let state = format!(",db.client.connection.state={state}");
-            metrics.gauge(&of("db.client.connection.count", &pool, &state))
+            let state = format!(",redbrick.state={state}");
+            metrics.gauge(&of("redbrick.connection.count", &pool, &state))
         };
         assert_eq!((links("up"), links("down")), (Some(1.0), Some(0.0)));
         let mut changes = conn.state_changes();
@@ -339,15 +339,15 @@ mod metrics {
         });
         let (seen, name) = (metrics.clone(), pool.clone());
         eventually("the call that waits", move || {
-            let pending = of("db.client.connection.pending_requests", &name, "");
-            let up = ",db.client.connection.state=up";
+            let pending = of("redbrick.calls.waiting", &name, "");
+            let up = ",redbrick.state=up";
             seen.gauge(&pending) == Some(1.0)
-                && seen.gauge(&of("db.client.connection.count", &name, up)) == Some(1.0)
+                && seen.gauge(&of("redbrick.connection.count", &name, up)) == Some(1.0)
         })
         .await;
         paused.resume();
         waiting.await.unwrap().unwrap();
-        let described = metrics.described("db.client.connection.count");
+        let described = metrics.described("redbrick.connection.count");
         assert!(described.is_some_and(|(_, about)| about.contains("links")));
     }
 
@@ -365,7 +365,7 @@ mod metrics {
         let _ = pipeline.add(hasty.get::<u8>("k"));
         let _ = pipeline.send().await;
         paused.resume();
-        assert_eq!(metrics.counter(&of("db.client.connection.timeouts", &pool, "")), 1);
+        assert_eq!(metrics.counter(&of("redbrick.operation.timeouts", &pool, "")), 1);
         assert_eq!(metrics.histogram(&failed("PIPELINE", "timeout")).len(), 1);
     }
 

@@ -1,5 +1,7 @@
 //! Calls of many tasks that leave as one.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 mod faults;
 mod reads;
 mod rights;

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use redbrick_core_conn::{Bytes, Config, Conn, ErrorKind, ReadFrom};
 use redbrick_testkit::{Cluster, Fault};
@@ -27,6 +27,7 @@ async fn reads_at_the_same_time_leave_as_one_and_each_has_its_own_value() {
     let server = server();
     let conn = Conn::connect(server.url()).await.unwrap();
     fill(&conn, 100).await;
+    let before = conn.statistics();
     let reads = cost(&server, async {
         let keys = (0..101).map(|n| conn.get::<usize>(format!("k:{n}")));
         let expected: Vec<_> = (0..100).map(Some).chain([None]).collect();
@@ -34,6 +35,8 @@ async fn reads_at_the_same_time_leave_as_one_and_each_has_its_own_value() {
     });
     // The first finds nobody, the others each other.
     assert_eq!(reads.await, "get 1, mget 1");
+    let used = conn.statistics().since(&before);
+    assert_eq!((used.round_trips, used.batches, used.batched_calls), (2, 1, 100));
 }
 
 #[tokio::test]
@@ -259,16 +262,31 @@ async fn those_who_may_read_from_replicas_are_gathered_too() {
     for n in 0..20 {
         conn.set(format!("{{r}}{n}"), &n).await.unwrap();
     }
-    let wait = Arc::new(conn.clone());
     timeout(PATIENCE, async {
-        while wait.get::<usize>("{r}19").await.unwrap() != Some(19) {
+        while conn.get::<usize>("{r}19").await.unwrap() != Some(19) {
             tokio::task::yield_now().await;
         }
     })
     .await
     .expect("the replica follows");
+    let owner = cluster.slot_owner(cluster.slot_of("{r}").unwrap()).unwrap();
+    let at_master = |what| cluster.nodes()[owner].command_counts().unwrap().of(what);
+    timeout(PATIENCE, async {
+        loop {
+            let before = at_master("exists");
+            conn.exists("{r}").await.unwrap();
+            if at_master("exists") == before {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("the replica answers");
+    let (before, all) = (at_master("mget"), cluster.command_counts().unwrap().of("mget"));
     let found = at_once((0..20).map(|n| conn.get::<usize>(format!("{{r}}{n}")))).await;
     assert_eq!(values(found), (0..20).map(Some).collect::<Vec<_>>());
+    assert_eq!(cluster.command_counts().unwrap().of("mget"), all + 1);
+    assert_eq!(at_master("mget"), before, "a replica has answered");
     let master = conn.with_read_from(ReadFrom::Master);
     let found = at_once((0..20).map(|n| master.get::<usize>(format!("{{r}}{n}")))).await;
     assert_eq!(values(found), (0..20).map(Some).collect::<Vec<_>>());

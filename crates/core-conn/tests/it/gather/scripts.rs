@@ -6,19 +6,19 @@ use redbrick_testkit::{Cluster, Fault, Server};
 use super::at_once;
 use crate::{cost, eventually, server};
 
-/// Adds to a counter; says what the counter was before and which script call it was counted in.
+/// Adds to a counter, unless it is told to do something else.
 static COUNT: BatchScript = BatchScript::new(
     "test.count",
     "
     local step = tonumber(SHARED[1])
-    return function(key, arg)
-        if ARGV[arg] == 'fail' then error('told to') end
-        if ARGV[arg] == 'refuse' then return redis.error_reply('-REFUSED as told') end
-        if ARGV[arg] == 'type' then return redis.call('LPUSH', KEYS[key], 'x') end
-        if ARGV[arg] == 'nothing' then return nil end
-        if ARGV[arg] == 'text' then return KEYS[key] end
-        if ARGV[arg] == 'list' then return {KEYS[key], {ARGV[arg], step}} end
-        return redis.call('INCRBY', KEYS[key], step * tonumber(ARGV[arg]))
+    return function(key, what)
+        if what == 'fail' then error('told to') end
+        if what == 'refuse' then return redis.error_reply('-REFUSED as told') end
+        if what == 'type' then return redis.call('LPUSH', key, 'x') end
+        if what == 'nothing' then return nil end
+        if what == 'text' then return key end
+        if what == 'list' then return {key, {what, step}} end
+        return redis.call('INCRBY', key, step * tonumber(what))
     end",
 );
 
@@ -112,8 +112,9 @@ static SUM: BatchScript = BatchScript::new(
     "test.sum",
     "
     if redis.call('EXISTS', 'stop') == 1 then error('stopped') end
-    local values = redis.call('MGET', unpack(KEYS))
-    return function(key, arg) return (tonumber(values[key]) or 0) + tonumber(ARGV[arg]) end",
+    local read, values = redis.call('MGET', unpack(KEYS)), {}
+    for n = 1, #KEYS do values[KEYS[n]] = tonumber(read[n] or 0) end
+    return function(key, more) return values[key] + tonumber(more) end",
 );
 
 #[tokio::test]
@@ -134,6 +135,31 @@ async fn what_runs_for_all_can_fail_for_all() {
     }
 }
 
+/// Says what else it is given, which is nothing.
+static GIVEN: BatchScript = BatchScript::new(
+    "test.given",
+    "return function(...)
+        local key, first, second, third = ...
+        return {select('#', ...), key, first, second, third or 'none'}
+    end",
+);
+
+#[tokio::test]
+async fn a_caller_sees_its_own_keys_and_arguments_only() {
+    let server = server();
+    let conn = conn(&server).await;
+    let call = |n: usize| {
+        let call = conn.batch_script(&GIVEN).key(format!("k:{n}")).arg(n);
+        call.arg("second").run::<Vec<Reply>>()
+    };
+    for (n, found) in at_once((0..20).map(call)).await.into_iter().enumerate() {
+        let text = |text: &str| Reply::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        let (key, n) = (format!("k:{n}"), n.to_string());
+        let expected = [Reply::Int(3), text(&key), text(&n), text("second"), text("none")];
+        assert_eq!(found.unwrap(), expected);
+    }
+}
+
 /// No batch script, as it returns no function.
 static WRONG: BatchScript = BatchScript::new("test.wrong", "return 7");
 
@@ -143,10 +169,24 @@ async fn a_script_that_returns_no_function_says_so() {
     let conn = conn(&server).await;
     for found in at_once((0..3).map(|_| conn.batch_script(&WRONG).key("k").run::<i64>())).await {
         let err = found.unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::Server);
-        let source = std::error::Error::source(&err).unwrap().to_string();
-        assert!(source.contains("returns a function"), "{source}");
+        assert_eq!((err.kind(), err.code()), (ErrorKind::Server, Some("NOFUNCTION")));
     }
+}
+
+#[tokio::test]
+async fn a_script_that_fails_for_all_keeps_no_other_apart() {
+    let server = server();
+    let conn = conn(&server).await;
+    for found in at_once((0..10).map(|_| conn.batch_script(&WRONG).key("k").run::<i64>())).await {
+        found.unwrap_err();
+    }
+    let calls = cost(&server, async {
+        let call = |n: i64| conn.batch_script(&COUNT).shared(1).key("n").arg(n).run::<i64>();
+        for found in at_once((0..10).map(call)).await {
+            found.unwrap();
+        }
+    });
+    assert_eq!(calls.await, "evalsha 2, incrby 10");
 }
 
 #[tokio::test]
@@ -199,7 +239,7 @@ async fn after_an_unclear_outcome_nobody_is_counted_twice() {
 async fn what_may_be_repeated_is() {
     static TOUCH: BatchScript = BatchScript::new(
         "test.touch",
-        "return function(key, arg) return redis.call('SETNX', KEYS[key], ARGV[arg]) end",
+        "return function(key, value) return redis.call('SETNX', key, value) end",
     )
     .replay(Replay::Idempotent);
     let server = server();
