@@ -250,7 +250,7 @@ impl<I, O> State<I, O> {
         bounds: &Bounds,
     ) -> Arc<Batch<I, O>> {
         let last = self.queue.back().filter(|last| last.seats().has_room(weight, bounds));
-        last.map(Arc::clone).unwrap_or_else(|| {
+        last.cloned().unwrap_or_else(|| {
             let batch = Batch::new(group, self.usual);
             self.queue.push_back(Arc::clone(&batch));
             batch
