@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -91,7 +91,6 @@ impl fmt::Debug for BatchScript {
 }
 
 /// One caller's part in a run of a batch script.
-#[derive(Clone)]
 pub(crate) struct Each {
     pub(crate) script: &'static Script,
     pub(crate) shared: Vec<Bytes>,
@@ -114,15 +113,11 @@ impl Each {
     }
 
     /// One run for several callers, who have everything in common but their keys and arguments; none for nobody.
-    pub(crate) fn one_run(all: Vec<Self>) -> Option<Request> {
+    pub(crate) fn one_run(all: &[Arc<Self>]) -> Option<Request> {
         let first = all.first()?;
         let (script, mut args) = (first.script, first.lead(all.len()));
-        let mut keys = Vec::with_capacity(all.len() * first.keys.len());
-        args.reserve(all.len() * first.args.len());
-        for each in all {
-            keys.extend(each.keys);
-            args.extend(each.args);
-        }
+        args.extend(all.iter().flat_map(|each| &each.args).cloned());
+        let keys = all.iter().flat_map(|each| &each.keys).cloned().collect();
         Some(Request::Script { script, keys, args })
     }
 }
@@ -171,7 +166,7 @@ impl<'a> BatchScriptCall<'a> {
     /// As [`ScriptCall::run`](crate::ScriptCall::run).
     pub fn run<T: FromReply + Default>(self) -> Call<'a, T> {
         let Self { conn, each, wrong } = self;
-        Call::reading(conn, wrong.map_or_else(|| Ok(Request::Each(Box::new(each))), Err))
+        Call::reading(conn, wrong.map_or_else(|| Ok(Request::Each(Arc::new(each))), Err))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands as data: what is asked, where it goes, and whether it may be sent twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::{
@@ -109,7 +109,7 @@ pub(crate) enum Request {
         args: Vec<Bytes>,
     },
     /// A part in a run of a batch script; by itself, the run serves nobody else.
-    Each(Box<Each>),
+    Each(Arc<Each>),
 }
 
 /// The commands of which an argument is a key or a value.

@@ -55,21 +55,21 @@ type Callers = Arc<Group<Item, Served>>;
 pub(crate) enum Item {
     /// The value at a key.
     Value(Bytes),
-    Each(Box<Each>),
+    Each(Arc<Each>),
 }
 
 /// The same, before a copy of it is needed.
 #[derive(Clone, Copy)]
 enum Asked<'a> {
     Value(&'a Bytes),
-    Each(&'a Each),
+    Each(&'a Arc<Each>),
 }
 
 impl Asked<'_> {
     fn to_item(self) -> Item {
         match self {
             Self::Value(key) => Item::Value(key.clone()),
-            Self::Each(each) => Item::Each(Box::new(each.clone())),
+            Self::Each(each) => Item::Each(Arc::clone(each)),
         }
     }
 }
@@ -214,11 +214,11 @@ impl Carrier<Item, Served> for Courier {
         for item in items {
             match item {
                 Item::Value(key) => keys.push(key),
-                Item::Each(each) => parts.push(*each),
+                Item::Each(each) => parts.push(each),
             }
         }
         // Callers of one group ask for the same kind of thing.
-        if parts.is_empty() { self.read(keys).await } else { self.run(parts).await }
+        if parts.is_empty() { self.read(keys).await } else { self.run(&parts).await }
     }
 }
 

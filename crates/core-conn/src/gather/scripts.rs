@@ -99,7 +99,7 @@ impl Sharing {
 
 impl Courier {
     /// Runs a script once for several callers.
-    pub(super) async fn run(&self, parts: Vec<Each>) -> Vec<Served> {
+    pub(super) async fn run(&self, parts: &[Arc<Each>]) -> Vec<Served> {
         let callers = parts.len();
         let Some(run) = Each::one_run(parts) else { return by_themselves(callers) };
         match self.send(run, callers).await {
