@@ -173,8 +173,9 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
                 None => driver.wake_late(&flight, Instant::now()),
             }
         };
-        flight.land(outcomes);
+        // Counted first, so that callers who come back find that somebody will take them along.
         driver.collect();
+        flight.land(outcomes);
     }
 }
 
