@@ -41,11 +41,11 @@ type Group = group::Group<u32, u32>;
 type Outcome = Result<u32, Lost>;
 
 /// Two share a batch, and a second one leaves while the first is under way when it is full.
-const PAIRS: Bounds = Bounds { callers: 2, weight: 100, eager: 1, most: 2 };
+const PAIRS: Bounds = Bounds { callers: 2, weight: 100, eager: 1, most: 2, overdue: 1 };
 /// Each is a full batch.
-const SINGLES: Bounds = Bounds { callers: 1, weight: 100, eager: 1, most: 2 };
+const SINGLES: Bounds = Bounds { callers: 1, weight: 100, eager: 1, most: 2, overdue: 1 };
 /// Two batches are under way, full or not.
-const EAGER: Bounds = Bounds { callers: 2, weight: 100, eager: 2, most: 2 };
+const EAGER: Bounds = Bounds { callers: 2, weight: 100, eager: 2, most: 2, overdue: 1 };
 const ALL: [Bounds; 3] = [PAIRS, SINGLES, EAGER];
 
 /// More polls than anything here takes.
@@ -247,6 +247,61 @@ fn only_those_whose_time_is_over_are_woken() {
 }
 
 #[test]
+fn a_batch_that_is_overdue_is_waited_for_by_nobody() {
+    let overdue = || {
+        let mut table = Table::new(PAIRS).stuck();
+        table.world.road.overdue = Some(Instant::now());
+        table.ask(1);
+        table.fly(0);
+        table
+    };
+    explore(0, move || {
+        let mut table = overdue();
+        table.ask(1);
+        assert_eq!(table.living_drivers(), 1, "it is waited for");
+        table.world.road.time.happen();
+        table.drive(0);
+        table.take_sent();
+        assert_eq!(table.living_drivers(), 2, "somebody waits, so another one is sent");
+        table.fly(1);
+        assert_eq!(table.batches(), [[1], [2]]);
+        table.land();
+        table.end(false);
+    });
+    explore(0, move || {
+        let mut table = overdue();
+        table.world.road.time.happen();
+        table.drive(0);
+        table.take_sent();
+        assert_eq!(table.living_drivers(), 1, "nobody waits");
+        let join = |table: &Table| {
+            let World { group, bounds, .. } = &table.world;
+            match Group::join(group, || 0, 1, (Waker::noop(), None), bounds) {
+                Joined::Alone(alone) => Some(alone),
+                Joined::Waits(..) => None,
+            }
+        };
+        let alone = [join(&table), join(&table)];
+        assert!(alone.iter().all(Option::is_some), "as many are overdue as may be");
+        drop(alone);
+        table.land();
+        table.end(false);
+    });
+    explore(0, move || {
+        let mut table = overdue();
+        table.world.bounds.overdue = 2;
+        table.world.road.time.happen();
+        table.drive(0);
+        table.ask(1);
+        assert_eq!(table.living_drivers(), 2, "the one that is overdue does not count");
+        table.abandon(0);
+        table.world.road.gone.happen();
+        table.settle();
+        table.end(true);
+    });
+}
+
+#[test]
 fn full_batches_are_under_way_at_the_same_time() {
     explore(3, || {
         // The first lands when the second is under way too.
@@ -324,7 +379,6 @@ fn nobody_asks_alone_beside_a_driver() {
         table.ask(1);
         table.settle();
         assert!(table.world.group.is_idle());
-        table.world = table.world.hold_alone();
         table.end(false);
     });
 }
@@ -347,7 +401,7 @@ fn an_outcome_has_the_time_at_which_it_came() {
 #[test]
 fn what_weighs_too_much_together_leaves_apart() {
     explore(0, || {
-        let mut table = Table::new(Bounds { callers: 3, weight: 10, eager: 1, most: 1 });
+        let mut table = Table::new(Bounds { callers: 3, weight: 10, most: 1, ..PAIRS });
         for weight in [4, 6, 1, 10, 50, 5, 4] {
             table.ask(weight);
         }
@@ -378,7 +432,7 @@ fn a_batch_is_full_by_its_weight_too() {
 fn others_are_let_join_as_long_as_few_wait() {
     for (callers, is_paused) in [(31, true), (32, false)] {
         explore(0, move || {
-            let mut table = Table::new(Bounds { callers: 64, weight: 100, eager: 1, most: 1 });
+            let mut table = Table::new(Bounds { callers: 64, most: 1, ..PAIRS });
             (0..callers).for_each(|_| table.ask(1));
             table.drive(0);
             assert_eq!(table.batches().is_empty(), is_paused);
@@ -720,6 +774,10 @@ struct Road {
     began: Instant,
     /// Nothing lands before those who are late have gone.
     gone: Arc<Event>,
+    /// When a batch is overdue.
+    overdue: Option<Instant>,
+    /// Drivers that were sent beside others.
+    sent: Shared<Cell<Vec<group::Driver<u32, u32>>>>,
 }
 
 impl Road {
@@ -732,6 +790,8 @@ impl Road {
             time: Arc::new(Event::after(1)),
             began: Instant::now(),
             gone: Arc::new(Event::after(0)),
+            overdue: None,
+            sent: Shared::default(),
         }
     }
 
@@ -758,6 +818,14 @@ impl Carrier<u32, u32> for Road {
             Some(then) if then <= Instant::now() => self.time.wait().await,
             _ => pending().await,
         }
+    }
+
+    fn overdue(&self) -> Option<Instant> {
+        self.overdue
+    }
+
+    fn send_another(&self, driver: group::Driver<u32, u32>) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
     }
 
     async fn carry(&self, items: Vec<u32>) -> Vec<u32> {
@@ -1007,6 +1075,16 @@ impl Table {
     fn stuck(mut self) -> Self {
         self.world.road.gone = Arc::new(Event::after(1));
         self
+    }
+
+    fn take_sent(&mut self) {
+        let sent = std::mem::take(
+            &mut *self.world.road.sent.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        let road = &self.world.road;
+        let drives =
+            sent.into_iter().map(|driver| Task::new(Box::pin(drive(driver, road.clone())) as _));
+        self.drivers.extend(drives.collect::<Vec<_>>());
     }
 
     fn land(&mut self) {

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Arg, Call, FromReply, request::Request, script::Script};
-use crate::{Conn, Error, Replay};
+use crate::{Conn, Error, ErrorKind, Replay};
+
+/// How many values Lua is given as arguments of a function, and some more for safety.
+const MOST_OWN: usize = 1024;
 
 /// A Lua script of which one run serves many callers.
 ///
@@ -12,7 +15,7 @@ use crate::{Conn, Error, Replay};
 /// gathered, and one run of the script (`EVALSHA`) answers them all; a call that comes alone is a run of its own.
 /// That spares the server and the client the better part of what a call costs, so it is for what is called often: a
 /// limit, a counter, a token. On Cluster, calls are gathered for each slot, so give the keys of many callers a common
-/// hash tag.
+/// hash tag; a call without keys is not gathered there.
 ///
 /// ```no_run
 /// use redbrick_core_conn::{BatchScript, Conn, Error};
@@ -37,7 +40,8 @@ use crate::{Conn, Error, Replay};
 ///
 /// The script returns a function, which is called for each caller, one after the other, with the caller's keys and then its
 /// arguments. What the function returns is the caller's result, of any type that a [`Script`] may return. `SHARED` is a list of
-/// the shared arguments, `KEYS` one of all callers' keys, and `COUNT` the number of callers. Two callers may have the same
+/// the shared arguments, `KEYS` one of all callers' keys, and `COUNT` the number of callers; what the script does to these
+/// lists changes nothing for the callers. Two callers may have the same
 /// key: what was read before may have been changed by the caller before.
 ///
 /// What stands before the function runs once, and **may only read**, which nothing checks: when it fails, or one of the
@@ -140,7 +144,7 @@ impl<'a> BatchScriptCall<'a> {
 
     /// Adds a key, behind the connection's prefix. On Cluster all keys of a call must lie in one slot.
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.each.keys.push(self.conn.wire_key(key));
+        self.each.keys.push(self.conn.call_key(key));
         self
     }
 
@@ -163,9 +167,14 @@ impl<'a> BatchScriptCall<'a> {
     ///
     /// # Errors
     ///
-    /// As [`ScriptCall::run`](crate::ScriptCall::run).
+    /// As [`ScriptCall::run`](crate::ScriptCall::run); and [`ErrorKind::InvalidArgument`], before anything is sent, for more than
+    /// 1,024 keys and arguments of this call's own.
     pub fn run<T: FromReply + Default>(self) -> Call<'a, T> {
-        let Self { conn, each, wrong } = self;
+        let Self { conn, each, mut wrong } = self;
+        if each.keys.len() + each.args.len() > MOST_OWN {
+            let what = "a call of a batch script takes up to 1,024 keys and arguments of its own; use `script` for more";
+            wrong = wrong.or(Some(Error::new(ErrorKind::InvalidArgument, what)));
+        }
         Call::reading(conn, wrong.map_or_else(|| Ok(Request::Each(Arc::new(each))), Err))
     }
 }

@@ -12,7 +12,7 @@ impl Conn {
     /// [`ErrorKind::WrongType`] when the key holds a list, a hash and so on; those of
     /// [every call](Conn#errors-of-every-call). Nothing is changed.
     pub fn count(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<i64>> {
-        Call::new(self, Ok(Request::Get(self.wire_key(key))), |_, reply| number(reply)).alone()
+        Call::new(self, Ok(Request::Get(self.call_key(key))), |_, reply| number(reply)).alone()
     }
 
     /// Adds `by` to the counter at `key`, from 0 when there is none, and returns the new count.
@@ -28,7 +28,7 @@ impl Conn {
     /// outcome](crate::Error::is_outcome_unknown) the counter may have counted.
     #[doc(alias("incr", "incrby"))]
     pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
-        Call::reading(self, Ok(Request::Increment(self.wire_key(key), by)))
+        Call::reading(self, Ok(Request::Increment(self.call_key(key), by)))
     }
 
     /// Takes `by` from the counter at `key`; otherwise as [`increment`](Self::increment) (`DECRBY`).
@@ -38,7 +38,7 @@ impl Conn {
     /// As [`increment`](Self::increment).
     #[doc(alias("decr", "decrby"))]
     pub fn decrement(&self, key: impl AsRef<[u8]>, by: i64) -> Call<'_, i64> {
-        Call::reading(self, Ok(Request::Decrement(self.wire_key(key), by)))
+        Call::reading(self, Ok(Request::Decrement(self.call_key(key), by)))
     }
 }
 

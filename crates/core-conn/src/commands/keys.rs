@@ -27,7 +27,7 @@ impl Conn {
     /// Those of [every call](Conn#errors-of-every-call). After [an unknown outcome](Error::is_outcome_unknown) the key may be gone.
     #[doc(alias("del", "unlink"))]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::reading(self, Ok(Request::Delete(vec![self.wire_key(key)])))
+        Call::reading(self, Ok(Request::Delete(vec![self.call_key(key)])))
     }
 
     /// Returns whether `key` exists.
@@ -38,7 +38,7 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
     pub fn exists(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::reading(self, Ok(Request::Exists(self.wire_key(key))))
+        Call::reading(self, Ok(Request::Exists(self.call_key(key))))
     }
 
     /// Lets `key` expire after `time_to_live` from now, by the server's clock, and returns whether it
@@ -51,7 +51,7 @@ impl Conn {
     /// [`ErrorKind::InvalidArgument`] below one millisecond or above 100 years; those of [every call](Conn#errors-of-every-call).
     pub fn expire(&self, key: impl AsRef<[u8]>, time_to_live: Duration) -> Call<'_, bool> {
         let request =
-            millis(time_to_live).map(|millis| Request::Expire(self.wire_key(key), millis));
+            millis(time_to_live).map(|millis| Request::Expire(self.call_key(key), millis));
         Call::reading(self, request)
     }
 
@@ -63,7 +63,7 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call).
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Call<'_, bool> {
-        Call::reading(self, Ok(Request::Persist(self.wire_key(key))))
+        Call::reading(self, Ok(Request::Persist(self.call_key(key))))
     }
 
     /// Returns how long `key` has to live.
@@ -74,7 +74,7 @@ impl Conn {
     ///
     /// Those of [every call](Conn#errors-of-every-call); nothing is changed.
     pub fn ttl(&self, key: impl AsRef<[u8]>) -> Call<'_, Ttl> {
-        Call::new(self, Ok(Request::Ttl(self.wire_key(key))), |_, reply| {
+        Call::new(self, Ok(Request::Ttl(self.call_key(key))), |_, reply| {
             Ok(match i64::from_reply(reply)? {
                 -2 => Ttl::Missing,
                 -1 => Ttl::Persistent,

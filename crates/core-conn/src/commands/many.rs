@@ -32,7 +32,7 @@ impl Conn {
         T: DeserializeOwned + Send,
         K: AsRef<[u8]>,
     {
-        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.call_key(key)).collect();
         let (indexes, calls): (Vec<_>, Vec<_>) = self
             .by_slot(&keys)
             .into_iter()
@@ -67,7 +67,7 @@ impl Conn {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<u64> {
-        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.wire_key(key)).collect();
+        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.call_key(key)).collect();
         let calls = self.by_slot(&keys).into_values().map(|indexes| {
             let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
             Call::<u64>::reading(self, Ok(Request::Delete(keys)))

@@ -281,6 +281,11 @@ impl Reply {
         }
     }
 
+    /// Whether a script ended with an error, by which it comes in a list behind a number.
+    pub(crate) fn is_raised(&self) -> bool {
+        matches!(self, Self::List(whole) if matches!(**whole, [Self::Int(1 | 2), Self::Bytes(_)]))
+    }
+
     /// What a script really returned: its lists and its errors come behind a number that core-conn puts before them.
     pub(crate) fn unwrapped(self) -> Result<Self> {
         if !matches!(self, Self::List(_)) {

@@ -11,18 +11,24 @@ pub(crate) static READ: Script = Script::new("core_conn.read", include_str!("../
     .native()
     .replay(Replay::Idempotent);
 
-/// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
-/// and an error behind a 1, or a 2 where it was raised as a text, so that it is taken neither for a message nor for an error of the server's own. Nothing of
-/// the script runs any more, so metatables are left aside.
-const WRAPPER: &str = "\
-local done, reply = pcall(main)
-if type(reply) ~= 'table' then
-  if done then return reply end
-  return {2, tostring(reply)}
+/// What is made of an error that a script raises, where it is raised: a text comes behind a 2, what a command inside met
+/// behind a 1. `pcall` would look into the error with its metatable, of which nothing may run: what that raises reaches the
+/// client library as it is.
+const RAISED: &str = "\
+local function raised(err)
+  if type(err) ~= 'table' then return {2, tostring(err)} end
+  local text = rawget(err, 'err')
+  return {1, type(text) == 'string' and text or ''}
 end
+";
+
+/// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
+/// and an error behind a 1 or a 2, so that it is taken neither for a message nor for an error of the server's own.
+const WRAPPER: &str = "\
+local done, reply = xpcall(main, raised)
+if not done or type(reply) ~= 'table' then return reply end
 local err = rawget(reply, 'err')
 if type(err) == 'string' then return {1, err} end
-if not done then return {1, ''} end
 ";
 
 /// Makes lists harmless that may hold errors, or lists within each other without end. An error reply with bytes
@@ -54,22 +60,26 @@ local COUNT, SHARED = tonumber(ARGV[1]), {} \
 for n = 1, tonumber(ARGV[2]) do SHARED[n] = ARGV[2 + n] end ";
 
 /// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller,
-/// and each result is what a script alone would return. After an error it goes on with the caller behind.
+/// and each result is what a script alone would return. After an error it goes on with the caller behind. What callers have
+/// of their own is put aside before anything of the script runs, which could change the lists.
 const EACH_WRAPPER: &str = "\
-local done, each = pcall(main)
-if not done or type(each) ~= 'function' then
+local count, behind = tonumber(ARGV[1]), 2 + tonumber(ARGV[2])
+local keys, args = #KEYS / count, (#ARGV - behind) / count
+local own, given, results, n = {}, {}, {}, 1
+for m = 1, #KEYS do own[m] = KEYS[m] end
+for m = 1, #ARGV - behind do given[m] = ARGV[behind + m] end
+local done, each = xpcall(main, raised)
+if not done then return each end
+if type(each) ~= 'function' then
   local err = type(each) == 'table' and rawget(each, 'err')
-  if type(err) == 'string' then return {1, err} end
-  if done then return {1, 'NOFUNCTION a batch script returns a function'} end
-  return {2, tostring(each)}
+  return {1, type(err) == 'string' and err or 'NOFUNCTION a batch script returns a function'}
 end
-local keys, args = #KEYS / COUNT, (#ARGV - 2 - #SHARED) / COUNT
-local results, own, n = {}, {}, 1
+local row = {}
 local function serve()
-  while n <= COUNT do
-    for m = 1, keys do own[m] = KEYS[(n - 1) * keys + m] end
-    for m = 1, args do own[keys + m] = ARGV[2 + #SHARED + (n - 1) * args + m] end
-    local reply = each(unpack(own, 1, keys + args))
+  while n <= count do
+    for m = 1, keys do row[m] = own[(n - 1) * keys + m] end
+    for m = 1, args do row[keys + m] = given[(n - 1) * args + m] end
+    local reply = each(unpack(row, 1, keys + args))
     if type(reply) == 'table' then
       local err = rawget(reply, 'err')
       if type(err) == 'string' then
@@ -83,15 +93,10 @@ local function serve()
     n = n + 1
   end
 end
-while n <= COUNT do
-  local done, raised = pcall(serve)
-  if not done then
-    local err = type(raised) == 'table' and rawget(raised, 'err')
-    if type(err) == 'string' then
-      results[n] = {1, err}
-    else
-      results[n] = {2, type(raised) == 'table' and '' or tostring(raised)}
-    end
+while n <= count do
+  local served, err = xpcall(serve, raised)
+  if not served then
+    results[n] = err
     n = n + 1
   end
 end
@@ -225,9 +230,11 @@ impl Script {
             // The script begins on the first line, so that the lines of errors are its own.
             let main = format!("local function main() {}\nend\n", self.source);
             let text = match self.form {
-                Form::Whole => format!("{main}{WRAPPER}{TAMED}tame(reply, 1)\nreturn {{0, reply}}"),
-                Form::Native => format!("{main}{WRAPPER}return {{0, reply}}"),
-                Form::ForEach => format!("{EACH_LEAD}{main}{TAMED}{EACH_WRAPPER}"),
+                Form::Whole => {
+                    format!("{main}{RAISED}{WRAPPER}{TAMED}tame(reply, 1)\nreturn {{0, reply}}")
+                }
+                Form::Native => format!("{main}{RAISED}{WRAPPER}return {{0, reply}}"),
+                Form::ForEach => format!("{EACH_LEAD}{main}{RAISED}{TAMED}{EACH_WRAPPER}"),
             };
             let digest = sha1_smol::Sha1::from(&text).digest().to_string();
             Ready { digest: digest.into(), text: text.into() }
@@ -383,7 +390,7 @@ pub struct ScriptCall<'a> {
 impl<'a> ScriptCall<'a> {
     /// Adds a key to `KEYS`, behind the connection's prefix. On Cluster all keys of a call must lie in one slot.
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.keys.push(self.conn.wire_key(key));
+        self.keys.push(self.conn.call_key(key));
         self
     }
 

@@ -29,7 +29,7 @@ impl Conn {
     /// of `T`; [`ErrorKind::WrongType`](crate::ErrorKind::WrongType), `alone`, when the key holds a list, a hash and so on; those of [every
     /// call](Conn#errors-of-every-call). Nothing is changed.
     pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<T>> {
-        Call::new(self, Ok(Request::Get(self.wire_key(key))), decode)
+        Call::new(self, Ok(Request::Get(self.call_key(key))), decode)
     }
 
     /// Stores `value` at `key`, replacing what is there.
@@ -50,7 +50,7 @@ impl Conn {
     /// [`count`](Self::count).
     #[doc(alias("setex", "setnx", "psetex"))]
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
-        let (key, value) = (self.wire_key(key), self.codec().encode(value));
+        let (key, value) = (self.call_key(key), self.codec().encode(value));
         let request = value.map(|value| Request::Set { key, value, millis: None, condition: None });
         Set(Call::reading(self, request))
     }

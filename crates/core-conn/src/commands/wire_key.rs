@@ -17,15 +17,17 @@ thread_local! {
 
 impl Conn {
     /// The key as the server sees it.
-    ///
-    /// Short ones lie next to each other: a call copies its key about and lets it go soon, and memory of its own would cost more than
-    /// that.
     pub(crate) fn wire_key(&self, key: impl AsRef<[u8]>) -> Bytes {
+        [self.config().key_prefix.as_bytes(), key.as_ref()].concat().into()
+    }
+
+    /// The same for a call, which copies its key about and lets it go soon. Short ones lie next to each other, which spares the
+    /// call two allocations; one that is kept would keep them all.
+    pub(super) fn call_key(&self, key: impl AsRef<[u8]>) -> Bytes {
         let (prefix, key) = (self.config().key_prefix.as_bytes(), key.as_ref());
-        let apart = || [prefix, key].concat().into();
         let len = prefix.len() + key.len();
         if len > LONGEST {
-            return apart();
+            return self.wire_key(key);
         }
         let among_others = CHUNKS.try_with(|chunk| {
             let mut chunk = chunk.borrow_mut();
@@ -37,7 +39,7 @@ impl Conn {
             chunk.split().freeze()
         });
         // A thread that is ending has none any more.
-        among_others.unwrap_or_else(|_gone| apart())
+        among_others.unwrap_or_else(|_gone| self.wire_key(key))
     }
 }
 
@@ -49,7 +51,7 @@ mod tests {
     fn keys_are_what_they_are_made_of_however_many_and_long() {
         let conn = Conn::connect_lazy(crate::Config::builder().key_prefix("shop")).unwrap();
         let keys: Vec<_> = (0..1000).map(|n| "k".repeat(n)).collect();
-        let wired: Vec<_> = keys.iter().map(|key| conn.wire_key(key)).collect();
+        let wired: Vec<_> = keys.iter().map(|key| conn.call_key(key)).collect();
         for (key, wired) in keys.iter().zip(wired) {
             assert_eq!(wired, format!("shop:{key}"));
         }

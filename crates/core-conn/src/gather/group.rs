@@ -34,6 +34,8 @@ struct State<I, O> {
     collecting: usize,
     /// Drivers with a batch under way.
     flying: usize,
+    /// Drivers whose batch is under way for so long that others do not wait for it any more.
+    overdue: usize,
     /// When a driver with a batch under way looks at last whose time is over, among those who wait as well.
     look: Option<Instant>,
     /// Who waits. Others can join the last one.
@@ -53,6 +55,8 @@ pub(crate) struct Bounds {
     pub(crate) eager: usize,
     /// How many batches are under way when they are full.
     pub(crate) most: usize,
+    /// How many batches may be overdue; then callers ask by themselves.
+    pub(crate) overdue: usize,
 }
 
 /// What a caller does.
@@ -133,6 +137,7 @@ pub(crate) struct Driver<I, O> {
 enum Doing {
     Collecting,
     Flying,
+    Overdue,
     Nothing,
 }
 
@@ -152,6 +157,12 @@ pub(crate) trait Carrier<I, O> {
 
     /// Waits until then; for ever, when that is nothing.
     fn until(&self, then: Option<Instant>) -> impl Future<Output = ()> + Send;
+
+    /// When a batch that leaves now is overdue: its server or its link may be stuck, and another one may not be.
+    fn overdue(&self) -> Option<Instant>;
+
+    /// Has another driver [driven](drive) beside this one.
+    fn send_another(&self, driver: Driver<I, O>);
 }
 
 /// Serves whoever waits, until nobody does.
@@ -161,16 +172,25 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
             carrier.pause().await;
         }
         let Some((flight, items)) = driver.take() else { return };
+        let mut overdue = carrier.overdue();
         let mut carrying = pin!(carrier.carry(items));
         let outcomes = loop {
-            let mut looking = pin!(carrier.until(driver.look(&flight)));
+            let then = earlier(driver.look(&flight), overdue);
+            let mut looking = pin!(carrier.until(then));
             let outcomes = poll_fn(|cx| match carrying.as_mut().poll(cx) {
                 Poll::Ready(outcomes) => Poll::Ready(Some(outcomes)),
                 Poll::Pending => looking.as_mut().poll(cx).map(|()| None),
             });
-            match outcomes.await {
-                Some(outcomes) => break outcomes,
-                None => driver.wake_late(&flight, Instant::now()),
+            if let Some(outcomes) = outcomes.await {
+                break outcomes;
+            }
+            let now = Instant::now();
+            driver.wake_late(&flight, now);
+            if overdue.is_some_and(|then| then <= now) {
+                overdue = None;
+                if let Some(another) = driver.is_overdue() {
+                    carrier.send_another(another);
+                }
             }
         };
         // Counted first, so that callers who come back find that somebody will take them along.
@@ -185,6 +205,7 @@ impl<I, O> Group<I, O> {
             alone: 0,
             collecting: 0,
             flying: 0,
+            overdue: 0,
             look: None,
             queue: VecDeque::new(),
             usual: 0,
@@ -202,7 +223,8 @@ impl<I, O> Group<I, O> {
         bounds: &Bounds,
     ) -> Joined<I, O> {
         let mut state = this.state();
-        if state.drivers() == 0 && state.alone < bounds.eager {
+        let is_stuck = state.overdue >= bounds.overdue;
+        if state.drivers() == 0 && (state.alone < bounds.eager || is_stuck) {
             state.alone += 1;
             return Joined::Alone(Alone(Arc::clone(this)));
         }
@@ -221,7 +243,7 @@ impl<I, O> Group<I, O> {
     /// Whether nobody asks for anything.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.alone == 0 && state.drivers() == 0
+        state.alone == 0 && state.drivers() + state.overdue == 0
     }
 
     /// Forgets a batch whose callers have all left before it did.
@@ -239,6 +261,7 @@ impl<I, O> Group<I, O> {
 }
 
 impl<I, O> State<I, O> {
+    /// Drivers that will serve whoever waits soon.
     fn drivers(&self) -> usize {
         self.collecting + self.flying
     }
@@ -470,11 +493,28 @@ impl<I, O> Driver<I, O> {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Nobody waits for this driver any more. Returns another one, where there is none for those who wait.
+    fn is_overdue(&mut self) -> Option<Self> {
+        let mut state = self.group.state();
+        state.flying -= 1;
+        state.overdue += 1;
+        self.doing = Doing::Overdue;
+        let is_wanted = state.drivers() == 0 && !state.queue.is_empty();
+        is_wanted.then(|| {
+            state.collecting += 1;
+            Self { group: Arc::clone(&self.group), doing: Doing::Collecting }
+        })
+    }
+
     /// Goes on, after a batch.
     fn collect(&mut self) {
         let mut state = self.group.state();
         state.look = None;
-        state.flying -= 1;
+        if self.doing == Doing::Overdue {
+            state.overdue -= 1;
+        } else {
+            state.flying -= 1;
+        }
         state.collecting += 1;
         self.doing = Doing::Collecting;
     }
@@ -487,10 +527,11 @@ impl<I, O> Drop for Driver<I, O> {
             Doing::Nothing => return,
             Doing::Collecting => state.collecting -= 1,
             Doing::Flying => state.flying -= 1,
+            Doing::Overdue => state.overdue -= 1,
         }
         state.look = None;
         // It was given up, with the runtime it ran on.
-        let is_last = state.drivers() == 0;
+        let is_last = state.drivers() + state.overdue == 0;
         let deserted = if is_last { std::mem::take(&mut state.queue) } else { state.queue.clone() };
         drop(state);
         for batch in deserted {

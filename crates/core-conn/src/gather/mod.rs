@@ -25,7 +25,7 @@ use crate::{
     conn::{Core, Manner, Route},
 };
 use apart::Apart;
-use group::{Bounds, Carrier, Group, Joined, drive};
+use group::{Bounds, Carrier, Driver, Group, Joined, drive};
 pub(crate) use group::{Landed, Lost};
 use pace::Pace;
 use reads::Reads;
@@ -99,7 +99,7 @@ pub(crate) struct Gathering {
 
 impl Gathering {
     pub(crate) fn new(is_cluster: bool) -> Self {
-        Self { reads: Reads::new(is_cluster), scripts: Scripts::default(), pace: Pace::new() }
+        Self { reads: Reads::new(is_cluster), scripts: Scripts::new(is_cluster), pace: Pace::new() }
     }
 }
 
@@ -167,10 +167,12 @@ fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
         weight: MOST_BYTES,
         eager,
         most: (MOST_UNDER_WAY / callers).clamp(eager, MOST_BATCHES),
+        overdue: MOST_BATCHES,
     })
 }
 
 /// Takes batches of one group to the server.
+#[derive(Clone)]
 struct Courier {
     core: Arc<Core>,
     route: Route,
@@ -191,12 +193,22 @@ impl Courier {
         // Callers watch their own time.
         let client = link.within(Duration::ZERO);
         let outcome = self.core.spares.run(client, request).await;
-        self.core.gathering.pace.note(began.elapsed());
+        if outcome.is_ok() {
+            self.core.gathering.pace.note(began.elapsed());
+        }
         Some(self.core.read(&link, outcome))
     }
 }
 
 impl Carrier<Item, Served> for Courier {
+    fn overdue(&self) -> Option<Instant> {
+        Some(Instant::now() + self.core.gathering.pace.patience())
+    }
+
+    fn send_another(&self, driver: Driver<Item, Served>) {
+        self.core.spawn(drive(driver, self.clone()));
+    }
+
     async fn until(&self, then: Option<Instant>) {
         match then {
             Some(then) => self.core.deadlines.until(then).await,

@@ -7,6 +7,8 @@ use super::MOST_BATCHES;
 
 /// How long a caller may wait, about, for a batch to leave because others are under way.
 const WAIT: Duration = Duration::from_micros(100);
+/// After how long a batch is overdue at the earliest; and how many times as long as the shortest time.
+const OVERDUE: (Duration, u64) = (Duration::from_millis(10), 4);
 /// For how long the shortest time counts, and once more as long as the one before.
 const EPOCH: Duration = Duration::from_secs(10);
 /// How many batches must have been seen in an epoch: one or two can be slow because this process was.
@@ -53,17 +55,27 @@ impl Pace {
         }
     }
 
-    /// How many batches may be under way however few callers they carry.
-    pub(super) fn eager(&self) -> usize {
+    /// The shortest time, once it is known.
+    fn shortest(&self) -> Option<u64> {
         let [current, before] = &self.shortest;
         let known = self.seen.load(Relaxed) >= ENOUGH;
         let current = if known { current.load(Relaxed) } else { u64::MAX };
-        let shortest = current.min(before.load(Relaxed));
-        if shortest == u64::MAX {
-            return 1;
-        }
+        Some(current.min(before.load(Relaxed))).filter(|shortest| *shortest < u64::MAX)
+    }
+
+    /// How many batches may be under way however few callers they carry.
+    pub(super) fn eager(&self) -> usize {
+        let Some(shortest) = self.shortest() else { return 1 };
         let eager = u128::from(shortest) / WAIT.as_nanos();
         usize::try_from(eager).unwrap_or(MOST_BATCHES).clamp(1, MOST_BATCHES)
+    }
+
+    /// After how long a batch is overdue.
+    pub(super) fn patience(&self) -> Duration {
+        let (least, times) = OVERDUE;
+        let usual =
+            self.shortest().map(|shortest| Duration::from_nanos(shortest.saturating_mul(times)));
+        usual.unwrap_or(least).max(least)
     }
 }
 

@@ -15,17 +15,26 @@ use crate::{
     conn::{Manner, Route},
 };
 
-/// How many groups without callers are kept for the next ones.
-const MOST_IDLE: usize = 32;
+/// How many groups are kept at least, with callers or without, before those without are let go.
+const KEPT: usize = 32;
+/// What a key or an argument weighs besides its bytes.
+const WEIGHT: usize = 16;
 /// What is shared by the callers of a group is kept with it. Callers who share more than this ask by themselves.
 const MOST_SHARED: usize = 4096;
 
 /// Whose calls are one.
-#[derive(Default)]
 pub(super) struct Scripts {
-    /// By a hash of what their callers share, so that a caller finds its own without a copy of that.
-    groups: Mutex<HashMap<u64, Vec<Sharing>>>,
+    is_cluster: bool,
+    groups: Mutex<Groups>,
     hashes: RandomState,
+}
+
+#[derive(Default)]
+struct Groups {
+    /// By a hash of what their callers share, so that a caller finds its own without a copy of that.
+    by_hash: HashMap<u64, Vec<Sharing>>,
+    /// How many there were when those without callers were let go. They are again when there are twice as many.
+    at_last: usize,
 }
 
 /// Callers, and what they have in common.
@@ -41,39 +50,39 @@ struct Sharing {
 }
 
 impl Scripts {
+    pub(super) fn new(is_cluster: bool) -> Self {
+        Self { is_cluster, groups: Mutex::default(), hashes: RandomState::new() }
+    }
+
     /// Who can be served by one run with a caller, what its part weighs, and what keeps them apart.
     pub(super) fn callers(
         &self,
         each: &Each,
         manner: &Manner,
     ) -> Option<(Callers, usize, Arc<Apart>)> {
-        let weigh = |parts: &[Bytes]| parts.iter().map(Bytes::len).sum::<usize>();
+        let weigh = |parts: &[Bytes]| parts.iter().map(|part| part.len() + WEIGHT).sum::<usize>();
         if manner.replay == Replay::Never || weigh(&each.shared) > MOST_SHARED {
             return None;
         }
         let slot = match manner.route {
-            Route::Any => None,
+            Route::Any if !self.is_cluster => None,
             Route::Slot(slot) => Some(slot),
-            Route::Node(_) => return None,
+            // Of several servers, one may be stuck.
+            Route::Any | Route::Node(_) => return None,
         };
         let replay = manner.replay;
         let hash = self.hashes.hash_one((each.script.name(), slot, &each.shared));
         let weight = weigh(&each.keys) + weigh(&each.args);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = groups.get(&hash).into_iter().flatten();
+        let known = groups.by_hash.get(&hash).into_iter().flatten();
         let mut known = known.filter(|sharing| sharing.is_with(each, slot, replay));
         if let Some(sharing) = known.next() {
             let found = (Arc::clone(&sharing.callers), weight, Arc::clone(&sharing.apart));
             return (!sharing.apart.next()).then_some(found);
         }
-        if groups.len() >= MOST_IDLE {
-            groups.retain(|_, alike| {
-                alike.retain(|sharing| !sharing.callers.is_idle());
-                !alike.is_empty()
-            });
-        }
+        groups.make_room();
         let (callers, apart) = (Group::new(), Arc::default());
-        groups.entry(hash).or_default().push(Sharing {
+        groups.by_hash.entry(hash).or_default().push(Sharing {
             callers: Arc::clone(&callers),
             apart: Arc::clone(&apart),
             script: each.script,
@@ -84,6 +93,19 @@ impl Scripts {
             shared: each.shared.clone(),
         });
         Some((callers, weight, apart))
+    }
+}
+
+impl Groups {
+    fn make_room(&mut self) {
+        if self.by_hash.len() < self.at_last.saturating_mul(2).max(KEPT) {
+            return;
+        }
+        self.by_hash.retain(|_, alike| {
+            alike.retain(|sharing| !sharing.callers.is_idle());
+            !alike.is_empty()
+        });
+        self.at_last = self.by_hash.len();
     }
 }
 
@@ -110,15 +132,20 @@ impl Courier {
     }
 
     fn results(&self, reply: Reply, callers: usize) -> Vec<Served> {
+        if callers == 1 && reply.is_raised() {
+            // In this form it is that of a caller too.
+            return vec![Served::Answered(reply)];
+        }
+        if reply.is_raised() {
+            // What all share has failed, and it changes nothing: each finds out by itself why.
+            self.apart.begin();
+            return by_themselves(callers);
+        }
         match reply.unwrapped() {
             Ok(Reply::List(results)) if results.len() == callers => {
                 results.into_iter().map(Served::Answered).collect()
             }
-            // What all share has failed, and it changes nothing: each finds out by itself why.
-            Err(_) => {
-                self.apart.begin();
-                by_themselves(callers)
-            }
+            Err(err) => failed(&err, callers, &self.apart),
             Ok(_) => {
                 let what = "the batch script answered with another list than was asked for";
                 failed(&Error::new(ErrorKind::Protocol, what), callers, &self.apart)

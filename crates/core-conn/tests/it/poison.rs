@@ -391,6 +391,24 @@ static MAPPED_ITEM: Script = Script::new(
 static DECODED: Script = Script::new("poison.decoded", "return cjson.decode(ARGV[1])");
 static UNPACKED: Script = Script::new("poison.unpacked", "return cmsgpack.unpack(ARGV[1])");
 
+/// Whoever looks into this error runs code of it, which raises another one.
+static OBJECT: Script = Script::new(
+    "poison.object",
+    "local function raise() error(ARGV[1]) end
+    error(setmetatable({}, {__index = raise, __tostring = raise, __div = raise}))",
+);
+static OBJECT_FOR_ALL: BatchScript = BatchScript::new(
+    "poison.object_for_all",
+    "local function raise() error(ARGV[3]) end
+    COUNT = setmetatable({}, {__index = raise, __tostring = raise, __div = raise})
+    if SHARED[1] == 'here' then error(COUNT) end
+    if SHARED[1] == 'returned' then return COUNT end
+    return function(key, bytes)
+        local function each() error(bytes) end
+        error(setmetatable({}, {__index = each, __tostring = each}))
+    end",
+);
+
 async fn error_bytes(conn: &Conn) {
     let json =
         br#"{"map": {"a": {"err": "caf!"}}}"#.map(|byte| if byte == b'!' { 0xe9 } else { byte });
@@ -406,6 +424,7 @@ async fn error_bytes(conn: &Conn) {
             (&MAPPED_ITEM, BYTES),
             (&DECODED, &json),
             (&UNPACKED, packed),
+            (&OBJECT, BYTES),
         ] {
             let call = || conn.script(script).key("{e}k").arg(arg).run::<Reply>();
             let alone = call().await;
@@ -420,6 +439,15 @@ async fn error_bytes(conn: &Conn) {
             let second = transaction.add(conn.exists("{e}missing"));
             let mut results = transaction.send().await.unwrap();
             assert!(!results.take(second).unwrap());
+        }
+        for shared in ["here", "returned", "each"] {
+            let call = |_| {
+                let call = conn.batch_script(&OBJECT_FOR_ALL).shared(shared).key("{e}k");
+                call.arg(BYTES).run::<Reply>()
+            };
+            for found in at_once((0..4).map(call)).await {
+                assert_eq!(found.unwrap_err().kind(), ErrorKind::Server, "{shared}");
+            }
         }
     }
 }

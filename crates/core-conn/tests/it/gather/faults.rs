@@ -1,6 +1,6 @@
 //! Whatever happens to a batch, each caller goes on as after an attempt of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind, Replay, State};
 use redbrick_testkit::{Cluster, Fault};
@@ -89,6 +89,31 @@ async fn when_the_server_says_nothing_each_caller_waits_for_its_own_time_and_lea
     // What nobody waited for any more was not asked for: some kilobytes for those who came back, not for all before.
     let sent = proxy.request_bytes() - sent;
     assert!(sent < 10_000, "{sent} bytes");
+}
+
+#[tokio::test]
+async fn a_link_that_is_stuck_holds_up_only_the_calls_that_it_carries() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let two = NonZero::new(2).unwrap();
+    let conn = Conn::connect(Config::builder().url(proxy.url()).command_links(two)).await.unwrap();
+    fill(&conn).await;
+    // It is replaced in about two seconds; what is asked for before has to go over the other one.
+    proxy.set_for_newest(Fault::Stall);
+    let mut under_way: Vec<_> = (0..4).map(|n| conn.get::<usize>(format!("k:{n}"))).collect();
+    under_way.iter_mut().for_each(begin);
+    let mut answered = 0;
+    for n in 0..5 {
+        let call = conn.get::<usize>(format!("k:{n}")).timeout(Duration::from_millis(200));
+        match call.await {
+            Ok(found) => {
+                assert_eq!(found, Some(n));
+                answered += 1;
+            }
+            Err(err) => assert_eq!(err.kind(), ErrorKind::Timeout),
+        }
+    }
+    assert!(answered > 0, "every second one at least");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use redbrick_core_conn::{BatchScript, Bytes, Config, Conn, ErrorKind, Replay, Reply};
+use redbrick_core_conn::{BatchScript, Bytes, Config, Conn, ErrorKind, Replay, Reply, ServerMode};
 use redbrick_testkit::{Cluster, Fault, Server};
 
 use super::at_once;
@@ -157,6 +157,74 @@ async fn a_caller_sees_its_own_keys_and_arguments_only() {
         let (key, n) = (format!("k:{n}"), n.to_string());
         let expected = [Reply::Int(3), text(&key), text(&n), text("second"), text("none")];
         assert_eq!(found.unwrap(), expected);
+    }
+}
+
+/// Takes its shared argument out of the list, and more.
+static TAKES: BatchScript = BatchScript::new(
+    "test.takes",
+    "
+    local factor = tonumber(table.remove(SHARED))
+    COUNT, KEYS[1], ARGV[3] = {}, 'other', nil
+    return function(key, number)
+        table.remove(KEYS)
+        return {key, factor * tonumber(number)}
+    end",
+);
+
+#[tokio::test]
+async fn what_a_script_does_to_the_lists_changes_nothing_for_its_callers() {
+    let server = server();
+    let conn = conn(&server).await;
+    let call = |n: i64| {
+        conn.batch_script(&TAKES).shared(10).key(format!("k:{n}")).arg(n).run::<(String, i64)>()
+    };
+    for (n, found) in (0..).zip(at_once((0..20).map(call)).await) {
+        assert_eq!(found.unwrap(), (format!("k:{n}"), 10 * n));
+    }
+}
+
+#[tokio::test]
+async fn many_groups_cost_no_more_than_few() {
+    let server = server();
+    let conn = conn(&server).await;
+    let call = |n: usize| conn.batch_script(&COUNT).shared(n).key("n").arg(0).run::<i64>();
+    for found in at_once((0..3000).map(call)).await {
+        found.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_of_its_own_than_a_function_takes_is_refused() {
+    let server = server();
+    let conn = conn(&server).await;
+    let filled = |n: usize| {
+        let call = conn.batch_script(&GIVEN).key("k");
+        (0..n).fold(call, |call, _| call.arg("x")).run::<Vec<Reply>>()
+    };
+    let found = filled(1023).await.unwrap();
+    assert_eq!(found[0], Reply::Int(1024));
+    assert_eq!(filled(1024).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn without_keys_calls_are_gathered_on_one_server_and_not_on_a_cluster() {
+    static SHARE: BatchScript =
+        BatchScript::new("test.share", "return function(number) return tonumber(number) end");
+    let server = server();
+    let cluster = Cluster::start().unwrap();
+    for url in [server.url(), cluster.url()] {
+        let conn = Conn::connect(url).await.unwrap();
+        let before = conn.statistics();
+        let call = |n: i64| conn.batch_script(&SHARE).arg(n).run::<i64>();
+        for (n, found) in (0..).zip(at_once((0..20).map(call)).await) {
+            assert_eq!(found.unwrap(), n);
+        }
+        let batches = conn.statistics().since(&before).batches;
+        assert_eq!(
+            batches,
+            u64::from(conn.server_info().await.unwrap().mode == ServerMode::Standalone)
+        );
     }
 }
 
