@@ -41,11 +41,11 @@ type Group = group::Group<u32, u32>;
 type Outcome = Result<u32, Lost>;
 
 /// Two share a batch, and a second one leaves while the first is under way when it is full.
-const PAIRS: Bounds = Bounds { callers: 2, weight: 100, alone: 1, eager: 1, most: 2, overdue: 1 };
+const PAIRS: Bounds = Bounds { callers: 2, weight: 100, eager: 1, most: 2, overdue: 1 };
 /// Each is a full batch.
-const SINGLES: Bounds = Bounds { callers: 1, weight: 100, alone: 1, eager: 1, most: 2, overdue: 1 };
+const SINGLES: Bounds = Bounds { callers: 1, weight: 100, eager: 1, most: 2, overdue: 1 };
 /// Two batches are under way, full or not.
-const EAGER: Bounds = Bounds { callers: 2, weight: 100, alone: 2, eager: 2, most: 2, overdue: 1 };
+const EAGER: Bounds = Bounds { callers: 2, weight: 100, eager: 2, most: 2, overdue: 1 };
 const ALL: [Bounds; 3] = [PAIRS, SINGLES, EAGER];
 
 /// More polls than anything here takes.
@@ -565,7 +565,7 @@ impl World {
 
     /// Has callers ask by themselves as long as anything else goes on, so that all others have to wait.
     fn hold_alone(mut self) -> Self {
-        for _ in 0..self.bounds.alone {
+        for _ in 0..self.bounds.eager {
             match Group::join(&self.group, || 0, 1, (Waker::noop(), None), &self.bounds) {
                 Joined::Alone(alone) => self.held.push(alone),
                 Joined::Waits(..) => panic!("a caller waits though nobody else asks"),
@@ -653,7 +653,7 @@ fn live(
     let (mut waiting, driver) = match Group::join(group, || item, 1, (&marking, deadline), bounds) {
         Joined::Waits(waiting, driver) => (Polled::new(waiting, script.caller), driver),
         Joined::Alone(_alone) => {
-            road.log.alone.enter(bounds.alone);
+            road.log.alone.enter(bounds.eager);
             road.log.alone.leave();
             return Some(Ok(echo(item)));
         }

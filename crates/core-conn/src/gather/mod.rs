@@ -131,10 +131,7 @@ impl Core {
             }
             _ => return Share::Own(None),
         };
-        let alone = gathering.pace.eager();
-        // A script takes the server as long as all else takes here, so that the next one is to be there when it ends.
-        let eager = if matches!(item, Asked::Each(_)) { alone.max(2) } else { alone };
-        let Some(bounds) = bounds(weight, alone, eager) else { return Share::Own(None) };
+        let Some(bounds) = bounds(weight, gathering.pace.eager()) else { return Share::Own(None) };
         // A task of another runtime looks at its own time: this one may not be driven while it is.
         let watched = (!self.is_abroad()).then_some(deadline);
         match Group::join(callers, || item.to_item(), weight, (waker, watched), &bounds) {
@@ -163,12 +160,11 @@ impl Core {
 }
 
 /// How much is gathered of what weighs so much; nothing, when it is better sent one by one.
-fn bounds(weight: usize, alone: usize, eager: usize) -> Option<Bounds> {
+fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
     let callers = (MOST_BYTES / weight.max(1)).min(MOST_CALLERS);
     (callers > NOT_WORTH_IT).then(|| Bounds {
         callers: MOST_CALLERS,
         weight: MOST_BYTES,
-        alone,
         eager,
         most: (MOST_UNDER_WAY / callers).clamp(eager, MOST_BATCHES),
         overdue: MOST_BATCHES,
@@ -264,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_big_is_gathered_in_small_batches_and_then_not_at_all() {
-        let most = |weight| bounds(weight, 1, 1).map(|bounds| bounds.most);
+        let most = |weight| bounds(weight, 2).map(|bounds| bounds.most);
         assert_eq!(most(0), Some(2));
         assert_eq!(most(100), Some(2));
         assert_eq!(most(1024), Some(8));

@@ -7,6 +7,8 @@ use super::MOST_BATCHES;
 
 /// How long a caller may wait, about, for a batch to leave because others are under way.
 const WAIT: Duration = Duration::from_micros(100);
+/// How many batches may be under way at least: while the server works on one, the next is made here.
+const LEAST: usize = 2;
 /// After how long a batch is overdue at the earliest; and how many times as long as the shortest time.
 const OVERDUE: (Duration, u64) = (Duration::from_millis(10), 4);
 /// For how long the shortest time counts, and once more as long as the one before.
@@ -16,8 +18,8 @@ const ENOUGH: u64 = 8;
 
 /// How long a batch takes at best, which is how far the server is away, and how many may therefore be under way.
 ///
-/// Where the server is near, the next batch leaves when one has returned, and takes along whoever has come since. Where it
-/// is far, that would make callers wait for about half the way; so as many are under way as make it a tenth of a millisecond.
+/// Where the server is near, the next batch leaves when one of two has returned, and takes along whoever has come since. Where
+/// it is far, that would make callers wait for about half the way; so as many are under way as make it a tenth of a millisecond.
 #[derive(Debug)]
 pub(super) struct Pace {
     began: Instant,
@@ -65,9 +67,9 @@ impl Pace {
 
     /// How many batches may be under way however few callers they carry.
     pub(super) fn eager(&self) -> usize {
-        let Some(shortest) = self.shortest() else { return 1 };
+        let Some(shortest) = self.shortest() else { return LEAST };
         let eager = u128::from(shortest) / WAIT.as_nanos();
-        usize::try_from(eager).unwrap_or(MOST_BATCHES).clamp(1, MOST_BATCHES)
+        usize::try_from(eager).unwrap_or(MOST_BATCHES).clamp(LEAST, MOST_BATCHES)
     }
 
     /// After how long a batch is overdue.
@@ -86,17 +88,17 @@ mod tests {
     #[test]
     fn the_farther_the_server_the_more_is_under_way() {
         let pace = Pace::new();
-        assert_eq!(pace.eager(), 1);
+        assert_eq!(pace.eager(), 2);
         let at = |secs, micros| {
             pace.note_at(Duration::from_secs(secs), Duration::from_micros(micros));
             pace.eager()
         };
-        assert!((1..8).all(|_| at(0, 2_000) == 1), "a few are not enough to know");
+        assert!((1..8).all(|_| at(0, 2_000) == 2), "a few are not enough to know");
         assert_eq!(at(0, 2_000), 20);
         assert_eq!(at(1, 550), 5, "the shortest counts");
         assert_eq!(at(2, 9_000), 5);
         assert!((0..8).all(|_| at(11, 9_000) == 5), "and for a while longer");
         assert!((1..8).all(|_| at(21, 9_000) == 32), "but not for ever");
-        assert_eq!(at(22, 30), 1);
+        assert_eq!(at(22, 30), 2);
     }
 }

@@ -40,7 +40,7 @@ async fn calls_at_the_same_time_are_one_run_and_each_has_its_own_result() {
             assert_eq!(found.unwrap(), 2 * n);
         }
     });
-    assert_eq!(calls.await, "evalsha 2, incrby 100");
+    assert_eq!(calls.await, "evalsha 3, incrby 100");
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn only_what_shares_its_arguments_is_one_run() {
             found.unwrap();
         }
     });
-    assert_eq!(calls.await, "evalsha 6, incrby 30");
+    assert_eq!(calls.await, "evalsha 9, incrby 30");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn a_script_that_fails_for_all_keeps_no_other_apart() {
             found.unwrap();
         }
     });
-    assert_eq!(calls.await, "evalsha 2, incrby 10");
+    assert_eq!(calls.await, "evalsha 3, incrby 10");
 }
 
 #[tokio::test]
@@ -379,7 +379,7 @@ async fn on_a_cluster_those_of_one_slot_are_one_run() {
         assert_eq!(found.unwrap(), 1);
     }
     let used = cluster.command_counts().unwrap().since(&before);
-    assert_eq!(used.of("evalsha"), 2);
+    assert_eq!(used.of("evalsha"), 3);
     for found in at_once((0..40).map(|n| call(format!("n:{n}")))).await {
         assert_eq!(found.unwrap(), 1);
     }
