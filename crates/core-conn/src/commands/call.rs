@@ -216,7 +216,7 @@ impl<'a> Told<'a> {
         self.request.as_ref().map_or("none", Request::name)
     }
 
-    /// Sends it, if a link is up.
+    /// Makes the first attempt, together with other calls or over a link that is up, or leaves all of it to the rest.
     #[inline]
     fn send<T: 'a>(
         self,

@@ -185,7 +185,7 @@ async fn what_a_script_does_to_the_lists_changes_nothing_for_its_callers() {
 }
 
 #[tokio::test]
-async fn many_groups_cost_no_more_than_few() {
+async fn calls_that_share_nothing_all_have_their_results() {
     let server = server();
     let conn = conn(&server).await;
     let call = |n: usize| conn.batch_script(&COUNT).shared(n).key("n").arg(0).run::<i64>();
