@@ -276,7 +276,7 @@ fn a_batch_that_is_overdue_is_waited_for_by_nobody() {
         assert_eq!(table.living_drivers(), 1, "nobody waits");
         let join = |table: &Table| {
             let World { group, bounds, .. } = &table.world;
-            match Group::join(group, || 0, 1, (Waker::noop(), None), bounds) {
+            match Group::join(group, || (0, None), 1, Waker::noop(), bounds) {
                 Joined::Alone(alone) => Some(alone),
                 Joined::Waits(..) => None,
             }
@@ -499,8 +499,8 @@ fn an_item_that_nobody_takes_along_is_dropped_outside_of_every_lock() {
         explore(0, move || {
             let group = group::Group::<Meddler, ()>::new();
             let join = |item| {
-                let waker = (Waker::noop(), None);
-                group::Group::join(&group, || item, 1, waker, &Bounds { callers: 9, ..PAIRS })
+                let bounds = Bounds { callers: 9, ..PAIRS };
+                group::Group::join(&group, || (item, None), 1, Waker::noop(), &bounds)
             };
             let Joined::Alone(held) = join(Meddler::default()) else { panic!("it has to wait") };
             let companion = Shared::new(Cell::new(None));
@@ -566,7 +566,7 @@ impl World {
     /// Has callers ask by themselves as long as anything else goes on, so that all others have to wait.
     fn hold_alone(mut self) -> Self {
         for _ in 0..self.bounds.eager {
-            match Group::join(&self.group, || 0, 1, (Waker::noop(), None), &self.bounds) {
+            match Group::join(&self.group, || (0, None), 1, Waker::noop(), &self.bounds) {
                 Joined::Alone(alone) => self.held.push(alone),
                 Joined::Waits(..) => panic!("a caller waits though nobody else asks"),
             }
@@ -650,7 +650,7 @@ fn live(
     let mark = Shared::new(Mark { is_woken: AtomicBool::new(false), waker: waker.clone() });
     let marking = Waker::from(Shared::clone(&mark));
     let deadline = script.is_late.then_some(road.began);
-    let (mut waiting, driver) = match Group::join(group, || item, 1, (&marking, deadline), bounds) {
+    let (mut waiting, driver) = match Group::join(group, || (item, deadline), 1, &marking, bounds) {
         Joined::Waits(waiting, driver) => (Polled::new(waiting, script.caller), driver),
         Joined::Alone(_alone) => {
             road.log.alone.enter(bounds.eager);
@@ -1113,7 +1113,7 @@ impl Table {
         let item = u32::try_from(self.callers.len() + 1).expect("few callers");
         let World { group, bounds, road, .. } = &self.world;
         let Joined::Waits(waiting, driver) =
-            Group::join(group, || item, weight, (waker, deadline), bounds)
+            Group::join(group, || (item, deadline), weight, waker, bounds)
         else {
             panic!("{item} asks by itself though others do")
         };

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Call,
-    call::{Label, Read},
+    ending::{Ending, Label, Read},
     reply::Reply,
     request::Request,
 };
@@ -59,10 +59,10 @@ impl Batch {
 
     pub(super) fn add<T>(&mut self, conn: &Conn, mut call: Call<'_, T>) -> Ticket<T> {
         let index = self.added.len();
-        let or_empty = call.is_or_empty();
+        let Ending { or_empty, read, empty, .. } = call.ending;
         let (codec, request) = call.request(conn);
         self.added.push(Added { request, or_empty });
-        Ticket { batch: self.id, index, codec, read: call.read, empty: call.empty }
+        Ticket { batch: self.id, index, codec, read, empty }
     }
 
     /// The results to come.

@@ -7,7 +7,7 @@ use fred::util::redis_keyslot;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Call, call::Label, never_set::never_set, reply::Reply, request::Request, values::decode,
+    Call, ending::Label, never_set::never_set, reply::Reply, request::Request, values::decode,
 };
 use crate::{Conn, Result, conn::together};
 

@@ -71,7 +71,7 @@ pub(crate) enum Request {
     SortedAdd(Bytes, Vec<(f64, Bytes)>),
     SortedIncrement(Bytes, f64, Bytes),
     SortedRemove(Bytes, Vec<Bytes>),
-    SortedRemoveByScore(Bytes, [Bytes; 2]),
+    SortedRemoveByScore(Bytes, Box<[Bytes; 2]>),
     SortedScore(Bytes, Bytes),
     SortedLen(Bytes),
     /// To a channel. It goes to the node that would have a key of this name, so that messages stay in order.

@@ -10,11 +10,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use fred::{
     clients::{Client, WithOptions},
     error::Error as FredError,
+    interfaces::ClientLike,
+    types::config::Options,
 };
 
 use super::{reply::Reply, request::Request};
@@ -25,14 +28,17 @@ pub(crate) type Outcome = Result<Reply, FredError>;
 /// How many places are kept for commands to come.
 const MOST_SPARES: usize = 256;
 
+/// Sends commands over one client of fred's.
+pub(crate) struct Sender {
+    client: Client,
+    /// Places of commands that have ended.
+    spares: Mutex<Vec<Place>>,
+}
+
 /// A command on its way. It is not handed to fred before it is polled first.
 pub(crate) struct Sending {
     place: Place,
 }
-
-/// Places of commands that have ended.
-#[derive(Default)]
-pub(crate) struct Spares(Mutex<Vec<Place>>);
 
 struct Place {
     worker: Pin<Box<dyn Future<Output = Infallible> + Send>>,
@@ -41,22 +47,32 @@ struct Place {
 
 #[derive(Default)]
 struct Desk {
-    order: Option<(WithOptions<Client>, Request)>,
+    order: Option<Order>,
     outcome: Option<Outcome>,
 }
 
-impl Spares {
-    /// Puts `request` on its way over `to`.
-    pub(crate) fn send(&self, to: WithOptions<Client>, request: Request) -> Sending {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let place = spare.unwrap_or_else(Place::new);
-        lock(&place.desk).order = Some((to, request));
+struct Order {
+    request: Request,
+    /// Within which it is answered; zero is no limit.
+    timeout: Duration,
+}
+
+impl Sender {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, spares: Mutex::default() }
+    }
+
+    /// Puts `request` on its way, which it may be for `timeout`; zero is no limit.
+    pub(crate) fn send(&self, request: Request, timeout: Duration) -> Sending {
+        let spare = self.spares().pop();
+        let place = spare.unwrap_or_else(|| Place::new(self.client.clone()));
+        lock(&place.desk).order = Some(Order { request, timeout });
         Sending { place }
     }
 
-    /// Sends `request` over `to` and waits for what comes of it.
-    pub(crate) async fn run(&self, to: WithOptions<Client>, request: Request) -> Outcome {
-        let mut sending = self.send(to, request);
+    /// Sends `request` and waits for what comes of it.
+    pub(crate) async fn run(&self, request: Request, timeout: Duration) -> Outcome {
+        let mut sending = self.send(request, timeout);
         let outcome = (&mut sending).await;
         self.keep(sending);
         outcome
@@ -64,17 +80,30 @@ impl Spares {
 
     /// Keeps the place of a command that has ended.
     pub(crate) fn keep(&self, ended: Sending) {
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = self.spares();
         if spares.len() < MOST_SPARES {
             spares.push(ended.place);
         }
     }
+
+    /// The client, for commands of which each may take `timeout`; zero is no limit.
+    pub(crate) fn within(&self, timeout: Duration) -> WithOptions<Client> {
+        within(&self.client, timeout)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn within(client: &Client, timeout: Duration) -> WithOptions<Client> {
+    client.with_options(&Options { timeout: Some(timeout), ..Options::default() })
 }
 
 impl Place {
-    fn new() -> Self {
+    fn new(client: Client) -> Self {
         let desk = Arc::default();
-        Self { worker: Box::pin(work(Arc::clone(&desk))), desk }
+        Self { worker: Box::pin(work(client, Arc::clone(&desk))), desk }
     }
 }
 
@@ -90,12 +119,14 @@ impl Future for Sending {
 }
 
 /// Runs what is on the desk, for ever.
-async fn work(desk: Arc<Mutex<Desk>>) -> Infallible {
+async fn work(client: Client, desk: Arc<Mutex<Desk>>) -> Infallible {
+    let unlimited = within(&client, Duration::ZERO);
     loop {
         // Whoever puts an order there polls, so there is nobody to wake.
         let order = poll_fn(|_| lock(&desk).order.take().map_or(Poll::Pending, Poll::Ready));
-        let (to, request) = order.await;
-        let outcome = request.send(&to).await;
+        let Order { request, timeout } = order.await;
+        let limited = (!timeout.is_zero()).then(|| within(&client, timeout));
+        let outcome = request.send(limited.as_ref().unwrap_or(&unlimited)).await;
         lock(&desk).outcome = Some(outcome);
     }
 }

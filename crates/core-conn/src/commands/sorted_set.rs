@@ -153,8 +153,8 @@ impl<'a> SortedSet<'a> {
     /// Removes the members whose scores lie in `range`, and returns how many (`ZREMRANGEBYSCORE`).
     #[doc(alias = "zremrangebyscore")]
     pub fn remove_by_score(&self, range: impl RangeBounds<f64>) -> Call<'a, u64> {
-        let request =
-            bounds(&range).map(|ends| Request::SortedRemoveByScore(self.key.clone(), ends));
+        let request = bounds(&range)
+            .map(|ends| Request::SortedRemoveByScore(self.key.clone(), Box::new(ends)));
         Call::reading(self.conn, request)
     }
 

@@ -84,7 +84,8 @@ impl Request {
             }
             Self::SortedIncrement(key, by, member) => to.zincrby(key, by, member).await?,
             Self::SortedRemove(key, members) => to.zrem(key, members).await?,
-            Self::SortedRemoveByScore(key, [min, max]) => {
+            Self::SortedRemoveByScore(key, ends) => {
+                let [min, max] = *ends;
                 to.custom(custom("ZREMRANGEBYSCORE"), vec![key, min, max]).await?
             }
             Self::SortedScore(key, member) => to.zscore(key, member).await?,

@@ -161,9 +161,9 @@ impl<'a> Attempts<'a> {
                 let link = core.pick(&self.manner.route, self.manner.read_from)?;
                 // The other way finds it once more, and says so.
                 link.check(request).ok()?;
-                let client = link.within(Duration::ZERO);
                 core.telemetry.sent();
-                let sending = core.spares.send(client, request.clone());
+                // The call watches its time itself.
+                let sending = link.sender.send(request.clone(), Duration::ZERO);
                 Some(Way::Own { link, sending, _alone: alone })
             }
         }
@@ -182,7 +182,7 @@ impl<'a> Attempts<'a> {
                 let outcome = ready!(Pin::new(sending).poll(cx));
                 core.served_alone(request, &outcome);
                 let Some(Way::Own { link, sending, .. }) = way.take() else { return Poll::Pending };
-                core.spares.keep(sending);
+                link.sender.keep(sending);
                 let outcome = self.conn.read(&link, outcome).map_err(First::Failed);
                 Poll::Ready((outcome, Instant::now()))
             }
@@ -235,14 +235,13 @@ impl<'a> Attempts<'a> {
     async fn once(&self, request: &Request) -> Result<Reply> {
         let (link, asks) = self.link().await?;
         link.check(request)?;
-        let client = link.within(self.left());
         let mut request = request.clone();
         if asks {
             // What is asked for on behalf of another node is one command, so a script has to be known or told at once.
             request = request.by_text();
         }
         self.conn.telemetry().sent();
-        let sending = self.conn.owner.core.spares.run(client, request);
+        let sending = link.sender.run(request, self.left());
         let outcome = if asks { asking(&link, self.left(), sending).await } else { sending.await };
         self.conn.read(&link, outcome)
     }
@@ -267,7 +266,7 @@ impl<'a> Attempts<'a> {
     /// Where the next attempt goes, and whether it begins with `ASKING`.
     pub(super) fn route(&self) -> (Route, bool) {
         match self.redirected() {
-            Some(redirect) => (Route::Node(redirect.to.clone()), redirect.ask),
+            Some(redirect) => (Route::Node(Box::new(redirect.to.clone())), redirect.ask),
             None => (self.manner.route.clone(), false),
         }
     }
@@ -347,7 +346,8 @@ impl SoFar {
         if !redirect.ask {
             core.layout_wanted.notify_one();
         }
-        let known = core.layout.load().server(&Route::Node(redirect.to.clone()), 0).is_some();
+        let known =
+            core.layout.load().server(&Route::Node(Box::new(redirect.to.clone())), 0).is_some();
         if known {
             self.redirected = Some(redirect.clone());
         }

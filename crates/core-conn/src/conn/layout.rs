@@ -24,7 +24,7 @@ pub(crate) enum Route {
     /// The server that has the slot.
     Slot(u16),
     /// The node of this address.
-    Node(Node),
+    Node(Box<Node>),
 }
 
 /// A server: its lanes, each with links for a purpose of its own.
@@ -154,7 +154,7 @@ impl Layout {
     pub(super) fn server(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
         match route {
             Route::Slot(slot) => self.shard(*slot).map(|shard| &shard.master),
-            Route::Node(node) => self.servers().find(|server| server.node() == Some(node)),
+            Route::Node(node) => self.servers().find(|server| server.node() == Some(&**node)),
             // Nothing to choose from.
             Route::Any if self.slots.is_none() => self.shards.first().map(|shard| &shard.master),
             Route::Any => {

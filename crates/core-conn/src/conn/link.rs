@@ -10,9 +10,7 @@ use fred::{
     interfaces::{ClientLike, EventInterface},
     types::{
         ClusterHash, CustomCommand, FromValue, Value,
-        config::{
-            ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, Server, ServerConfig,
-        },
+        config::{ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig},
     },
 };
 use tokio::{
@@ -24,7 +22,7 @@ use tokio::{
 use super::{introduction::ClientId, lane::Purpose, settings, time::pause};
 use crate::{
     BoxError, Config, Credentials, Error, ErrorKind, Result,
-    commands::Request,
+    commands::{Request, Sender},
     config::Node,
     error::fred::{from_call, from_dial},
 };
@@ -56,7 +54,7 @@ pub(crate) enum Address {
 /// One socket through one fred client, and the task that runs it. It never comes back: a link that breaks is
 /// replaced by another one. Dropping it closes the socket.
 pub(crate) struct Link {
-    fred: Client,
+    pub(crate) sender: Sender,
     /// What the server calls this connection, where the user may ask.
     pub(crate) client: Option<ClientId>,
     /// The commands that the server does not know, where the user may ask. Its refusal would quote their arguments.
@@ -114,7 +112,7 @@ impl Link {
         let mut failed = client.error_rx();
         let task = client.connect();
         let mut link = Self {
-            fred: client,
+            sender: Sender::new(client),
             client: None,
             unknown: Vec::new(),
             address: address.clone(),
@@ -171,7 +169,7 @@ impl Link {
 
     /// fred's client, for commands of which each may take `timeout`; zero is no limit.
     pub(crate) fn within(&self, timeout: Duration) -> WithOptions<Client> {
-        self.fred.with_options(&Options { timeout: Some(timeout), ..Options::default() })
+        self.sender.within(timeout)
     }
 
     /// Asks for something that fred has no method for. No answer to it begins with what a user chose.
@@ -239,8 +237,10 @@ impl Link {
 
     /// Refuses a command that the server does not know.
     pub(crate) fn check(&self, request: &Request) -> Result<()> {
-        let unknown = || request.commands().into_iter().find(|name| self.unknown.contains(name));
-        match unknown().filter(|_| !self.unknown.is_empty()) {
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
+        match request.commands().into_iter().find(|name| self.unknown.contains(name)) {
             None => Ok(()),
             Some(name) => {
                 let what = format!("{}: this server does not know {name}", self.address);

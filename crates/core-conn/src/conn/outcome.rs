@@ -23,8 +23,7 @@ impl Conn {
         deadline: Instant,
     ) -> Result<Reply> {
         link.check(request)?;
-        let client = link.within(left(deadline));
-        let outcome = self.owner.core.spares.run(client, request.clone()).await;
+        let outcome = link.sender.run(request.clone(), left(deadline)).await;
         self.reply_of(request, self.read(link, outcome)?)
     }
 

@@ -26,8 +26,8 @@ use super::{
     without::Warnings,
 };
 use crate::{
-    Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, commands::Spares,
-    config::Endpoint, gather::Gathering, telemetry::Telemetry,
+    Config, Error, ErrorKind, Result, capabilities::KnownCapabilities, config::Endpoint,
+    gather::Gathering, telemetry::Telemetry,
 };
 
 /// How much later than the dials themselves the wait for them ends.
@@ -58,7 +58,6 @@ pub(crate) struct Core {
     pub(crate) deadlines: Deadlines,
     /// The runtime that the connection belongs to, once it has begun to dial.
     pub(super) runtime: OnceLock<Handle>,
-    pub(crate) spares: Spares,
     pub(crate) gathering: Gathering,
     pub(super) hubs: Hubs,
     pub(super) trackers: Trackers,
@@ -80,7 +79,6 @@ impl Core {
             warnings: Warnings::default(),
             deadlines: Deadlines::new(),
             runtime: OnceLock::new(),
-            spares: Spares::default(),
             gathering: Gathering::new(config.endpoint.is_cluster()),
             hubs: Hubs::default(),
             blocking: BlockingLinks::new(config.blocking_links.get()),

@@ -37,7 +37,7 @@ impl Conn {
         self.link_by(pick, deadline, Refusal::Fails).await?;
         let layout = self.owner.core.layout.load();
         let nodes = layout.shards.iter().filter_map(|shard| shard.master.node());
-        Ok(nodes.cloned().map(Route::Node).collect())
+        Ok(nodes.cloned().map(Box::new).map(Route::Node).collect())
     }
 
     /// Waits until it is known which server has what, as it always is but on a cluster.

@@ -110,6 +110,12 @@ struct Seat<I, O> {
     waker: Option<Waker>,
 }
 
+/// Which seat a caller has, and whether its batch is full by that.
+struct Place {
+    number: usize,
+    is_full: bool,
+}
+
 /// Where an item is.
 enum Cargo<I, O> {
     Waiting(I),
@@ -213,13 +219,13 @@ impl<I, O> Group<I, O> {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much. It is woken when it is known
-    /// what came of that, and, where it [is watched](Waiting::is_watched), when its time is over.
+    /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much, and a deadline. It is woken
+    /// when it is known what came of that, and, where it [is watched](Waiting::is_watched), when its time is over.
     pub(crate) fn join(
         this: &Arc<Self>,
-        item: impl FnOnce() -> I,
+        item: impl FnOnce() -> (I, Option<Instant>),
         weight: usize,
-        (waker, deadline): (&Waker, Option<Instant>),
+        waker: &Waker,
         bounds: &Bounds,
     ) -> Joined<I, O> {
         let mut state = this.state();
@@ -228,10 +234,10 @@ impl<I, O> Group<I, O> {
             state.alone += 1;
             return Joined::Alone(Alone(Arc::clone(this)));
         }
-        let batch = state.open(this, weight, bounds);
-        let seat =
-            Seat { item: Cargo::Waiting(item()), weight, deadline, waker: Some(waker.clone()) };
-        let (number, is_full) = batch.sit(seat, bounds);
+        let (item, deadline) = item();
+        let item = Cargo::Waiting(item);
+        let seat = Seat { item, weight, deadline, waker: Some(waker.clone()) };
+        let (batch, Place { number, is_full }) = state.seat(this, seat, bounds);
         let driver = state.wants_driver(is_full, bounds).then(|| {
             state.collecting += 1;
             Driver { group: Arc::clone(this), doing: Doing::Collecting }
@@ -266,19 +272,23 @@ impl<I, O> State<I, O> {
         self.collecting + self.flying
     }
 
-    /// A batch with room for an item, which may be a new one.
-    fn open(
+    /// Gives a seat in a batch with room for it, which may be a new one.
+    fn seat(
         &mut self,
         group: &Arc<Group<I, O>>,
-        weight: usize,
+        mut seat: Seat<I, O>,
         bounds: &Bounds,
-    ) -> Arc<Batch<I, O>> {
-        let last = self.queue.back().filter(|last| last.seats().has_room(weight, bounds));
-        last.cloned().unwrap_or_else(|| {
-            let batch = Batch::new(group, self.usual);
-            self.queue.push_back(Arc::clone(&batch));
-            batch
-        })
+    ) -> (Arc<Batch<I, O>>, Place) {
+        if let Some(last) = self.queue.back() {
+            match last.seats().sit(seat, bounds) {
+                Ok(place) => return (Arc::clone(last), place),
+                Err(standing) => seat = standing,
+            }
+        }
+        let batch = Batch::new(group, self.usual);
+        let place = batch.seats().take(seat, bounds);
+        self.queue.push_back(Arc::clone(&batch));
+        (batch, place)
     }
 
     /// Whether another driver is to serve who waits, now that somebody has joined the last batch.
@@ -307,15 +317,6 @@ impl<I, O> Batch<I, O> {
         let taken = Slab::with_capacity(callers);
         let seats = Seats { taken, weight: 0, has_left: false, earliest: None, landed: None };
         Arc::new(Self { group: Arc::clone(group), seats: Mutex::new(seats) })
-    }
-
-    /// Takes a seat; returns which, and whether the batch is full by it.
-    fn sit(&self, seat: Seat<I, O>, bounds: &Bounds) -> (usize, bool) {
-        let mut seats = self.seats();
-        seats.weight += seat.weight;
-        seats.earliest = earlier(seats.earliest, seat.deadline);
-        let number = seats.taken.insert(seat);
-        (number, seats.taken.len() >= bounds.callers || seats.weight >= bounds.weight)
     }
 
     /// Takes the wakers of those whose time is over, and finds out whose is next.
@@ -378,9 +379,18 @@ impl<I, O> Batch<I, O> {
 }
 
 impl<I, O> Seats<I, O> {
-    fn has_room(&self, weight: usize, bounds: &Bounds) -> bool {
-        let fits = self.taken.len() < bounds.callers && self.weight + weight <= bounds.weight;
-        fits || self.taken.is_empty()
+    /// Takes a seat, or gives it back where there is no room.
+    fn sit(&mut self, seat: Seat<I, O>, bounds: &Bounds) -> Result<Place, Seat<I, O>> {
+        let fits = self.taken.len() < bounds.callers && self.weight + seat.weight <= bounds.weight;
+        if fits || self.taken.is_empty() { Ok(self.take(seat, bounds)) } else { Err(seat) }
+    }
+
+    fn take(&mut self, seat: Seat<I, O>, bounds: &Bounds) -> Place {
+        self.weight += seat.weight;
+        self.earliest = earlier(self.earliest, seat.deadline);
+        let number = self.taken.insert(seat);
+        let is_full = self.taken.len() >= bounds.callers || self.weight >= bounds.weight;
+        Place { number, is_full }
     }
 
     fn is_open_and_empty(&self) -> bool {

@@ -133,8 +133,8 @@ impl Core {
         };
         let Some(bounds) = bounds(weight, gathering.pace.eager()) else { return Share::Own(None) };
         // A task of another runtime looks at its own time: this one may not be driven while it is.
-        let watched = (!self.is_abroad()).then_some(deadline);
-        match Group::join(callers, || item.to_item(), weight, (waker, watched), &bounds) {
+        let item = || (item.to_item(), (!self.is_abroad()).then_some(deadline));
+        match Group::join(callers, item, weight, waker, &bounds) {
             Joined::Alone(alone) => Share::Own(Some(alone)),
             Joined::Waits(waiting, driver) => {
                 if let Some(driver) = driver {
@@ -191,8 +191,7 @@ impl Courier {
         }
         let began = Instant::now();
         // Callers watch their own time.
-        let client = link.within(Duration::ZERO);
-        let outcome = self.core.spares.run(client, request).await;
+        let outcome = link.sender.run(request, Duration::ZERO).await;
         if outcome.is_ok() {
             self.core.gathering.pace.note(began.elapsed());
         }

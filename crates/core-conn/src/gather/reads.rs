@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::{
     Callers, Courier, Served, apart::Apart, by_themselves, failed, group::Group, sizes::Sizes,
@@ -121,7 +122,8 @@ struct Places {
 
 /// Finds out who asks for the same; nothing, when nobody does.
 fn repeated(keys: &[Bytes]) -> Option<Places> {
-    let mut known = HashMap::with_capacity(keys.len());
+    // So few that nobody who chooses keys can make it slow.
+    let mut known = HashMap::with_capacity_and_hasher(keys.len(), RandomState::default());
     let mut first = Vec::with_capacity(keys.len());
     let places = keys.iter().enumerate().map(|(caller, key)| {
         *known.entry(&**key).or_insert_with(|| {
