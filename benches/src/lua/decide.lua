@@ -9,6 +9,6 @@ local now = time[1] * 1000000 + time[2]
 local whole = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[1]
 local room = now + ARGV[2] - whole
 if room >= 0 then
-  redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+  redis.call('SET', KEYS[1], string.format('%d', whole), 'PX', string.format('%d', (whole - now) / 1000 + 1))
 end
 return room

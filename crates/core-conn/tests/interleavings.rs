@@ -41,12 +41,14 @@ type Group = group::Group<u32, u32>;
 type Outcome = Result<u32, Lost>;
 
 /// Two share a batch, and a second one leaves while the first is under way when it is full.
-const PAIRS: Bounds = Bounds { callers: 2, weight: 100, eager: 1, most: 2, overdue: 1 };
+const PAIRS: Bounds = Bounds { callers: 2, few: 2, weight: 100, eager: 1, most: 2, overdue: 1 };
 /// Each is a full batch.
-const SINGLES: Bounds = Bounds { callers: 1, weight: 100, eager: 1, most: 2, overdue: 1 };
+const SINGLES: Bounds = Bounds { callers: 1, ..PAIRS };
 /// Two batches are under way, full or not.
-const EAGER: Bounds = Bounds { callers: 2, weight: 100, eager: 2, most: 2, overdue: 1 };
-const ALL: [Bounds; 3] = [PAIRS, SINGLES, EAGER];
+const EAGER: Bounds = Bounds { eager: 2, ..PAIRS };
+/// The same, and those who are there are divided between them.
+const HALVES: Bounds = Bounds { callers: 9, few: 1, ..EAGER };
+const ALL: [Bounds; 4] = [PAIRS, SINGLES, EAGER, HALVES];
 
 /// More polls than anything here takes.
 const TO_THE_END: usize = 100;
@@ -358,12 +360,92 @@ fn another_driver_is_wanted_while_few_batches_are_under_way() {
         assert_eq!(table.living_drivers(), 1, "it takes both along");
         table.fly(0);
         assert_eq!(table.batches(), [vec![1, 2]], "the first is under way");
+        assert_eq!(table.living_drivers(), 1, "nobody waits");
         table.ask(1);
         assert_eq!(table.living_drivers(), 2);
         table.fly(1);
         assert_eq!(table.batches(), [vec![1, 2], vec![3]], "both are");
         table.ask(1);
         assert_eq!(table.living_drivers(), 2, "and that is enough");
+        table.settle();
+        table.end(false);
+    });
+}
+
+#[test]
+fn those_who_wait_still_are_taken_along_by_another_driver() {
+    for (bounds, drivers) in [(EAGER, 2), (PAIRS, 1)] {
+        explore(0, move || {
+            let mut table = Table::new(bounds);
+            (0..3).for_each(|_| table.ask(1));
+            assert_eq!(table.living_drivers(), 1, "the second batch may become full");
+            table.fly(0);
+            assert_eq!(table.living_drivers(), drivers);
+            table.settle();
+            assert_eq!(table.batches(), [vec![1, 2], vec![3]]);
+            table.end(false);
+        });
+    }
+}
+
+#[test]
+fn callers_are_divided_between_two_batches_unless_they_are_few() {
+    let divided = [
+        (HALVES, vec![vec![1, 2], vec![3, 4]]),
+        (Bounds { few: 3, ..HALVES }, vec![vec![1, 2, 3], vec![4]]),
+        (Bounds { few: 4, ..HALVES }, vec![vec![1, 2, 3, 4]]),
+        (Bounds { eager: 1, ..HALVES }, vec![vec![1, 2, 3, 4]]),
+    ];
+    for (bounds, batches) in divided {
+        explore(0, move || {
+            let mut table = Table::new(bounds);
+            (0..4).for_each(|_| table.ask(1));
+            table.fly(0);
+            assert_eq!(table.living_drivers(), batches.len());
+            (1..batches.len()).for_each(|driver| table.fly(driver));
+            assert_eq!(table.batches(), batches);
+            table.settle();
+            table.end(false);
+        });
+    }
+}
+
+#[test]
+fn those_under_way_count_among_those_who_are_divided() {
+    explore(0, || {
+        let mut table = Table::new(Bounds { eager: 3, most: 3, ..HALVES }).stuck();
+        (0..3).for_each(|_| table.ask(1));
+        (0..2).for_each(|driver| table.fly(driver));
+        (0..3).for_each(|_| table.ask(1));
+        table.fly(2);
+        assert_eq!(table.batches(), [vec![1, 2], vec![3], vec![4, 5, 6]], "half of six");
+        table.land();
+        table.end(false);
+    });
+}
+
+#[test]
+fn the_rest_of_a_batch_leaves_before_those_behind_it() {
+    explore(0, || {
+        let mut table = Table::new(Bounds { callers: 4, ..HALVES });
+        (0..6).for_each(|_| table.ask(1));
+        (0..2).for_each(|driver| table.fly(driver));
+        assert_eq!(table.batches(), [vec![1, 2, 3], vec![4]]);
+        table.settle();
+        table.end(false);
+    });
+}
+
+#[test]
+fn nobody_joins_a_batch_of_which_some_have_left() {
+    explore(0, || {
+        let mut table = Table::new(HALVES);
+        (0..4).for_each(|_| table.ask(1));
+        table.fly(0);
+        table.leave(0);
+        (0..2).for_each(|_| table.ask(1));
+        table.fly(1);
+        assert_eq!(table.batches(), [[1, 2], [3, 4]]);
         table.settle();
         table.end(false);
     });
@@ -432,7 +514,7 @@ fn a_batch_is_full_by_its_weight_too() {
 fn others_are_let_join_as_long_as_few_wait() {
     for (callers, is_paused) in [(31, true), (32, false)] {
         explore(0, move || {
-            let mut table = Table::new(Bounds { callers: 64, most: 1, ..PAIRS });
+            let mut table = Table::new(Bounds { callers: 64, few: 64, most: 1, ..PAIRS });
             (0..callers).for_each(|_| table.ask(1));
             table.drive(0);
             assert_eq!(table.batches().is_empty(), is_paused);
@@ -658,8 +740,9 @@ fn live(
             return Some(Ok(echo(item)));
         }
     };
-    let mut driver =
-        driver.map(|driver| Polled::new(Box::pin(drive(driver, road.clone())), script.driver));
+    let driven = |driver| Box::pin(drive(driver, road.clone()));
+    let mut drivers: Vec<_> =
+        driver.map(|driver| Polled::new(driven(driver), script.driver)).into_iter().collect();
     let mut cx = Context::from_waker(&waker);
     loop {
         if !script.is_late {
@@ -670,10 +753,14 @@ fn live(
             waiting.future = None;
             road.gone.happen();
         }
-        if let Some(driver) = &mut driver {
-            driver.poll(&mut cx);
+        drivers.iter_mut().for_each(|driver| driver.poll(&mut cx));
+        let another = road.take_sent();
+        if !another.is_empty() {
+            let another = another.into_iter().map(driven);
+            drivers.extend(another.map(|driver| Polled::new(driver, TO_THE_END)));
+            continue;
         }
-        if waiting.is_over() && driver.as_ref().is_none_or(Polled::is_over) {
+        if waiting.is_over() && drivers.iter().all(Polled::is_over) {
             let Landed { outcome, at } = waiting.output?;
             assert!(at <= Instant::now(), "{item} lands at a time to come");
             return Some(outcome);
@@ -793,6 +880,10 @@ impl Road {
             overdue: None,
             sent: Shared::default(),
         }
+    }
+
+    fn take_sent(&self) -> Vec<group::Driver<u32, u32>> {
+        std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn turn(&self) {
@@ -1078,12 +1169,9 @@ impl Table {
     }
 
     fn take_sent(&mut self) {
-        let sent = std::mem::take(
-            &mut *self.world.road.sent.lock().unwrap_or_else(PoisonError::into_inner),
-        );
         let road = &self.world.road;
-        let drives =
-            sent.into_iter().map(|driver| Task::new(Box::pin(drive(driver, road.clone())) as _));
+        let sent = road.take_sent().into_iter();
+        let drives = sent.map(|driver| Task::new(Box::pin(drive(driver, road.clone())) as _));
         self.drivers.extend(drives.collect::<Vec<_>>());
     }
 
@@ -1133,11 +1221,13 @@ impl Table {
 
     fn drive(&mut self, driver: usize) {
         self.drivers[driver].poll();
+        self.take_sent();
     }
 
-    /// Polls a driver until its first batch is under way.
+    /// Polls a driver until another batch is under way.
     fn fly(&mut self, driver: usize) {
-        while self.batches().len() == driver {
+        let before = self.batches().len();
+        while self.batches().len() == before {
             self.drive(driver);
         }
     }
@@ -1173,6 +1263,7 @@ impl Table {
                 driver.poll();
                 is_over = false;
             }
+            self.take_sent();
             for caller in self.callers.iter_mut().filter(|caller| caller.is_due()) {
                 caller.poll();
                 is_over = false;

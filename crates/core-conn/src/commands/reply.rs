@@ -270,12 +270,7 @@ impl Reply {
     pub(super) fn only(self) -> Self {
         match self {
             Self::List(mut whole) if whole.len() == 2 && whole[0] == Self::Int(0) => {
-                match whole.pop() {
-                    Some(Self::List(mut results)) if results.len() == 1 => {
-                        results.pop().unwrap_or_default()
-                    }
-                    other => Self::List(whole.into_iter().chain(other).collect()),
-                }
+                whole.pop().unwrap_or_default()
             }
             other => other,
         }

@@ -60,26 +60,28 @@ local COUNT, SHARED = tonumber(ARGV[1]), {} \
 for n = 1, tonumber(ARGV[2]) do SHARED[n] = ARGV[2 + n] end ";
 
 /// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller,
-/// and each result is what a script alone would return. After an error it goes on with the caller behind. What callers have
-/// of their own is put aside before anything of the script runs, which could change the lists.
+/// and each result, behind a 0, is what a script alone would return. After an error it goes on with the caller behind. What
+/// callers have of their own is put aside before anything of the script runs, which could change the lists.
 const EACH_WRAPPER: &str = "\
 local count, behind = tonumber(ARGV[1]), 2 + tonumber(ARGV[2])
 local keys, args = #KEYS / count, (#ARGV - behind) / count
-local own, given, results, n = {}, {}, {}, 1
-for m = 1, #KEYS do own[m] = KEYS[m] end
-for m = 1, #ARGV - behind do given[m] = ARGV[behind + m] end
+local width, own = keys + args, {}
+for n = 0, count - 1 do
+  for m = 1, keys do own[n * width + m] = KEYS[n * keys + m] end
+  for m = 1, args do own[n * width + keys + m] = ARGV[behind + n * args + m] end
+end
 local done, each = xpcall(main, raised)
 if not done then return each end
 if type(each) ~= 'function' then
   local err = type(each) == 'table' and rawget(each, 'err')
   return {1, type(err) == 'string' and err or 'NOFUNCTION a batch script returns a function'}
 end
-local row = {}
+local results, n, type, unpack = {0}, 1, type, unpack
 local function serve()
   while n <= count do
-    for m = 1, keys do row[m] = own[(n - 1) * keys + m] end
-    for m = 1, args do row[keys + m] = given[(n - 1) * args + m] end
-    local reply = each(unpack(row, 1, keys + args))
+    local reply
+    if width == 1 then reply = each(own[n])
+    else reply = each(unpack(own, n * width - width + 1, n * width)) end
     if type(reply) == 'table' then
       local err = rawget(reply, 'err')
       if type(err) == 'string' then
@@ -89,18 +91,18 @@ local function serve()
         reply = {0, reply}
       end
     end
-    results[n] = reply or false
+    results[n + 1] = reply or false
     n = n + 1
   end
 end
 while n <= count do
   local served, err = xpcall(serve, raised)
   if not served then
-    results[n] = err
+    results[n + 1] = err
     n = n + 1
   end
 end
-return {0, results}";
+return results";
 
 /// A Lua script with a name.
 ///

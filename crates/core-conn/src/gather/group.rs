@@ -40,6 +40,8 @@ struct State<I, O> {
     look: Option<Instant>,
     /// Who waits. Others can join the last one.
     queue: VecDeque<Arc<Batch<I, O>>>,
+    /// How many callers the batches carry that are under way and not overdue.
+    under_way: usize,
     /// How many callers the last batch carried: the next one has room for as many.
     usual: usize,
 }
@@ -49,6 +51,8 @@ struct State<I, O> {
 pub(crate) struct Bounds {
     /// How many callers a batch takes.
     pub(crate) callers: usize,
+    /// Up to how many callers leave in one batch, where two could be under way.
+    pub(crate) few: usize,
     /// What the items of a batch weigh together, unless it is only one.
     pub(crate) weight: usize,
     /// How many batches are under way however few callers they carry, and how many callers ask by themselves.
@@ -93,13 +97,13 @@ struct Batch<I, O> {
 /// Wakers and items are dropped when the lock is free again: that can run code of a task.
 struct Seats<I, O> {
     taken: Slab<Seat<I, O>>,
+    /// How many have not left yet.
+    waiting: usize,
     weight: usize,
-    /// It is under way, or was.
+    /// It is under way, or was, with all of them or the first.
     has_left: bool,
     /// No caller's time is over before.
     earliest: Option<Instant>,
-    /// When its outcomes came.
-    landed: Option<Instant>,
 }
 
 struct Seat<I, O> {
@@ -120,7 +124,7 @@ struct Place {
 enum Cargo<I, O> {
     Waiting(I),
     UnderWay,
-    Landed(Result<O, Lost>),
+    Landed(Landed<O>),
 }
 
 /// Why nothing can be said about an item.
@@ -137,6 +141,10 @@ pub(crate) enum Lost {
 pub(crate) struct Driver<I, O> {
     group: Arc<Group<I, O>>,
     doing: Doing,
+    /// How many callers its last batch took along.
+    carried: usize,
+    /// Those by which it was made.
+    bounds: Bounds,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,6 +153,14 @@ enum Doing {
     Flying,
     Overdue,
     Nothing,
+}
+
+/// What a driver takes along.
+struct Departure<I, O> {
+    flight: Flight<I, O>,
+    items: Vec<I>,
+    /// For those who wait still, where they are to be under way too.
+    another: Option<Driver<I, O>>,
 }
 
 /// A batch that is under way. Dropped before it lands, its callers are told that nobody knows.
@@ -177,7 +193,10 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
         if driver.sees_few() {
             carrier.pause().await;
         }
-        let Some((flight, items)) = driver.take() else { return };
+        let Some(Departure { flight, items, another }) = driver.take() else { return };
+        if let Some(another) = another {
+            carrier.send_another(another);
+        }
         let mut overdue = carrier.overdue();
         let mut carrying = pin!(carrier.carry(items));
         let outcomes = loop {
@@ -214,6 +233,7 @@ impl<I, O> Group<I, O> {
             overdue: 0,
             look: None,
             queue: VecDeque::new(),
+            under_way: 0,
             usual: 0,
         };
         Arc::new(Self { state: Mutex::new(state) })
@@ -238,10 +258,8 @@ impl<I, O> Group<I, O> {
         let item = Cargo::Waiting(item);
         let seat = Seat { item, weight, deadline, waker: Some(waker.clone()) };
         let (batch, Place { number, is_full }) = state.seat(this, seat, bounds);
-        let driver = state.wants_driver(is_full, bounds).then(|| {
-            state.collecting += 1;
-            Driver { group: Arc::clone(this), doing: Doing::Collecting }
-        });
+        let driver =
+            state.wants_driver(is_full, bounds).then(|| Driver::new(this, &mut state, *bounds));
         let is_watched = deadline.is_some_and(|deadline| state.watches(deadline));
         Joined::Waits(Waiting { batch, seat: Some(number), is_watched }, driver)
     }
@@ -249,7 +267,9 @@ impl<I, O> Group<I, O> {
     /// Whether nobody asks for anything.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.alone == 0 && state.drivers() + state.overdue == 0
+        let is_driven = state.drivers() + state.overdue > 0;
+        debug_assert!(is_driven || state.under_way == 0, "nobody has landed what was under way");
+        state.alone == 0 && !is_driven
     }
 
     /// Forgets a batch whose callers have all left before it did.
@@ -300,6 +320,16 @@ impl<I, O> State<I, O> {
             || drivers < bounds.most && self.collecting < full
     }
 
+    /// How many callers the next batch carries: where two are to be under way, about half of all who are there, so that
+    /// neither they nor the server wait for the other.
+    fn share(&self, bounds: &Bounds) -> usize {
+        if bounds.eager < 2 {
+            return bounds.callers;
+        }
+        let waiting: usize = self.queue.iter().map(|batch| batch.seats().waiting).sum();
+        (self.under_way + waiting).div_ceil(2).max(bounds.few)
+    }
+
     /// Whether a driver looks at those who wait by then: one does whenever it takes a batch along.
     fn watches(&self, deadline: Instant) -> bool {
         self.collecting > 0 || self.look.is_some_and(|look| look <= deadline)
@@ -315,7 +345,7 @@ impl<I, O> Drop for Alone<I, O> {
 impl<I, O> Batch<I, O> {
     fn new(group: &Arc<Group<I, O>>, callers: usize) -> Arc<Self> {
         let taken = Slab::with_capacity(callers);
-        let seats = Seats { taken, weight: 0, has_left: false, earliest: None, landed: None };
+        let seats = Seats { taken, waiting: 0, weight: 0, has_left: false, earliest: None };
         Arc::new(Self { group: Arc::clone(group), seats: Mutex::new(seats) })
     }
 
@@ -336,11 +366,12 @@ impl<I, O> Batch<I, O> {
         seats.earliest = next;
     }
 
-    /// Tells all who wait that nobody is left to take them along.
+    /// Tells all who have not left that nobody is left to take them along.
     fn desert(&self) {
         let mut seats = self.seats();
         seats.has_left = true;
-        let numbers: Vec<_> = seats.taken.iter().map(|(number, _)| number).collect();
+        let waiting = seats.taken.iter().filter(|(_, seat)| seat.is_waiting());
+        let numbers: Vec<_> = waiting.map(|(number, _)| number).collect();
         drop(seats);
         self.tell(numbers.into_iter().map(|number| (number, Err(Lost::Behind))));
     }
@@ -359,16 +390,18 @@ impl<I, O> Batch<I, O> {
         let mut seats = self.seats();
         let mut woken = Vec::with_capacity(seats.taken.len());
         let mut left_behind = Vec::new();
-        seats.landed = Some(Instant::now());
+        let at = Instant::now();
         for (number, outcome) in outcomes {
             if let Some(seat) = seats.taken.get_mut(number) {
-                let before = std::mem::replace(&mut seat.item, Cargo::Landed(outcome));
+                let landed = Cargo::Landed(Landed { outcome, at });
+                let before = std::mem::replace(&mut seat.item, landed);
                 if let Cargo::Waiting(item) = before {
                     left_behind.push(item);
                 }
                 woken.extend(seat.waker.take());
             }
         }
+        seats.waiting -= left_behind.len();
         drop(seats);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -378,19 +411,44 @@ impl<I, O> Batch<I, O> {
     }
 }
 
+impl<I, O> Seat<I, O> {
+    /// Whether it has not left yet.
+    fn is_waiting(&self) -> bool {
+        matches!(self.item, Cargo::Waiting(_))
+    }
+}
+
 impl<I, O> Seats<I, O> {
     /// Takes a seat, or gives it back where there is no room.
     fn sit(&mut self, seat: Seat<I, O>, bounds: &Bounds) -> Result<Place, Seat<I, O>> {
         let fits = self.taken.len() < bounds.callers && self.weight + seat.weight <= bounds.weight;
-        if fits || self.taken.is_empty() { Ok(self.take(seat, bounds)) } else { Err(seat) }
+        let has_room = !self.has_left && (fits || self.taken.is_empty());
+        if has_room { Ok(self.take(seat, bounds)) } else { Err(seat) }
     }
 
     fn take(&mut self, seat: Seat<I, O>, bounds: &Bounds) -> Place {
         self.weight += seat.weight;
+        self.waiting += 1;
         self.earliest = earlier(self.earliest, seat.deadline);
         let number = self.taken.insert(seat);
         let is_full = self.taken.len() >= bounds.callers || self.weight >= bounds.weight;
         Place { number, is_full }
+    }
+
+    /// Takes at most so many items along, with the seats that they are from.
+    fn board(&mut self, most: usize) -> (Vec<usize>, Vec<I>) {
+        self.has_left = true;
+        let count = self.waiting.min(most);
+        let (mut numbers, mut items) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let waiting = self.taken.iter_mut().filter(|(_, seat)| seat.is_waiting());
+        for (number, seat) in waiting.take(count) {
+            if let Cargo::Waiting(item) = std::mem::replace(&mut seat.item, Cargo::UnderWay) {
+                numbers.push(number);
+                items.push(item);
+            }
+        }
+        self.waiting -= items.len();
+        (numbers, items)
     }
 
     fn is_open_and_empty(&self) -> bool {
@@ -420,12 +478,11 @@ impl<I, O> Future for Waiting<I, O> {
             return Poll::Pending;
         }
         let Seat { item, waker, .. } = seats.taken.remove(number);
-        let at = seats.landed.unwrap_or_else(Instant::now);
         drop(seats);
         drop(waker);
         self.seat = None;
         match item {
-            Cargo::Landed(outcome) => Poll::Ready(Landed { outcome, at }),
+            Cargo::Landed(landed) => Poll::Ready(landed),
             Cargo::Waiting(_) | Cargo::UnderWay => Poll::Pending,
         }
     }
@@ -436,7 +493,10 @@ impl<I, O> Drop for Waiting<I, O> {
         let Some(number) = self.seat else { return };
         let mut seats = self.batch.seats();
         let left = seats.taken.try_remove(number);
-        seats.weight -= left.as_ref().map_or(0, |seat| seat.weight);
+        if let Some(seat) = &left {
+            seats.weight -= seat.weight;
+            seats.waiting -= usize::from(seat.is_waiting());
+        }
         let is_empty = seats.is_open_and_empty();
         drop(seats);
         drop(left);
@@ -447,6 +507,18 @@ impl<I, O> Drop for Waiting<I, O> {
 }
 
 impl<I, O> Driver<I, O> {
+    /// A driver that collects, and is counted as such.
+    fn new(group: &Arc<Group<I, O>>, state: &mut State<I, O>, bounds: Bounds) -> Self {
+        state.collecting += 1;
+        Self { group: Arc::clone(group), doing: Doing::Collecting, carried: 0, bounds }
+    }
+
+    /// Another one for those who wait still, where they are to be under way too.
+    fn another(&self, state: &mut State<I, O>) -> Option<Self> {
+        let is_wanted = state.collecting == 0 && state.drivers() < self.bounds.eager;
+        (is_wanted && !state.queue.is_empty()).then(|| Self::new(&self.group, state, self.bounds))
+    }
+
     /// Whether so few wait that others may join them soon.
     fn sees_few(&self) -> bool {
         let state = self.group.state();
@@ -458,26 +530,27 @@ impl<I, O> Driver<I, O> {
     }
 
     /// Takes the batch that waits longest; nothing, and the end of this driver, when nobody waits.
-    fn take(&mut self) -> Option<(Flight<I, O>, Vec<I>)> {
+    fn take(&mut self) -> Option<Departure<I, O>> {
         let mut state = self.group.state();
         state.collecting -= 1;
+        let most = state.share(&self.bounds);
         while let Some(batch) = state.queue.pop_front() {
             let mut seats = batch.seats();
-            seats.has_left = true;
-            let count = seats.taken.len();
-            let (mut numbers, mut items) = (Vec::with_capacity(count), Vec::with_capacity(count));
-            for (number, seat) in &mut seats.taken {
-                if let Cargo::Waiting(item) = std::mem::replace(&mut seat.item, Cargo::UnderWay) {
-                    numbers.push(number);
-                    items.push(item);
-                }
-            }
+            let (numbers, items) = seats.board(most);
+            let is_divided = seats.waiting > 0;
             drop(seats);
+            if is_divided {
+                state.queue.push_front(Arc::clone(&batch));
+            }
             if !items.is_empty() {
                 state.usual = items.len();
                 state.flying += 1;
+                state.under_way += items.len();
                 self.doing = Doing::Flying;
-                return Some((Flight { batch, seats: numbers }, items));
+                self.carried = items.len();
+                let another = self.another(&mut state);
+                let flight = Flight { batch, seats: numbers };
+                return Some(Departure { flight, items, another });
             }
         }
         self.doing = Doing::Nothing;
@@ -507,13 +580,11 @@ impl<I, O> Driver<I, O> {
     fn is_overdue(&mut self) -> Option<Self> {
         let mut state = self.group.state();
         state.flying -= 1;
+        state.under_way -= self.carried;
         state.overdue += 1;
         self.doing = Doing::Overdue;
         let is_wanted = state.drivers() == 0 && !state.queue.is_empty();
-        is_wanted.then(|| {
-            state.collecting += 1;
-            Self { group: Arc::clone(&self.group), doing: Doing::Collecting }
-        })
+        is_wanted.then(|| Self::new(&self.group, &mut state, self.bounds))
     }
 
     /// Goes on, after a batch.
@@ -524,6 +595,7 @@ impl<I, O> Driver<I, O> {
             state.overdue -= 1;
         } else {
             state.flying -= 1;
+            state.under_way -= self.carried;
         }
         state.collecting += 1;
         self.doing = Doing::Collecting;
@@ -536,7 +608,10 @@ impl<I, O> Drop for Driver<I, O> {
         match self.doing {
             Doing::Nothing => return,
             Doing::Collecting => state.collecting -= 1,
-            Doing::Flying => state.flying -= 1,
+            Doing::Flying => {
+                state.flying -= 1;
+                state.under_way -= self.carried;
+            }
             Doing::Overdue => state.overdue -= 1,
         }
         state.look = None;

@@ -33,6 +33,8 @@ use scripts::Scripts;
 
 /// How many callers a batch takes.
 const MOST_CALLERS: usize = 256;
+/// Up to how many callers leave in one batch where two could be under way.
+const FEW_CALLERS: usize = 16;
 /// How many bytes a batch asks for or carries, so that what is small does not wait for what is big.
 const MOST_BYTES: usize = 64 * 1024;
 /// How many callers may be under way in full batches.
@@ -164,6 +166,7 @@ fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
     let callers = (MOST_BYTES / weight.max(1)).min(MOST_CALLERS);
     (callers > NOT_WORTH_IT).then(|| Bounds {
         callers: MOST_CALLERS,
+        few: FEW_CALLERS,
         weight: MOST_BYTES,
         eager,
         most: (MOST_UNDER_WAY / callers).clamp(eager, MOST_BATCHES),

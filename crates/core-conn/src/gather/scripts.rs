@@ -141,12 +141,11 @@ impl Courier {
             self.apart.begin();
             return by_themselves(callers);
         }
-        match reply.unwrapped() {
-            Ok(Reply::List(results)) if results.len() == callers => {
-                results.into_iter().map(Served::Answered).collect()
+        match reply {
+            Reply::List(results) if results.len() == callers + 1 && results[0] == Reply::Int(0) => {
+                results.into_iter().skip(1).map(Served::Answered).collect()
             }
-            Err(err) => failed(&err, callers, &self.apart),
-            Ok(_) => {
+            _ => {
                 let what = "the batch script answered with another list than was asked for";
                 failed(&Error::new(ErrorKind::Protocol, what), callers, &self.apart)
             }
