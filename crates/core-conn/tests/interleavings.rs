@@ -41,11 +41,12 @@ type Group = group::Group<u32, u32>;
 type Outcome = Result<u32, Lost>;
 
 /// Two share a batch, and a second one leaves while the first is under way when it is full.
-const PAIRS: Bounds = Bounds { callers: 2, few: 2, weight: 100, eager: 1, most: 2, overdue: 1 };
+const PAIRS: Bounds =
+    Bounds { callers: 2, few: 2, weight: 100, alone: 1, eager: 1, most: 2, overdue: 1 };
 /// Each is a full batch.
 const SINGLES: Bounds = Bounds { callers: 1, ..PAIRS };
 /// Two batches are under way, full or not.
-const EAGER: Bounds = Bounds { eager: 2, ..PAIRS };
+const EAGER: Bounds = Bounds { alone: 2, eager: 2, ..PAIRS };
 /// The same, and those who are there are divided between them.
 const HALVES: Bounds = Bounds { callers: 9, few: 1, ..EAGER };
 const ALL: [Bounds; 4] = [PAIRS, SINGLES, EAGER, HALVES];
@@ -647,7 +648,7 @@ impl World {
 
     /// Has callers ask by themselves as long as anything else goes on, so that all others have to wait.
     fn hold_alone(mut self) -> Self {
-        for _ in 0..self.bounds.eager {
+        for _ in 0..self.bounds.alone {
             match Group::join(&self.group, || (0, None), 1, Waker::noop(), &self.bounds) {
                 Joined::Alone(alone) => self.held.push(alone),
                 Joined::Waits(..) => panic!("a caller waits though nobody else asks"),
@@ -735,7 +736,7 @@ fn live(
     let (mut waiting, driver) = match Group::join(group, || (item, deadline), 1, &marking, bounds) {
         Joined::Waits(waiting, driver) => (Polled::new(waiting, script.caller), driver),
         Joined::Alone(_alone) => {
-            road.log.alone.enter(bounds.eager);
+            road.log.alone.enter(bounds.alone);
             road.log.alone.leave();
             return Some(Ok(echo(item)));
         }

@@ -218,7 +218,7 @@ impl<'a, T: 'a> Call<'a, T> {
             return Some(Err(err));
         }
         let span = telemetry::span(request.name());
-        let attempts = match conn.attempts(self.told.manner_of(request, conn)) {
+        let mut attempts = match conn.attempts(self.told.manner_of(request, conn)) {
             Ok(attempts) => attempts,
             Err(err) => {
                 let now = Instant::now();

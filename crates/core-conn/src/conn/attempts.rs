@@ -22,7 +22,7 @@ use crate::{
     Error, ErrorKind, ReadFrom, Reply, Result,
     commands::{Request, Sending},
     error::Redirect,
-    gather::{Alone, Landed, Lost, Served, Share, Waiting},
+    gather::{Alone, Landed, Lost, Present, Served, Share, Waiting},
 };
 
 /// The shortest and the longest pause before a call is repeated.
@@ -61,6 +61,7 @@ impl Conn {
             deadline: Instant::now() + allowed(&manner),
             manner,
             so_far: None,
+            _present: None,
         }
     }
 }
@@ -73,6 +74,7 @@ pub(crate) struct Attempts<'a> {
     /// Apart, since nearly every call ends with its first attempt, and is moved about before.
     so_far: Option<Box<SoFar>>,
     _call: Option<Entered<'a>>,
+    _present: Option<Present<'a>>,
 }
 
 /// What is known after an attempt that failed.
@@ -148,12 +150,19 @@ enum Redirection {
 impl<'a> Attempts<'a> {
     /// Begins the first attempt: together with those of other tasks, or by itself if a link is up. This is the way of
     /// nearly every call, and it is short: no future around that of fred, and no timer of its own.
-    pub(crate) fn first(&self, request: &Request, is_alone: bool, cx: &Context<'_>) -> Option<Way> {
+    pub(crate) fn first(
+        &mut self,
+        request: &Request,
+        is_alone: bool,
+        cx: &Context<'_>,
+    ) -> Option<Way> {
         let core = &self.conn.owner.core;
         let share = if is_alone {
             Share::Own(None)
         } else {
-            core.share(request, &self.manner, self.deadline, cx.waker())
+            let (share, present) = core.share(request, &self.manner, self.deadline, cx.waker());
+            self._present = present;
+            share
         };
         match share {
             Share::Together(waiting) => Some(Way::Together(waiting)),

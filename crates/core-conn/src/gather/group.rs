@@ -55,7 +55,9 @@ pub(crate) struct Bounds {
     pub(crate) few: usize,
     /// What the items of a batch weigh together, unless it is only one.
     pub(crate) weight: usize,
-    /// How many batches are under way however few callers they carry, and how many callers ask by themselves.
+    /// How many callers ask by themselves, while nobody waits.
+    pub(crate) alone: usize,
+    /// How many batches are under way however few callers they carry.
     pub(crate) eager: usize,
     /// How many batches are under way when they are full.
     pub(crate) most: usize,
@@ -250,7 +252,7 @@ impl<I, O> Group<I, O> {
     ) -> Joined<I, O> {
         let mut state = this.state();
         let is_stuck = state.overdue >= bounds.overdue;
-        if state.drivers() == 0 && (state.alone < bounds.eager || is_stuck) {
+        if state.drivers() == 0 && (state.alone < bounds.alone || is_stuck) {
             state.alone += 1;
             return Joined::Alone(Alone(Arc::clone(this)));
         }

@@ -28,7 +28,8 @@ use apart::Apart;
 use group::{Bounds, Carrier, Driver, Group, Joined, drive};
 pub(crate) use group::{Landed, Lost};
 use pace::Pace;
-use reads::Reads;
+pub(crate) use reads::Present;
+use reads::{Company, Reads};
 use scripts::Scripts;
 
 /// How many callers a batch takes.
@@ -105,45 +106,73 @@ impl Gathering {
     }
 }
 
+/// A caller: how its call is sent, until when, and who is woken.
+struct Caller<'a> {
+    manner: &'a Manner,
+    deadline: Instant,
+    waker: &'a Waker,
+}
+
 impl Core {
     /// Finds out how `request` is sent: by itself, or together with those of other tasks. In the latter case `waker` is
-    /// woken when it is known what came of it.
-    pub(crate) fn share(
-        self: &Arc<Self>,
+    /// woken when it is known what came of it. The caller counts as being there until what is returned besides is dropped.
+    pub(crate) fn share<'a>(
+        self: &'a Arc<Self>,
         request: &Request,
         manner: &Manner,
         deadline: Instant,
         waker: &Waker,
-    ) -> Share {
-        let gathering = &self.gathering;
-        let of_script;
-        let (callers, weight, apart, item) = match request {
-            Request::Get(key) => match gathering.reads.callers(manner) {
-                Some((callers, weight)) => {
-                    (callers, weight, &gathering.reads.apart, Asked::Value(key))
-                }
-                None => return Share::Own(None),
-            },
-            Request::Each(each) => {
-                of_script = gathering.scripts.callers(each, manner);
-                match &of_script {
-                    Some((callers, weight, apart)) => (callers, *weight, apart, Asked::Each(each)),
-                    None => return Share::Own(None),
-                }
+    ) -> (Share, Option<Present<'a>>) {
+        let Gathering { reads, scripts, pace } = &self.gathering;
+        let caller = Caller { manner, deadline, waker };
+        let (share, present) = match request {
+            Request::Get(key) => {
+                let (weight, eager) = (reads.sizes.mean(), pace.eager());
+                let bounds = bounds(weight, eager);
+                let company =
+                    bounds.and_then(|bounds| Some((reads.company(manner, eager)?, bounds)));
+                let Some((Company { callers, present }, bounds)) = company else {
+                    return (Share::Own(None), None);
+                };
+                // Where it is counted who is there, those who ask by themselves have been.
+                let alone = if present.is_some() { 0 } else { bounds.alone };
+                let bounds = Bounds { alone, ..bounds };
+                let join = |callers| {
+                    self.join(callers, &reads.apart, Asked::Value(key), weight, &bounds, &caller)
+                };
+                (callers.map(join), present)
             }
-            _ => return Share::Own(None),
+            Request::Each(each) => {
+                let share = scripts.callers(each, manner).and_then(|(callers, weight, apart)| {
+                    let bounds = bounds(weight, pace.eager())?;
+                    Some(self.join(&callers, &apart, Asked::Each(each), weight, &bounds, &caller))
+                });
+                (share, None)
+            }
+            _ => (None, None),
         };
-        let Some(bounds) = bounds(weight, gathering.pace.eager()) else { return Share::Own(None) };
+        (share.unwrap_or(Share::Own(None)), present)
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        callers: &Callers,
+        apart: &Arc<Apart>,
+        asked: Asked<'_>,
+        weight: usize,
+        bounds: &Bounds,
+        caller: &Caller<'_>,
+    ) -> Share {
         // A task of another runtime looks at its own time: this one may not be driven while it is.
-        let item = || (item.to_item(), (!self.is_abroad()).then_some(deadline));
-        match Group::join(callers, item, weight, waker, &bounds) {
+        let item = || (asked.to_item(), (!self.is_abroad()).then_some(caller.deadline));
+        match Group::join(callers, item, weight, caller.waker, bounds) {
             Joined::Alone(alone) => Share::Own(Some(alone)),
             Joined::Waits(waiting, driver) => {
                 if let Some(driver) = driver {
                     let courier = Courier {
                         core: Arc::clone(self),
-                        route: manner.route.clone(),
-                        read_from: manner.read_from,
+                        route: caller.manner.route.clone(),
+                        read_from: caller.manner.read_from,
                         apart: Arc::clone(apart),
                     };
                     self.spawn(drive(driver, courier));
@@ -168,6 +197,7 @@ fn bounds(weight: usize, eager: usize) -> Option<Bounds> {
         callers: MOST_CALLERS,
         few: FEW_CALLERS,
         weight: MOST_BYTES,
+        alone: eager,
         eager,
         most: (MOST_UNDER_WAY / callers).clamp(eager, MOST_BATCHES),
         overdue: MOST_BATCHES,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -25,10 +28,29 @@ pub(super) struct Reads {
     pub(super) apart: Arc<Apart>,
 }
 
-/// On a cluster one for each slot, made when it is first used.
+/// On a cluster one for each slot.
 enum Groups {
     One(Callers),
-    Slots(OnceLock<Box<[OnceLock<Callers>]>>),
+    Slots(OnceLock<Box<[Slot]>>),
+}
+
+/// Most keys of a cluster lie in slots that nobody else asks for. So it is counted in few bytes who is there, and a group is
+/// made and looked at only where there are several.
+#[derive(Default)]
+struct Slot {
+    present: AtomicU32,
+    callers: OnceLock<Callers>,
+}
+
+/// A caller who counts among those of a slot until this is dropped.
+pub(crate) struct Present<'a>(&'a AtomicU32);
+
+/// Who else may be there.
+pub(super) struct Company<'a> {
+    /// None where there is hardly anybody.
+    pub(super) callers: Option<&'a Callers>,
+    /// Where the caller itself is counted.
+    pub(super) present: Option<Present<'a>>,
 }
 
 impl Reads {
@@ -43,26 +65,44 @@ impl Reads {
         }
     }
 
-    /// Who reads together with a caller, and what its value is likely to weigh.
-    pub(super) fn callers(&self, manner: &Manner) -> Option<(&Callers, usize)> {
+    /// Who could read together with a caller, where a few do not count.
+    pub(super) fn company(&self, manner: &Manner, few: usize) -> Option<Company<'_>> {
         if manner.replay != Replay::Idempotent || self.apart.next() {
             return None;
         }
         let groups = if manner.read_from.may_be_replica() { &self.replicas } else { &self.masters };
-        Some((groups.of(&manner.route)?, self.sizes.mean()))
+        groups.company(&manner.route, few)
     }
 }
 
 impl Groups {
-    fn of(&self, route: &Route) -> Option<&Callers> {
+    fn company(&self, route: &Route, few: usize) -> Option<Company<'_>> {
         match (self, route) {
-            (Self::One(group), Route::Any) => Some(group),
+            (Self::One(group), Route::Any) => Some(Company { callers: Some(group), present: None }),
             (Self::Slots(slots), Route::Slot(slot)) => {
-                let slots = slots.get_or_init(|| (0..SLOTS).map(|_| OnceLock::new()).collect());
-                Some(slots.get(usize::from(*slot))?.get_or_init(Group::new))
+                let slots = slots.get_or_init(|| (0..SLOTS).map(|_| Slot::default()).collect());
+                let slot = slots.get(usize::from(*slot))?;
+                let (present, others) = Present::count(&slot.present);
+                let is_lonely = usize::try_from(others).is_ok_and(|others| others < few);
+                let callers = (!is_lonely).then(|| slot.callers.get_or_init(Group::new));
+                Some(Company { callers, present: Some(present) })
             }
             _ => None,
         }
+    }
+}
+
+impl<'a> Present<'a> {
+    /// Counts a caller; returns how many others there are.
+    fn count(all: &'a AtomicU32) -> (Self, u32) {
+        let others = all.fetch_add(1, Relaxed);
+        (Self(all), others)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
