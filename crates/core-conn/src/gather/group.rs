@@ -328,8 +328,15 @@ impl<I, O> State<I, O> {
         if bounds.eager < 2 {
             return bounds.callers;
         }
-        let waiting: usize = self.queue.iter().map(|batch| batch.seats().waiting).sum();
-        (self.under_way + waiting).div_ceil(2).max(bounds.few)
+        let mut there = self.under_way;
+        for batch in &self.queue {
+            if there >= 2 * bounds.callers {
+                // More than that is not taken along, and the queue may be long.
+                break;
+            }
+            there += batch.seats().waiting;
+        }
+        there.div_ceil(2).max(bounds.few)
     }
 
     /// Whether a driver looks at those who wait by then: one does whenever it takes a batch along.
