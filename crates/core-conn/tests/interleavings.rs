@@ -431,10 +431,25 @@ fn the_rest_of_a_batch_leaves_before_those_behind_it() {
         let mut table = Table::new(Bounds { callers: 4, ..HALVES });
         (0..6).for_each(|_| table.ask(1));
         (0..2).for_each(|driver| table.fly(driver));
-        assert_eq!(table.batches(), [vec![1, 2, 3], vec![4]]);
+        assert_eq!(table.batches(), [vec![1, 2, 3], vec![4, 5, 6]]);
         table.settle();
         table.end(false);
     });
+}
+
+#[test]
+fn what_is_taken_along_with_a_rest_does_not_weigh_too_much() {
+    for (weight, second) in [(3, vec![3]), (2, vec![3, 4])] {
+        explore(0, move || {
+            let mut table = Table::new(Bounds { weight: 3 * weight + 1, callers: 3, ..HALVES });
+            (0..3).for_each(|_| table.ask(weight));
+            table.ask(if weight == 3 { 3 } else { 1 });
+            (0..2).for_each(|driver| table.fly(driver));
+            assert_eq!(table.batches(), [vec![1, 2], second.clone()]);
+            table.settle();
+            table.end(false);
+        });
+    }
 }
 
 #[test]
@@ -446,7 +461,7 @@ fn nobody_joins_a_batch_of_which_some_have_left() {
         table.leave(0);
         (0..2).for_each(|_| table.ask(1));
         table.fly(1);
-        assert_eq!(table.batches(), [[1, 2], [3, 4]]);
+        assert_eq!(table.batches(), [vec![1, 2], vec![3, 4, 5]]);
         table.settle();
         table.end(false);
     });

@@ -159,7 +159,8 @@ enum Doing {
 
 /// What a driver takes along.
 struct Departure<I, O> {
-    flight: Flight<I, O>,
+    /// One for each batch that somebody is from.
+    flights: Vec<Flight<I, O>>,
     items: Vec<I>,
     /// For those who wait still, where they are to be under way too.
     another: Option<Driver<I, O>>,
@@ -195,14 +196,14 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
         if driver.sees_few() {
             carrier.pause().await;
         }
-        let Some(Departure { flight, items, another }) = driver.take() else { return };
+        let Some(Departure { flights, items, another }) = driver.take() else { return };
         if let Some(another) = another {
             carrier.send_another(another);
         }
         let mut overdue = carrier.overdue();
         let mut carrying = pin!(carrier.carry(items));
         let outcomes = loop {
-            let then = earlier(driver.look(&flight), overdue);
+            let then = earlier(driver.look(&flights), overdue);
             let mut looking = pin!(carrier.until(then));
             let outcomes = poll_fn(|cx| match carrying.as_mut().poll(cx) {
                 Poll::Ready(outcomes) => Poll::Ready(Some(outcomes)),
@@ -212,7 +213,7 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
                 break outcomes;
             }
             let now = Instant::now();
-            driver.wake_late(&flight, now);
+            driver.wake_late(&flights, now);
             if overdue.is_some_and(|then| then <= now) {
                 overdue = None;
                 if let Some(another) = driver.is_overdue() {
@@ -222,7 +223,8 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
         };
         // Counted first, so that callers who come back find that somebody will take them along.
         driver.collect();
-        flight.land(outcomes);
+        let mut outcomes = outcomes.into_iter();
+        flights.into_iter().for_each(|flight| flight.land(&mut outcomes));
     }
 }
 
@@ -316,10 +318,15 @@ impl<I, O> State<I, O> {
     /// Whether another driver is to serve who waits, now that somebody has joined the last batch.
     fn wants_driver(&self, is_full: bool, bounds: &Bounds) -> bool {
         let drivers = self.drivers();
-        // All but the last are full.
-        let full = if is_full { self.queue.len() } else { self.queue.len() - 1 };
-        drivers < bounds.eager && self.collecting == 0
-            || drivers < bounds.most && self.collecting < full
+        if drivers < bounds.eager && self.collecting == 0 {
+            return true;
+        }
+        // All but the last are full, and the first, where some of it have left.
+        let full = || {
+            let rest = self.queue.front().is_some_and(|first| first.seats().has_left);
+            self.queue.len() - usize::from(!is_full) - usize::from(rest)
+        };
+        drivers < bounds.most && self.collecting < full()
     }
 
     /// How many callers the next batch carries: where two are to be under way, about half of all who are there, so that
@@ -444,11 +451,12 @@ impl<I, O> Seats<I, O> {
         Place { number, is_full }
     }
 
-    /// Takes at most so many items along, with the seats that they are from.
-    fn board(&mut self, most: usize) -> (Vec<usize>, Vec<I>) {
+    /// Adds at most so many items to those who leave, and returns the seats that they are from.
+    fn board(&mut self, most: usize, items: &mut Vec<I>) -> Vec<usize> {
         self.has_left = true;
         let count = self.waiting.min(most);
-        let (mut numbers, mut items) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut numbers = Vec::with_capacity(count);
+        items.reserve(count);
         let waiting = self.taken.iter_mut().filter(|(_, seat)| seat.is_waiting());
         for (number, seat) in waiting.take(count) {
             if let Cargo::Waiting(item) = std::mem::replace(&mut seat.item, Cargo::UnderWay) {
@@ -456,8 +464,8 @@ impl<I, O> Seats<I, O> {
                 items.push(item);
             }
         }
-        self.waiting -= items.len();
-        (numbers, items)
+        self.waiting -= numbers.len();
+        numbers
     }
 
     fn is_open_and_empty(&self) -> bool {
@@ -531,11 +539,9 @@ impl<I, O> Driver<I, O> {
     /// Whether so few wait that others may join them soon.
     fn sees_few(&self) -> bool {
         let state = self.group.state();
-        let mut waiting = state.queue.iter();
-        match (waiting.next(), waiting.next()) {
-            (Some(only), None) => only.seats().taken.len() < FEW,
-            (first, _) => first.is_none(),
-        }
+        let waiting = || state.queue.iter().map(|batch| batch.seats().waiting).sum::<usize>();
+        // All but the first and the last are full.
+        state.queue.len() < 3 && waiting() < FEW
     }
 
     /// Takes the batch that waits longest; nothing, and the end of this driver, when nobody waits.
@@ -543,42 +549,50 @@ impl<I, O> Driver<I, O> {
         let mut state = self.group.state();
         state.collecting -= 1;
         let most = state.share(&self.bounds);
-        while let Some(batch) = state.queue.pop_front() {
+        let (mut flights, mut items, mut weight) = (Vec::new(), Vec::new(), 0);
+        while items.len() < most
+            && let Some(batch) = state.queue.pop_front()
+        {
             let mut seats = batch.seats();
-            let (numbers, items) = seats.board(most);
-            let is_divided = seats.waiting > 0;
+            let fits = items.is_empty() || weight + seats.weight <= self.bounds.weight;
+            if fits {
+                weight += seats.weight;
+                let numbers = seats.board(most - items.len(), &mut items);
+                flights.push(Flight { batch: Arc::clone(&batch), seats: numbers });
+            }
+            let is_left = seats.waiting > 0;
             drop(seats);
-            if is_divided {
-                state.queue.push_front(Arc::clone(&batch));
+            if is_left {
+                state.queue.push_front(batch);
+                break;
             }
-            if !items.is_empty() {
-                state.usual = items.len();
-                state.flying += 1;
-                state.under_way += items.len();
-                self.doing = Doing::Flying;
-                self.carried = items.len();
-                let another = self.another(&mut state);
-                let flight = Flight { batch, seats: numbers };
-                return Some(Departure { flight, items, another });
-            }
+        }
+        if !items.is_empty() {
+            state.usual = items.len();
+            state.flying += 1;
+            state.under_way += items.len();
+            self.doing = Doing::Flying;
+            self.carried = items.len();
+            let another = self.another(&mut state);
+            return Some(Departure { flights, items, another });
         }
         self.doing = Doing::Nothing;
         None
     }
 
     /// When to look whose time is over, among those under way and those who wait.
-    fn look(&self, flight: &Flight<I, O>) -> Option<Instant> {
+    fn look(&self, flights: &[Flight<I, O>]) -> Option<Instant> {
         let mut state = self.group.state();
-        let batches = state.queue.iter().chain([&flight.batch]);
+        let batches = state.queue.iter().chain(flights.iter().map(|flight| &flight.batch));
         state.look = batches.map(|batch| batch.seats().earliest).reduce(earlier).flatten();
         state.look
     }
 
     /// Wakes those whose time is over.
-    fn wake_late(&self, flight: &Flight<I, O>, now: Instant) {
+    fn wake_late(&self, flights: &[Flight<I, O>], now: Instant) {
         let mut woken = Vec::new();
         let state = self.group.state();
-        for batch in state.queue.iter().chain([&flight.batch]) {
+        for batch in state.queue.iter().chain(flights.iter().map(|flight| &flight.batch)) {
             batch.late(now, &mut woken);
         }
         drop(state);
@@ -639,11 +653,11 @@ impl<I, O> Drop for Driver<I, O> {
 }
 
 impl<I, O> Flight<I, O> {
-    /// Gives each caller what came of its item.
-    fn land(mut self, outcomes: Vec<O>) {
+    /// Gives each caller what came of its item, which is next among the outcomes.
+    fn land(mut self, outcomes: &mut impl Iterator<Item = O>) {
         let seats = std::mem::take(&mut self.seats);
         // Whoever is left without an outcome is told so.
-        let outcomes = outcomes.into_iter().map(Ok);
+        let outcomes = outcomes.map(Ok);
         let outcomes = outcomes.chain(std::iter::repeat_with(|| Err(Lost::OnTheWay)));
         self.batch.tell(seats.into_iter().zip(outcomes));
     }
