@@ -453,6 +453,19 @@ fn what_is_taken_along_with_a_rest_does_not_weigh_too_much() {
 }
 
 #[test]
+fn a_batch_never_takes_more_than_it_may_however_many_are_under_way() {
+    explore(0, || {
+        let mut table = Table::new(Bounds { callers: 4, few: 1, ..EAGER });
+        (0..3).for_each(|_| table.ask(1));
+        (0..2).for_each(|driver| table.fly(driver));
+        (0..8).for_each(|_| table.ask(1));
+        table.fly(0);
+        table.settle();
+        table.end(false);
+    });
+}
+
+#[test]
 fn nobody_joins_a_batch_of_which_some_have_left() {
     explore(0, || {
         let mut table = Table::new(HALVES);

@@ -343,7 +343,7 @@ impl<I, O> State<I, O> {
             }
             there += batch.seats().waiting;
         }
-        there.div_ceil(2).max(bounds.few)
+        there.div_ceil(2).max(bounds.few).min(bounds.callers)
     }
 
     /// Whether a driver looks at those who wait by then: one does whenever it takes a batch along.
