@@ -50,9 +50,9 @@ const MOST_OWN: usize = 1024;
 ///
 /// # What it costs
 ///
-/// One round trip for all who are gathered: up to 256, with 64 KiB of keys and arguments, and two such runs at a time; of more than
-/// 16 callers, about half leave at a time. While one
-/// runs, the server does nothing else, as with any script.
+/// One round trip for all who are gathered: up to 256, with 64 KiB of keys and arguments, and two such runs at a time. Of more
+/// than 16 callers, about half leave at a time, and no fewer than 16. While one runs, the server does nothing else, as with any
+/// script.
 ///
 /// # When it fails
 ///

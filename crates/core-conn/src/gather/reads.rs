@@ -201,3 +201,20 @@ pub(super) fn size(value: &Reply) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_company_while_more_than_a_few_are_there() {
+        let groups = Groups::Slots(OnceLock::new());
+        let ask = |slot| groups.company(&Route::Slot(slot), 2).unwrap();
+        let here = [ask(7), ask(7)];
+        assert!(here.iter().all(|company| company.callers.is_none()));
+        assert!(ask(7).callers.is_some(), "two others are there");
+        assert!(ask(8).callers.is_none(), "nobody else asks for this slot");
+        drop(here);
+        assert!(ask(7).callers.is_none(), "they have gone");
+    }
+}
