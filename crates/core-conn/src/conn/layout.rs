@@ -150,6 +150,12 @@ impl Layout {
         }
     }
 
+    /// The first slot of a known cluster that no node serves.
+    pub(super) fn unserved(&self) -> Option<u16> {
+        let slots = self.slots.as_ref().filter(|_| !self.shards.is_empty())?;
+        slots.iter().position(Option::is_none).and_then(|slot| u16::try_from(slot).ok())
+    }
+
     /// The server that a command may go to; `turn` spreads commands that may go anywhere.
     pub(super) fn server(&self, route: &Route, turn: usize) -> Option<&Arc<Server>> {
         match route {

@@ -22,7 +22,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The shortest pause between two questions: many calls meet a moved slot at once.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
-/// How often it is asked while a server is missing, and while none is.
+/// How often it is asked while a server is missing or a slot has none, and while all is well.
 const WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
 const WHILE_COMPLETE: Duration = Duration::from_secs(30);
 /// How often while replicas are wanted and a master names none: a new one does so once it has taken a write.
@@ -45,8 +45,16 @@ impl Core {
                 tracing::debug!(error = %err, "the layout could not be read");
                 self.status.troubled(err);
             }
+            let unserved = self.layout.load().unserved();
+            if let Some(slot) = unserved {
+                // Links that are all up say nothing of it, and whoever waits for the slot is not sent anywhere.
+                let what = format!(
+                    "no node of the cluster serves slot {slot}; check `CLUSTER INFO` and `CLUSTER NODES`"
+                );
+                self.status.troubled(Error::new(ErrorKind::Topology, what));
+            }
             pause(BETWEEN_QUESTIONS).await;
-            let wait = if self.status.state() != State::Connected {
+            let wait = if self.status.state() != State::Connected || unserved.is_some() {
                 WHILE_INCOMPLETE
             } else if self.lacks_replicas() {
                 WITHOUT_REPLICAS

@@ -1,9 +1,9 @@
 //! Cluster and Sentinel.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, future::ready, pin::pin, time::Duration};
 
 use redbrick_core_conn::{Config, Conn, ErrorKind, SentinelConfig, ServerMode, State};
-use redbrick_testkit::{Cluster, Fault, Proxy, Sentinel};
+use redbrick_testkit::{Cluster, Fault, Proxy, Sentinel, wait_until};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{PATIENCE, reach, server};
@@ -84,6 +84,44 @@ async fn a_cluster_is_found_through_any_node_and_a_lost_master_is_replaced() {
     for key in &keys {
         assert_eq!(conn.get::<i32>(key).await.unwrap(), Some(1));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_slot_that_no_node_serves_gets_through_when_one_does() {
+    let starting =
+        || Cluster::builder().replicas(0).config("cluster-require-full-coverage", "no").start();
+    let cluster = tokio::task::spawn_blocking(starting).await.unwrap().unwrap();
+    let slot = cluster.slot_of("lost").unwrap();
+    let owner = &cluster.nodes()[cluster.slot_owner(slot).unwrap()];
+    let name = slot.to_string();
+    owner.command(["CLUSTER", "DELSLOTS", &name]).unwrap();
+    for node in cluster.nodes() {
+        // A word of the owner's may be on its way from before.
+        assert!(wait_until(PATIENCE, || {
+            let refusal = node.command(["GET", "lost"]).unwrap_err().to_string();
+            let is_moved = refusal.contains("MOVED");
+            if is_moved {
+                node.command(["CLUSTER", "DELSLOTS", &name]).unwrap();
+            }
+            !is_moved && refusal.contains("CLUSTERDOWN")
+        }));
+    }
+
+    let conn = Conn::connect(cluster.url()).await.unwrap();
+    conn.set("found", &1).await.unwrap();
+    let hurried = conn.with_command_timeout(Duration::from_millis(300));
+    let err = hurried.set("lost", &1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
+    assert!(err.to_string().contains(&format!("serves slot {slot}")), "{err}");
+
+    let mut waiting = pin!(conn.set("lost", &1));
+    tokio::select! {
+        biased;
+        done = &mut waiting => panic!("{done:?}"),
+        () = ready(()) => {}
+    }
+    owner.command(["CLUSTER", "ADDSLOTS", &name]).unwrap();
+    waiting.await.unwrap();
 }
 
 #[tokio::test]
