@@ -60,7 +60,7 @@ struct Told {
 struct Sent<'a> {
     attempts: Attempts<'a>,
     /// Until it has ended.
-    way: Option<Way>,
+    way: Option<Way<'a>>,
     watch: Option<Watch<'a>>,
     span: Span,
 }
@@ -218,7 +218,7 @@ impl<'a, T: 'a> Call<'a, T> {
             return Some(Err(err));
         }
         let span = telemetry::span(request.name());
-        let mut attempts = match conn.attempts(self.told.manner_of(request, conn)) {
+        let attempts = match conn.attempts(self.told.manner_of(request, conn)) {
             Ok(attempts) => attempts,
             Err(err) => {
                 let now = Instant::now();
@@ -228,10 +228,8 @@ impl<'a, T: 'a> Call<'a, T> {
         match attempts.first(request, ending.alone, cx) {
             Some(way) => {
                 // Who has joined others is woken when there is something to see, also by whoever watches its time.
-                let watch = match &way {
-                    Way::Together(waiting) if !waiting.is_watched() => Some(attempts.watch(cx)),
-                    _ => None,
-                };
+                let watches = way.is_together() && !way.is_watched();
+                let watch = watches.then(|| attempts.watch(cx));
                 self.stage = Stage::Sent(Sent { attempts, way: Some(way), watch, span });
             }
             None => self.go_on(attempts, span, None),
@@ -296,7 +294,7 @@ impl<'a, T: 'a> Future for Call<'a, T> {
 
 impl Sent<'_> {
     fn is_together(&self) -> bool {
-        matches!(self.way, Some(Way::Together(_)))
+        self.way.as_ref().is_some_and(Way::is_together)
     }
 
     fn poll(

@@ -25,8 +25,8 @@ use super::{reply::Reply, request::Request};
 /// What comes of a command, before it is known what an error means.
 pub(crate) type Outcome = Result<Reply, FredError>;
 
-/// How many places are kept for commands to come.
-const MOST_SPARES: usize = 256;
+/// How many places a link keeps for commands to come.
+const MOST_SPARES: usize = 64;
 
 /// Sends commands over one client of fred's.
 pub(crate) struct Sender {

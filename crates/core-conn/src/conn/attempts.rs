@@ -61,7 +61,6 @@ impl Conn {
             deadline: Instant::now() + allowed(&manner),
             manner,
             so_far: None,
-            _present: None,
         }
     }
 }
@@ -74,7 +73,6 @@ pub(crate) struct Attempts<'a> {
     /// Apart, since nearly every call ends with its first attempt, and is moved about before.
     so_far: Option<Box<SoFar>>,
     _call: Option<Entered<'a>>,
-    _present: Option<Present<'a>>,
 }
 
 /// What is known after an attempt that failed.
@@ -110,7 +108,13 @@ fn allowed(manner: &Manner) -> Duration {
 }
 
 /// The first attempt of a call, on its way.
-pub(crate) enum Way {
+pub(crate) struct Way<'a> {
+    sent: Sent,
+    /// Others who ask for the same slot see that it is there, as long as this is here.
+    _present: Option<Present<'a>>,
+}
+
+enum Sent {
     /// By itself.
     Own {
         link: Arc<Link>,
@@ -122,10 +126,14 @@ pub(crate) enum Way {
     Together(Waiting),
 }
 
-impl Way {
+impl Way<'_> {
+    pub(crate) fn is_together(&self) -> bool {
+        matches!(self.sent, Sent::Together(_))
+    }
+
     /// Whether somebody else watches the call's time.
     pub(crate) fn is_watched(&self) -> bool {
-        matches!(self, Self::Together(waiting) if waiting.is_watched())
+        matches!(&self.sent, Sent::Together(waiting) if waiting.is_watched())
     }
 }
 
@@ -151,21 +159,19 @@ impl<'a> Attempts<'a> {
     /// Begins the first attempt: together with those of other tasks, or by itself if a link is up. This is the way of
     /// nearly every call, and it is short: no future around that of fred, and no timer of its own.
     pub(crate) fn first(
-        &mut self,
+        &self,
         request: &Request,
         is_alone: bool,
         cx: &Context<'_>,
-    ) -> Option<Way> {
+    ) -> Option<Way<'a>> {
         let core = &self.conn.owner.core;
-        let share = if is_alone {
-            Share::Own(None)
+        let (share, present) = if is_alone {
+            (Share::Own(None), None)
         } else {
-            let (share, present) = core.share(request, &self.manner, self.deadline, cx.waker());
-            self._present = present;
-            share
+            core.share(request, &self.manner, self.deadline, cx.waker())
         };
-        match share {
-            Share::Together(waiting) => Some(Way::Together(waiting)),
+        let sent = match share {
+            Share::Together(waiting) => Sent::Together(waiting),
             Share::Own(alone) => {
                 let link = core.pick(&self.manner.route, self.manner.read_from)?;
                 // The other way finds it once more, and says so.
@@ -173,29 +179,32 @@ impl<'a> Attempts<'a> {
                 core.telemetry.sent();
                 // The call watches its time itself.
                 let sending = link.sender.send(request.clone(), Duration::ZERO);
-                Some(Way::Own { link, sending, _alone: alone })
+                Sent::Own { link, sending, _alone: alone }
             }
-        }
+        };
+        Some(Way { sent, _present: present })
     }
 
     /// Looks at the first attempt. When it is over, `way` has ended, and this keeps its place for another.
     pub(crate) fn poll_first(
         &self,
-        way: &mut Option<Way>,
+        way: &mut Option<Way<'_>>,
         request: &Request,
         cx: &mut Context<'_>,
     ) -> Poll<(Result<Reply, First>, Instant)> {
         let core = &self.conn.owner.core;
-        match way {
-            Some(Way::Own { sending, .. }) => {
+        match way.as_mut().map(|way| &mut way.sent) {
+            Some(Sent::Own { sending, .. }) => {
                 let outcome = ready!(Pin::new(sending).poll(cx));
                 core.served_alone(request, &outcome);
-                let Some(Way::Own { link, sending, .. }) = way.take() else { return Poll::Pending };
+                let Some(Way { sent: Sent::Own { link, sending, .. }, .. }) = way.take() else {
+                    return Poll::Pending;
+                };
                 link.sender.keep(sending);
                 let outcome = self.conn.read(&link, outcome).map_err(First::Failed);
                 Poll::Ready((outcome, Instant::now()))
             }
-            Some(Way::Together(waiting)) => {
+            Some(Sent::Together(waiting)) => {
                 let Landed { outcome, at } = ready!(Pin::new(waiting).poll(cx));
                 *way = None;
                 let outcome = match outcome {
