@@ -3,6 +3,8 @@
 //! A key is given without the configured prefix. Its bytes are sent as they are; the prefix goes before
 //! them.
 
+mod arg;
+mod around;
 mod batch;
 mod batch_script;
 mod call;
@@ -33,6 +35,7 @@ use crate::{
     conn::{Manner, Route},
 };
 
+pub use arg::Arg;
 pub use batch::{Results, Ticket};
 pub(crate) use batch_script::Each;
 pub use batch_script::{BatchScript, BatchScriptCall};
@@ -47,7 +50,7 @@ pub use pipeline::Pipeline;
 pub use reply::{FromReply, Reply};
 pub(crate) use request::{COMMANDS, Request};
 pub use scan::Scan;
-pub use script::{Arg, Script, ScriptCall};
+pub use script::{Script, ScriptCall};
 pub(crate) use sending::{Outcome, Sender, Sending};
 pub use sorted_set::SortedSet;
 pub use transaction::Transaction;

@@ -1,108 +1,15 @@
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{fmt, sync::OnceLock};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Call, FromReply, request::Request};
+use super::{Arg, Call, FromReply, around::Form, request::Request};
 use crate::{Conn, Error, Replay};
 
 /// What every [`Request::Nested`] goes through.
 pub(crate) static READ: Script = Script::new("core_conn.read", include_str!("../lua/read.lua"))
     .native()
     .replay(Replay::Idempotent);
-
-/// What is made of an error that a script raises, where it is raised: a text comes behind a 2, what a command inside met
-/// behind a 1. `pcall` would look into the error with its metatable, of which nothing may run: what that raises reaches the
-/// client library as it is.
-const RAISED: &str = "\
-local function raised(err)
-  if type(err) ~= 'table' then return {2, tostring(err)} end
-  local text = rawget(err, 'err')
-  return {1, type(text) == 'string' and text or ''}
-end
-";
-
-/// What comes behind a script, which is the function `main`: a number or a text is returned as it is, a list behind a 0,
-/// and an error behind a 1 or a 2, so that it is taken neither for a message nor for an error of the server's own.
-const WRAPPER: &str = "\
-local done, reply = xpcall(main, raised)
-if not done or type(reply) ~= 'table' then return reply end
-local err = rawget(reply, 'err')
-if type(err) == 'string' then return {1, err} end
-";
-
-/// Makes lists harmless that may hold errors, or lists within each other without end. An error reply with bytes
-/// that are not UTF-8 gets lost in the client library's parser, and every later reply goes to the wrong caller. Servers
-/// look into the fields `map` and `set` of a table too.
-const TAMED: &str = "\
-local function tame(list, depth)
-  rawset(list, 'map', nil)
-  rawset(list, 'set', nil)
-  for n = 1, #list do
-    local item = rawget(list, n)
-    if type(item) == 'table' then
-      local err = rawget(item, 'err')
-      if type(err) == 'string' then
-        rawset(list, n, {err = (string.gsub(err, '[^\\32-\\126]', '?'))})
-      elseif depth == 128 then
-        rawset(list, n, {err = 'TOODEEP lists lie too deep within each other'})
-      else
-        tame(item, depth + 1)
-      end
-    end
-  end
-end
-";
-
-/// What comes before a batch script, on its first line.
-const EACH_LEAD: &str = "\
-local COUNT, SHARED = tonumber(ARGV[1]), {} \
-for n = 1, tonumber(ARGV[2]) do SHARED[n] = ARGV[2 + n] end ";
-
-/// What comes behind a batch script, which is the function `main` and returns another one: that is called for each caller,
-/// and each result, behind a 0, is what a script alone would return. After an error it goes on with the caller behind. What
-/// callers have of their own is put aside before anything of the script runs, which could change the lists.
-const EACH_WRAPPER: &str = "\
-local count, behind = tonumber(ARGV[1]), 2 + tonumber(ARGV[2])
-local keys, args = #KEYS / count, (#ARGV - behind) / count
-local width, own = keys + args, {}
-for n = 0, count - 1 do
-  for m = 1, keys do own[n * width + m] = KEYS[n * keys + m] end
-  for m = 1, args do own[n * width + keys + m] = ARGV[behind + n * args + m] end
-end
-local done, each = xpcall(main, raised)
-if not done then return each end
-if type(each) ~= 'function' then
-  local err = type(each) == 'table' and rawget(each, 'err')
-  return {1, type(err) == 'string' and err or 'NOFUNCTION a batch script returns a function'}
-end
-local results, n, type, unpack = {0}, 1, type, unpack
-local function serve()
-  while n <= count do
-    local reply
-    if width == 1 then reply = each(own[n])
-    else reply = each(unpack(own, n * width - width + 1, n * width)) end
-    if type(reply) == 'table' then
-      local err = rawget(reply, 'err')
-      if type(err) == 'string' then
-        reply = {1, err}
-      else
-        tame(reply, 1)
-        reply = {0, reply}
-      end
-    end
-    results[n + 1] = reply or false
-    n = n + 1
-  end
-end
-while n <= count do
-  local served, err = xpcall(serve, raised)
-  if not served then
-    results[n + 1] = err
-    n = n + 1
-  end
-end
-return results";
 
 /// A Lua script with a name.
 ///
@@ -147,17 +54,6 @@ pub struct Script {
     replay: Replay,
     form: Form,
     ready: OnceLock<Ready>,
-}
-
-/// What a script is put into.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
-    /// It is the script of a user.
-    Whole,
-    /// It returns what a command of the server's answered.
-    Native,
-    /// It returns a function that serves one of several callers.
-    ForEach,
 }
 
 struct Ready {
@@ -229,15 +125,7 @@ impl Script {
 
     fn ready(&self) -> &Ready {
         self.ready.get_or_init(|| {
-            // The script begins on the first line, so that the lines of errors are its own.
-            let main = format!("local function main() {}\nend\n", self.source);
-            let text = match self.form {
-                Form::Whole => {
-                    format!("{main}{RAISED}{WRAPPER}{TAMED}tame(reply, 1)\nreturn {{0, reply}}")
-                }
-                Form::Native => format!("{main}{RAISED}{WRAPPER}return {{0, reply}}"),
-                Form::ForEach => format!("{EACH_LEAD}{main}{RAISED}{TAMED}{EACH_WRAPPER}"),
-            };
+            let text = self.form.around(self.source);
             let digest = sha1_smol::Sha1::from(&text).digest().to_string();
             Ready { digest: digest.into(), text: text.into() }
         })
@@ -274,108 +162,6 @@ const fn is_ascii(source: &[u8]) -> bool {
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// An argument of a script: a number in decimal, a text or bytes as they are, a [`Duration`] in whole milliseconds (what is
-/// less is cut off), `true` as 1 and `false` as 0.
-#[derive(Clone)]
-pub struct Arg(Bytes);
-
-impl Arg {
-    pub(super) fn into_bytes(self) -> Bytes {
-        self.0
-    }
-}
-
-impl fmt::Debug for Arg {
-    /// Does not show what may be a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arg").finish_non_exhaustive()
-    }
-}
-
-impl From<&str> for Arg {
-    fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
-    }
-}
-
-impl From<String> for Arg {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<&String> for Arg {
-    fn from(text: &String) -> Self {
-        text.as_str().into()
-    }
-}
-
-impl From<&[u8]> for Arg {
-    fn from(bytes: &[u8]) -> Self {
-        Self(Bytes::copy_from_slice(bytes))
-    }
-}
-
-impl From<Vec<u8>> for Arg {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
-    }
-}
-
-impl From<Bytes> for Arg {
-    fn from(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-}
-
-impl From<i32> for Arg {
-    fn from(number: i32) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<u32> for Arg {
-    fn from(number: u32) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<i64> for Arg {
-    fn from(number: i64) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<u64> for Arg {
-    fn from(number: u64) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<usize> for Arg {
-    fn from(number: usize) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<f64> for Arg {
-    fn from(number: f64) -> Self {
-        number.to_string().into()
-    }
-}
-
-impl From<bool> for Arg {
-    fn from(yes: bool) -> Self {
-        i32::from(yes).into()
-    }
-}
-
-impl From<Duration> for Arg {
-    fn from(duration: Duration) -> Self {
-        duration.as_millis().to_string().into()
     }
 }
 

@@ -1,3 +1,3 @@
-//! What threads share. The exploration of all orders in `tests/interleavings.rs` puts its own in the place of these.
+//! What threads share. The exploration of all orders in `tests/interleavings/` puts its own in the place of these.
 
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};

@@ -23,7 +23,7 @@ pub(super) struct Batch<I, O> {
 /// Wakers and items are dropped when the lock is free again: that can run code of a task.
 pub(super) struct Seats<I, O> {
     taken: Slab<Seat<I, O>>,
-    /// How many have not left yet, and what their items weigh.
+    /// How many have not left yet, and what their items weigh. Nobody asks once it is out of the queue.
     pub(super) waiting: usize,
     weight: usize,
     /// It is under way, or was, with all of them or the first.
@@ -135,14 +135,11 @@ impl<I, O> Batch<I, O> {
         let mut left_behind = Vec::new();
         let at = Instant::now();
         for (number, outcome) in outcomes {
-            let Seats { taken, waiting, weight, .. } = &mut *seats;
-            if let Some(seat) = taken.get_mut(number) {
+            if let Some(seat) = seats.taken.get_mut(number) {
                 let landed = Cargo::Landed(Landed { outcome, at });
                 let before = std::mem::replace(&mut seat.item, landed);
                 if let Cargo::Waiting(item) = before {
                     left_behind.push(item);
-                    *waiting -= 1;
-                    *weight -= seat.weight;
                 }
                 woken.extend(seat.waker.take());
             }

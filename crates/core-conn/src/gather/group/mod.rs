@@ -1,7 +1,7 @@
 //! Callers who ask for the same kind of thing at the same time, and are served together.
 //!
 //! Nothing here sends, or knows what is asked for: it is who sits where, who is taken along, and who is woken.
-//! `tests/interleavings.rs` runs it in every order that threads can have.
+//! `tests/interleavings/` runs it in every order that threads can have.
 //!
 //! Who waits sits in a [batch](batch), and the batches stand in a queue. While anybody waits, there is a
 //! [driver](driver), which is a task and serves whoever waits. So a caller who is given up, or whom nobody polls for a
