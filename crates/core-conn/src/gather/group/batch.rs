@@ -23,10 +23,11 @@ pub(super) struct Batch<I, O> {
 /// Wakers and items are dropped when the lock is free again: that can run code of a task.
 pub(super) struct Seats<I, O> {
     taken: Slab<Seat<I, O>>,
-    /// How many have not left yet, and what their items weigh. Nobody asks once it is out of the queue.
+    /// How many have not left yet, while it stands in the queue.
     pub(super) waiting: usize,
+    /// What their items weigh, as long as others can join.
     weight: usize,
-    /// It is under way, or was, with all of them or the first.
+    /// It is under way, or was, with all of them or the first. Nobody joins any more.
     pub(super) has_left: bool,
     /// No caller's time is over before.
     pub(super) earliest: Option<Instant>,
@@ -199,7 +200,6 @@ impl<I, O> Seats<I, O> {
                 numbers.push(number);
                 load.items.push(item);
                 load.weight += seat.weight;
-                self.weight -= seat.weight;
             }
         }
         self.waiting -= numbers.len();
