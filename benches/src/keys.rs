@@ -47,8 +47,17 @@ impl Keys {
 
     /// The key that a random number chooses.
     pub(crate) fn pick(&self, random: u64) -> &str {
-        let at = usize::try_from(random % KEYS).expect("it is below the number of keys");
-        &self.names[at]
+        &self.names[Self::at(random)]
+    }
+
+    /// Where that key is among all.
+    pub(crate) fn at(random: u64) -> usize {
+        usize::try_from(random % KEYS).expect("it is below the number of keys")
+    }
+
+    /// All of them.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Whether the value of that key is a large one.

@@ -13,6 +13,7 @@ pub struct ClusterClients<'a> {
     runtime: &'a Runtime,
     conn: Conn,
     fred: ::fred::clients::Client,
+    fred_apart: Vec<::fred::clients::Client>,
     redis_rs: ClusterConnection,
 }
 
@@ -25,10 +26,12 @@ impl<'a> ClusterClients<'a> {
     #[must_use]
     pub fn connect(runtime: &'a Runtime, cluster: &Cluster) -> Self {
         runtime.block_on(async {
+            let fred = fred::connect(&cluster.url()).await;
             Self {
                 runtime,
                 conn: redbrick::connect(&cluster.url()).await,
-                fred: fred::connect(&cluster.url()).await,
+                fred_apart: fred::connect_apart(&fred).await,
+                fred,
                 redis_rs: redis_rs::connect_cluster(cluster.urls()).await,
             }
         })
@@ -45,6 +48,7 @@ impl<'a> ClusterClients<'a> {
         vec![
             redbrick::get(&self.conn, keys),
             fred::get(&self.fred, keys),
+            fred::get_apart(&self.fred, &self.fred_apart, keys),
             redis_rs::get(&self.redis_rs, keys),
         ]
     }

@@ -1,10 +1,13 @@
 //! fred as it comes, but for `TCP_NODELAY`, which redbrick sets too.
 
+use std::sync::Arc;
+
 use fred::{
     bytes::Bytes,
     clients::Client,
-    interfaces::{ClientLike as _, KeysInterface as _, LuaInterface as _},
-    types::{Builder, config::Config},
+    interfaces::{ClientLike as _, ClusterInterface as _, KeysInterface as _, LuaInterface as _},
+    types::{Builder, cluster::ClusterRouting, config::Config},
+    util::redis_keyslot,
 };
 
 use crate::{
@@ -14,6 +17,8 @@ use crate::{
 };
 
 const NAME: &str = "fred";
+/// A client for each master of a cluster, where one client has a task for all of them.
+const NAME_APART: &str = "fred, one each";
 
 /// Connects without deadlines, as fred does by default.
 pub(super) async fn connect(url: &str) -> Client {
@@ -28,6 +33,32 @@ pub(super) async fn connect(url: &str) -> Client {
 /// Reads the bytes that redbrick stored.
 pub(super) fn get(client: &Client, keys: &Keys) -> Side {
     Side::new(NAME, Get { client: client.clone(), keys: keys.clone() })
+}
+
+/// Connects a client to each master that `cluster` knows.
+pub(super) async fn connect_apart(cluster: &Client) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for master in cluster_of(cluster).unique_primary_nodes() {
+        clients.push(connect(&format!("redis://{}:{}", master.host, master.port)).await);
+    }
+    clients
+}
+
+/// Reads the bytes that redbrick stored, each over the client of the master that has the key.
+pub(super) fn get_apart(cluster: &Client, clients: &[Client], keys: &Keys) -> Side {
+    let cluster = cluster_of(cluster);
+    let masters = cluster.unique_primary_nodes();
+    let owner = |key: &str| {
+        let master = cluster.get_server(redis_keyslot(key.as_bytes())).expect("each slot has one");
+        masters.iter().position(|one| one == master).expect("it is among them")
+    };
+    let owners = keys.names().iter().map(|key| owner(key)).collect();
+    let get = |client: &Client| Get { client: client.clone(), keys: keys.clone() };
+    Side::new(NAME_APART, GetApart { masters: clients.iter().map(get).collect(), owners })
+}
+
+fn cluster_of(client: &Client) -> ClusterRouting {
+    client.cached_cluster_state().expect("fred knows the cluster")
 }
 
 /// Writes bytes as redbrick stores them.
@@ -56,6 +87,20 @@ impl Operation for Get {
 
     fn is_sampled(&self, random: u64) -> bool {
         !self.keys.is_large(random)
+    }
+}
+
+#[derive(Clone)]
+struct GetApart {
+    masters: Vec<Get>,
+    /// For each key, whose it is.
+    owners: Arc<[usize]>,
+}
+
+impl Operation for GetApart {
+    async fn call(&mut self, random: u64) {
+        let owner = self.owners[Keys::at(random)];
+        self.masters[owner].call(random).await;
     }
 }
 

@@ -144,9 +144,6 @@ impl<I, O> Driver<I, O> {
                 break;
             }
         }
-        if state.queue.is_empty() {
-            state.earliest = None;
-        }
         let items = load.items;
         if items.is_empty() {
             self.doing = Doing::Nothing;
@@ -173,7 +170,7 @@ impl<I, O> Driver<I, O> {
     fn wake_late(&self, flights: &[Flight<I, O>], now: Instant) {
         let mut woken = Vec::new();
         let mut state = self.group.state();
-        // Known for sure again: since somebody with little time joined, it may have left.
+        // Exact again: whoever had the least time may have left meanwhile.
         let waiting = state.queue.iter().map(|batch| batch.late(now, &mut woken));
         let earliest = waiting.fold(None, earlier);
         state.earliest = earliest;

@@ -126,15 +126,12 @@ impl<I, O> Group<I, O> {
         state.alone == 0 && !is_driven
     }
 
-    /// Forgets batches whose callers have all left before they did. What others stand around is left to a driver.
+    /// Forgets the batches at the front of the queue whose callers have all left. Those behind others are left to a
+    /// driver.
     fn tidy(&self) {
         let mut state = self.state();
-        let queue = &mut state.queue;
-        while queue.front().is_some_and(|first| first.is_deserted()) {
-            queue.pop_front();
-        }
-        while queue.back().is_some_and(|last| last.is_deserted()) {
-            queue.pop_back();
+        while state.queue.front().is_some_and(|first| first.is_deserted()) {
+            state.queue.pop_front();
         }
     }
 
