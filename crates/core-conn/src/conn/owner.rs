@@ -93,7 +93,7 @@ impl Core {
             }
             one => Layout::single(Shard { master: server(one.clone()), replicas: Vec::new() }),
         };
-        core.status.rearranged(&[], !layout.is_cluster());
+        core.status.rearranged(&[], !layout.is_cluster(), None);
         core.layout.store(Arc::new(layout));
         core
     }

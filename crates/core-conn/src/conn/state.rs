@@ -127,8 +127,10 @@ pub(crate) struct Snapshot {
     ended: bool,
     /// How often a link came up: whoever waits for that sees it rise.
     pub(crate) ups: u64,
-    /// Why not every link is up, if that is known.
+    /// Why not every link is up, if that is known, or what is amiss although all are.
     pub(crate) error: Option<Error>,
+    /// What is amiss with the servers that there are, whatever links lead to them.
+    amiss: Option<Error>,
 }
 
 impl Snapshot {
@@ -193,7 +195,7 @@ impl Snapshot {
         let learning = !self.complete && self.any(LinkState::Up);
         self.settled |= self.started && !learning && !self.any(LinkState::New);
         if self.state() == State::Connected {
-            self.error = None;
+            self.error = self.amiss.clone();
         }
     }
 }
@@ -231,11 +233,13 @@ impl Status {
         id
     }
 
-    /// Forgets links that are no longer wanted, and notes whether it is known which servers there are.
-    pub(crate) fn rearranged(&self, gone: &[SeatId], complete: bool) {
+    /// Forgets links that are no longer wanted, and notes whether it is known which servers there are, and what is amiss
+    /// with them.
+    pub(crate) fn rearranged(&self, gone: &[SeatId], complete: bool, amiss: Option<Error>) {
         self.step(|now| {
             now.links.retain(|id, _| !gone.contains(id));
             now.complete = complete;
+            now.amiss = amiss;
             now.settle();
         });
     }
@@ -268,7 +272,7 @@ impl Status {
     pub(crate) fn end(&self) {
         self.step(|now| {
             now.ended = true;
-            now.error = None;
+            (now.error, now.amiss) = (None, None);
         });
     }
 
@@ -314,7 +318,7 @@ mod tests {
     fn with_links() -> (Status, [SeatId; 2]) {
         let status = Status::new("a server".to_owned());
         let links = [status.join(Weight::Counts), status.join(Weight::Counts)];
-        status.rearranged(&[], true);
+        status.rearranged(&[], true, None);
         (status, links)
     }
 
@@ -406,11 +410,11 @@ mod tests {
         status.link_up(seed);
         assert_eq!(status.state(), State::Connecting, "its nodes are not known yet");
         let node = status.join(Weight::Counts);
-        status.rearranged(&[dead], true);
+        status.rearranged(&[dead], true, None);
         assert_eq!(status.state(), State::Connecting, "one of them was not tried yet");
         status.link_up(node);
         status.link_lost(node, LinkState::Down, lost());
-        status.rearranged(&[node], true);
+        status.rearranged(&[node], true, None);
         assert_eq!(
             seen(status, changes).await,
             [
@@ -420,6 +424,19 @@ mod tests {
                 (State::Reconnecting, State::Connected, false),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_amiss_with_the_servers_is_known_also_while_all_links_are_up() {
+        let (status, [a, b]) = with_links();
+        status.connecting();
+        let error = || status.watch().borrow().error.clone();
+        status.link_up(a);
+        status.rearranged(&[], true, Some(lost()));
+        status.link_up(b);
+        assert!(status.state() == State::Connected && error().is_some());
+        status.rearranged(&[], true, None);
+        assert!(status.state() == State::Connected && error().is_none());
     }
 
     #[test]

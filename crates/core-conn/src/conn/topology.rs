@@ -45,16 +45,10 @@ impl Core {
                 tracing::debug!(error = %err, "the layout could not be read");
                 self.status.troubled(err);
             }
-            let unserved = self.layout.load().unserved();
-            if let Some(slot) = unserved {
-                // Links that are all up say nothing of it, and whoever waits for the slot is not sent anywhere.
-                let what = format!(
-                    "no node of the cluster serves slot {slot}; check `CLUSTER INFO` and `CLUSTER NODES`"
-                );
-                self.status.troubled(Error::new(ErrorKind::Topology, what));
-            }
             pause(BETWEEN_QUESTIONS).await;
-            let wait = if self.status.state() != State::Connected || unserved.is_some() {
+            // Links that are all up say nothing of a slot that no server has, and nobody who waits for it is sent anywhere.
+            let lacks_server = self.layout.load().unserved().is_some();
+            let wait = if lacks_server || self.status.state() != State::Connected {
                 WHILE_INCOMPLETE
             } else if self.lacks_replicas() {
                 WITHOUT_REPLICAS
@@ -125,7 +119,13 @@ impl Core {
             });
         }
         self.forget_logins(&gone);
-        self.status.rearranged(&gone, !new.shards.is_empty());
+        let amiss = new.unserved().map(|slot| {
+            let what = format!(
+                "no node of the cluster serves slot {slot}; check `CLUSTER INFO` and `CLUSTER NODES`"
+            );
+            Error::new(ErrorKind::Topology, what)
+        });
+        self.status.rearranged(&gone, !new.shards.is_empty(), amiss);
         self.hubs.each(|hub| hub.rearranged(self));
     }
 }
