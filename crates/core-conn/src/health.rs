@@ -98,6 +98,9 @@ impl Conn {
             let what = "no replica is up for some of the data: its reads go to the master";
             health.warnings.push(what.to_owned());
         }
+        if let Some(err) = self.amiss() {
+            health.warnings.push(err.to_string());
+        }
         let listening = [("subscriptions", &health.subscriptions), ("tracking", &health.tracking)];
         for (what, listening) in listening {
             if let Some(listening) = listening.as_ref().filter(|listening| !listening.live) {

@@ -214,6 +214,7 @@ impl<'a> Attempts<'a> {
                     Err(Lost::Behind) => {
                         Err(First::Failed(core.ended().unwrap_or_else(Error::unsent)))
                     }
+                    Err(Lost::Stuck) => Err(First::NotTried),
                     Err(Lost::OnTheWay) => Err(First::Failed(Error::sender_gone())),
                 };
                 Poll::Ready((outcome, at))
@@ -283,10 +284,11 @@ impl<'a> Attempts<'a> {
 
     /// Where the next attempt goes, and whether it begins with `ASKING`.
     pub(super) fn route(&self) -> (Route, bool) {
-        match self.redirected() {
-            Some(redirect) => (Route::Node(Box::new(redirect.to.clone())), redirect.ask),
-            None => (self.manner.route.clone(), false),
-        }
+        let to = self.redirected().map(|to| (Route::Node(Box::new(to.to.clone())), to.ask));
+        // One that has left the cluster since then is not waited for.
+        let layout = self.conn.owner.core.layout.load();
+        let known = to.filter(|(node, _)| layout.server(node, 0).is_some());
+        known.unwrap_or_else(|| (self.manner.route.clone(), false))
     }
 
     fn redirected(&self) -> Option<&Redirect> {

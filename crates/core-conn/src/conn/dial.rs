@@ -1,11 +1,14 @@
 //! How a link is made: directly, or to the master that [`sentinel`]s name.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
     lane::Purpose,
     link::{Address, Link, LinkEnd, Target},
     sentinel,
+    time::left,
 };
 use crate::{
     Config, Credentials, Error, ErrorKind, Result, config::Endpoint, error::fred::from_dial,
@@ -29,7 +32,7 @@ pub(super) async fn dial(
         Endpoint::Tcp(node) => {
             let dialed = Link::dial(config, &target(Address::Tcp(node.clone())), deadline).await?;
             if config.endpoint.is_cluster() {
-                in_service(&dialed.0, config).await?;
+                in_service(&dialed.0, left(deadline)).await?;
             }
             Ok(dialed)
         }
@@ -47,9 +50,9 @@ pub(super) async fn dial(
 
 /// Makes sure that a node takes part in a cluster that is up. Otherwise it answers CLUSTERDOWN, which ends the
 /// link with all that is in flight on it. A node that does not let the user ask is believed.
-async fn in_service(link: &Link, config: &Config) -> Result<()> {
+async fn in_service(link: &Link, timeout: Duration) -> Result<()> {
     let endpoint = link.address.to_string();
-    match link.ask::<String>(config.connect_timeout, "CLUSTER", &["INFO"]).await {
+    match link.ask::<String>(timeout, "CLUSTER", &["INFO"]).await {
         Ok(info) if info.lines().any(|line| line.trim() == "cluster_state:ok") => Ok(()),
         Ok(_) => {
             let what = "the cluster is not up: some slots have no server; check `CLUSTER INFO`";

@@ -11,7 +11,10 @@ use super::{
     owner::Core,
     state::Weight,
 };
-use crate::config::{Endpoint, Node};
+use crate::{
+    Error, ErrorKind,
+    config::{Endpoint, Node},
+};
 
 /// How many slots a cluster has.
 pub(crate) const SLOTS: usize = 16_384;
@@ -150,10 +153,14 @@ impl Layout {
         }
     }
 
-    /// The first slot of a known cluster that no node serves.
-    pub(super) fn unserved(&self) -> Option<u16> {
+    /// What is amiss though all links may be up: no node of a known cluster serves some slot.
+    pub(super) fn amiss(&self) -> Option<Error> {
         let slots = self.slots.as_ref().filter(|_| !self.shards.is_empty())?;
-        slots.iter().position(Option::is_none).and_then(|slot| u16::try_from(slot).ok())
+        let slot = slots.iter().position(Option::is_none)?;
+        let what = format!(
+            "no node of the cluster serves slot {slot}; check `CLUSTER INFO` and `CLUSTER NODES`"
+        );
+        Some(Error::new(ErrorKind::Topology, what))
     }
 
     /// The server that a command may go to; `turn` spreads commands that may go anywhere.

@@ -307,6 +307,11 @@ impl Conn {
         self.preferences.read_from.may_be_replica() && layout.shards.iter().any(alone)
     }
 
+    /// What is amiss with the servers though all links may be up, if anything is.
+    pub(crate) fn amiss(&self) -> Option<Error> {
+        self.owner.core.layout.load().amiss()
+    }
+
     /// Why the newest credentials are not in use on every link, if that is so.
     pub(crate) fn stale_login(&self) -> Option<Error> {
         let stale = &self.owner.core.stale_logins;

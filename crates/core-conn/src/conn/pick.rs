@@ -68,6 +68,13 @@ impl Conn {
         deadline: Instant,
         refusal: Refusal,
     ) -> Result<Arc<Link>> {
+        let core = &self.owner.core;
+        if let Route::Slot(slot) = route
+            && core.layout.load().shard(*slot).is_none()
+        {
+            // Nobody will send this call elsewhere.
+            core.doubt_layout();
+        }
         self.link_by(|| self.pick(route, read_from), deadline, refusal).await
     }
 
@@ -105,7 +112,8 @@ impl Conn {
                 };
                 return Err(match error {
                     Some(err) => late(&err.to_string()).with_source(err),
-                    None => late("still connecting"),
+                    None if state == State::Connecting => late("still connecting"),
+                    None => late("the server that has it now has not answered yet"),
                 });
             }
         }

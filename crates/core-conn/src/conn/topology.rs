@@ -22,11 +22,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The shortest pause between two questions: many calls meet a moved slot at once.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
-/// How often it is asked while a server is missing or a slot has none, and while all is well.
+/// How often it is asked while a server is missing, and while none is.
 const WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
 const WHILE_COMPLETE: Duration = Duration::from_secs(30);
-/// How often while replicas are wanted and a master names none: a new one does so once it has taken a write.
-const WITHOUT_REPLICAS: Duration = Duration::from_secs(1);
+/// How often while replicas are wanted and a master names none: a new one does so once it has taken a write. And while no node
+/// has some slot, of which links that are all up say nothing.
+const WHILE_LACKING: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Keeps the layout current: asks for it at first, when a call was sent elsewhere, when a link was lost, and
@@ -41,17 +42,16 @@ impl Core {
                     .await
                     .map(|nodes| self.arrange(|old| old.with_replicas(&self, &nodes)))
             };
+            let is_learned = learned.is_ok();
             if let Err(err) = learned {
                 tracing::debug!(error = %err, "the layout could not be read");
                 self.status.troubled(err);
             }
             pause(BETWEEN_QUESTIONS).await;
-            // Links that are all up say nothing of a slot that no server has, and nobody who waits for it is sent anywhere.
-            let lacks_server = self.layout.load().unserved().is_some();
-            let wait = if lacks_server || self.status.state() != State::Connected {
+            let wait = if !is_learned || self.status.state() != State::Connected {
                 WHILE_INCOMPLETE
-            } else if self.lacks_replicas() {
-                WITHOUT_REPLICAS
+            } else if self.lacks_replicas() || self.layout.load().amiss().is_some() {
+                WHILE_LACKING
             } else {
                 WHILE_COMPLETE
             };
@@ -119,13 +119,7 @@ impl Core {
             });
         }
         self.forget_logins(&gone);
-        let amiss = new.unserved().map(|slot| {
-            let what = format!(
-                "no node of the cluster serves slot {slot}; check `CLUSTER INFO` and `CLUSTER NODES`"
-            );
-            Error::new(ErrorKind::Topology, what)
-        });
-        self.status.rearranged(&gone, !new.shards.is_empty(), amiss);
+        self.status.rearranged(&gone, !new.shards.is_empty(), new.amiss());
         self.hubs.each(|hub| hub.rearranged(self));
     }
 }

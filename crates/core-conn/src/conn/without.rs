@@ -97,7 +97,15 @@ impl Conn {
         if matches!(now.state(), State::End | State::Error) {
             return None;
         }
-        Some(now.error.unwrap_or_else(|| Error::new(ErrorKind::Connect, "not connected yet")))
+        // Of one kind whatever is behind it: there is no server, and nothing was sent.
+        Some(match now.error {
+            Some(err) if err.kind() == ErrorKind::Connect => err,
+            Some(err) => {
+                let what = format!("nobody to send it to: {err}");
+                Error::new(ErrorKind::Connect, what).with_source(err)
+            }
+            None => Error::new(ErrorKind::Connect, "not connected yet"),
+        })
     }
 }
 

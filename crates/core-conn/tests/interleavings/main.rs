@@ -276,6 +276,7 @@ fn a_batch_that_is_overdue_is_waited_for_by_nobody() {
     };
     explore(0, move || {
         let mut table = overdue();
+        table.world.bounds.overdue = 2;
         table.ask(1);
         assert_eq!(table.living_drivers(), 1, "it is waited for");
         table.world.road.time.happen();
@@ -317,6 +318,52 @@ fn a_batch_that_is_overdue_is_waited_for_by_nobody() {
         table.world.road.gone.happen();
         table.settle();
         table.end(true);
+    });
+}
+
+#[test]
+fn who_waits_while_too_much_is_overdue_asks_by_itself() {
+    explore(0, || {
+        let mut table = Table::new(PAIRS).stuck();
+        table.world.road.overdue = Some(Instant::now());
+        table.ask(1);
+        table.fly(0);
+        table.ask(1);
+        table.world.road.time.happen();
+        table.drive(0);
+        assert_eq!(table.living_drivers(), 1, "no more may be overdue");
+        table.poll(1);
+        let outcome = table.callers[1].output.as_ref().map(|landed| &landed.outcome);
+        assert_eq!(outcome, Some(&Err(Lost::Stuck)));
+        table.land();
+        table.end(false);
+    });
+}
+
+#[test]
+fn a_driver_that_was_overdue_ends_when_others_have_its_place() {
+    explore(0, || {
+        let now = Instant::now();
+        let mut table = Table::new(Bounds { overdue: 9, most: 3, ..PAIRS }).stuck();
+        // Three are under way when one of them is overdue.
+        table.world.bounds.most = 2;
+        table.world.road.overdue = Some(now);
+        table.ask(1);
+        table.fly(0);
+        table.ask(1);
+        table.world.road.overdue = None;
+        table.world.road.time.happen();
+        table.drive(0);
+        table.fly(1);
+        (0..2).for_each(|_| table.ask(1));
+        table.fly(2);
+        assert!(!table.ask_until(Some(now)), "nobody looks");
+        assert_eq!(table.living_drivers(), 3, "two, and one that is overdue");
+        table.world.road.gone.happen();
+        table.drive(0);
+        assert_eq!(table.living_drivers(), 2);
+        table.settle();
+        table.end(false);
     });
 }
 

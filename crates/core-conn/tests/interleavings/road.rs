@@ -159,6 +159,7 @@ impl Log {
             Err(Lost::Behind) => {
                 assert!(is_cut && batch.is_none(), "{item} was carried: {batch:?}");
             }
+            Err(Lost::Stuck) => assert!(batch.is_none(), "{item} was carried: {batch:?}"),
             Err(Lost::OnTheWay) => {
                 let (items, has_landed) = batch.expect("an item that was carried");
                 let place = items.iter().position(|carried| *carried == item);

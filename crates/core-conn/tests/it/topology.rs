@@ -114,6 +114,12 @@ async fn who_waits_for_a_slot_that_no_node_serves_gets_through_when_one_does() {
     assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
     assert!(err.to_string().contains(&format!("serves slot {slot}")), "{err}");
 
+    let err = conn.with_fail_fast().set("lost", &1).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Connect, "{err:?}");
+    assert!(err.to_string().contains(&format!("serves slot {slot}")), "{err}");
+    let health = conn.health().await;
+    assert!(health.healthy && health.warnings.len() == 1, "{health:?}");
+
     let mut waiting = pin!(conn.set("lost", &1));
     tokio::select! {
         biased;
@@ -122,6 +128,11 @@ async fn who_waits_for_a_slot_that_no_node_serves_gets_through_when_one_does() {
     }
     owner.command(["CLUSTER", "ADDSLOTS", &name]).unwrap();
     waiting.await.unwrap();
+    let mut health = conn.health().await;
+    while !health.warnings.is_empty() {
+        tokio::task::yield_now().await;
+        health = conn.health().await;
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(super) struct Batch<I, O> {
     seats: Mutex<Seats<I, O>>,
 }
 
-/// Wakers and items are dropped when the lock is free again: that can run code of a task.
+/// Wakers, items and outcomes are dropped when the lock is free again: that can run code of a task.
 pub(super) struct Seats<I, O> {
     taken: Slab<Seat<I, O>>,
     /// How many have not left yet, while it stands in the queue.
@@ -66,6 +66,8 @@ pub(crate) struct Landed<O> {
 pub(crate) enum Lost {
     /// Nobody was left to take it along.
     Behind,
+    /// It was not taken along, because so much is overdue that it is better off by itself.
+    Stuck,
     /// It was under way, and nobody was left to hear of it.
     OnTheWay,
 }
@@ -110,14 +112,14 @@ impl<I, O> Batch<I, O> {
         seats.earliest
     }
 
-    /// Tells all who have not left that nobody is left to take them along.
-    pub(super) fn desert(&self) {
+    /// Tells all who have not left why they never will.
+    pub(super) fn give_up(&self, why: Lost) {
         let mut seats = self.seats();
         seats.has_left = true;
         let waiting = seats.taken.iter().filter(|(_, seat)| seat.is_waiting());
         let numbers: Vec<_> = waiting.map(|(number, _)| number).collect();
         drop(seats);
-        self.tell(numbers.into_iter().map(|number| (number, Err(Lost::Behind))));
+        self.tell(numbers.into_iter().map(|number| (number, Err(why))));
     }
 
     /// Wakes all who wait: whoever watched their time may be gone.
@@ -133,17 +135,19 @@ impl<I, O> Batch<I, O> {
     pub(super) fn tell(&self, outcomes: impl IntoIterator<Item = (usize, Result<O, Lost>)>) {
         let mut seats = self.seats();
         let mut woken = Vec::with_capacity(seats.taken.len());
-        let mut left_behind = Vec::new();
+        let (mut left_behind, mut too_late) = (Vec::new(), Vec::new());
         let at = Instant::now();
         for (number, outcome) in outcomes {
-            if let Some(seat) = seats.taken.get_mut(number) {
-                let landed = Cargo::Landed(Landed { outcome, at });
-                let before = std::mem::replace(&mut seat.item, landed);
-                if let Cargo::Waiting(item) = before {
-                    left_behind.push(item);
-                }
-                woken.extend(seat.waker.take());
+            let Some(seat) = seats.taken.get_mut(number) else {
+                too_late.push(outcome);
+                continue;
+            };
+            let landed = Cargo::Landed(Landed { outcome, at });
+            let before = std::mem::replace(&mut seat.item, landed);
+            if let Cargo::Waiting(item) = before {
+                left_behind.push(item);
             }
+            woken.extend(seat.waker.take());
         }
         drop(seats);
         woken.into_iter().for_each(Waker::wake);

@@ -100,9 +100,12 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
             }
         };
         // Counted first, so that callers who come back find that somebody will take them along.
-        driver.collect();
+        let goes_on = driver.collect();
         let mut outcomes = outcomes.into_iter();
         flights.into_iter().for_each(|flight| flight.land(&mut outcomes));
+        if !goes_on {
+            return;
+        }
     }
 }
 
@@ -181,29 +184,46 @@ impl<I, O> Driver<I, O> {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Nobody waits for this driver any more. Returns another one, where there is none for those who wait.
+    /// Nobody waits for this driver any more. Returns another one, where there is none for those who wait; when too much is
+    /// overdue, they are told to ask by themselves.
     fn is_overdue(&mut self) -> Option<Self> {
         let mut state = self.group.state();
         state.flying -= 1;
         state.under_way -= self.carried;
         state.overdue += 1;
         self.doing = Doing::Overdue;
-        let is_wanted = state.drivers() == 0 && !state.queue.is_empty();
-        is_wanted.then(|| Self::new(&self.group, &mut state))
+        if state.drivers() > 0 || state.queue.is_empty() {
+            return None;
+        }
+        if state.overdue < state.bounds.overdue {
+            return Some(Self::new(&self.group, &mut state));
+        }
+        let stuck = std::mem::take(&mut state.queue);
+        drop(state);
+        stuck.iter().for_each(|batch| batch.give_up(Lost::Stuck));
+        None
     }
 
-    /// Goes on, after a batch.
-    fn collect(&mut self) {
+    /// Goes on, after a batch; or ends, when others have taken its place while it was overdue. Returns whether it goes on.
+    fn collect(&mut self) -> bool {
         let mut state = self.group.state();
         state.look = None;
         if self.doing == Doing::Overdue {
             state.overdue -= 1;
+            if state.drivers() > 0 && state.drivers() >= state.bounds.most {
+                self.doing = Doing::Nothing;
+                let unwatched = state.queue.clone();
+                drop(state);
+                unwatched.iter().for_each(|batch| batch.unwatch());
+                return false;
+            }
         } else {
             state.flying -= 1;
             state.under_way -= self.carried;
         }
         state.collecting += 1;
         self.doing = Doing::Collecting;
+        true
     }
 }
 
@@ -220,13 +240,13 @@ impl<I, O> Drop for Driver<I, O> {
             Doing::Overdue => state.overdue -= 1,
         }
         state.look = None;
-        // It was given up, with the runtime it ran on.
-        let is_last = state.drivers() + state.overdue == 0;
+        // It was given up, with the runtime it ran on. One that is overdue is waited for by nobody.
+        let is_last = state.drivers() == 0;
         let deserted = if is_last { std::mem::take(&mut state.queue) } else { state.queue.clone() };
         drop(state);
         for batch in deserted {
             if is_last {
-                batch.desert();
+                batch.give_up(Lost::Behind);
             } else {
                 batch.unwatch();
             }
