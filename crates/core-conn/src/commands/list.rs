@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, FromReply, reply::Reply, request::Request, values};
-use crate::{Codec, Conn, Result, conn::Blocking};
+use crate::{Codec, Conn, Result, conn::Blocking, telemetry};
 
 /// One of the two ends of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -146,7 +146,6 @@ impl<'a> List<'a> {
         self.pop_within(ListEnd::Back, wait).await
     }
 
-    #[tracing::instrument(level = "debug", name = "core_conn.pop_within", skip_all)]
     async fn pop_within<T: DeserializeOwned>(
         &self,
         end: ListEnd,
@@ -168,7 +167,9 @@ impl<'a> List<'a> {
                 })
             }),
         };
-        let item = self.conn.block(blocking, wait).await.and_then(|reply| match reply {
+        let blocked = self.conn.block(blocking, wait);
+        let blocked = telemetry::within(telemetry::waiting(end.pops_within()), blocked);
+        let item = blocked.await.and_then(|reply| match reply {
             Reply::Nil => Ok(None),
             reply => values::decode(self.conn.codec(), taken(reply)?),
         });

@@ -5,6 +5,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::{
     Call, Results, Ticket,
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     Conn, Error, ReadFrom, Replay, Result,
     conn::{Entered, Manner, after, left, together},
+    telemetry,
 };
 
 /// Several calls that are sent at once, each with a result of its own.
@@ -81,12 +83,13 @@ impl<'a> Pipeline<'a> {
     /// Sends the calls, and waits for all results. An error of one leaves the others alone.
     ///
     /// When the future is dropped, any of them may still run.
-    #[tracing::instrument(level = "debug", name = "core_conn.pipeline", skip_all, fields(calls = self.len(), otel.kind = "client", db.system.name = "redis", db.operation.name = "PIPELINE"))]
     pub async fn send(self) -> Results {
         let Self { conn, batch, timeout } = self;
         let expected = batch.expected(conn);
+        let span = telemetry::pipeline(batch.added.len());
+        let sending = conn.send_all(batch.added, timeout, span.clone()).instrument(span);
         // Boxed, since it is large and callers put it into futures of their own.
-        expected.with(Box::pin(conn.send_all(batch.added, timeout)).await)
+        expected.with(Box::pin(sending).await)
     }
 }
 
@@ -100,7 +103,7 @@ struct Step {
 
 impl Conn {
     /// Sends requests at once, those to one server in their order, and then what was sent elsewhere one by one.
-    async fn send_all(&self, added: Vec<Added>, timeout: Duration) -> Vec<Answer> {
+    async fn send_all(&self, added: Vec<Added>, timeout: Duration, span: Span) -> Vec<Answer> {
         let (began, deadline) = (Instant::now(), after(timeout));
         let makes_do: Vec<_> = added.iter().map(|added| added.or_empty).collect();
         let answers = match self.enter(added.len()) {
@@ -109,6 +112,9 @@ impl Conn {
         };
         let failed = answers.iter().find_map(|answer| answer.as_ref().err());
         self.telemetry().ended("PIPELINE", began, Instant::now(), failed);
+        if let Some(err) = failed {
+            telemetry::failed(&span, err);
+        }
         let answers = answers.into_iter().zip(makes_do).map(|(answer, or_empty)| match answer {
             Err(err) if self.makes_do(or_empty, &err) => Ok(None),
             answer => answer,

@@ -33,7 +33,7 @@ pub enum Reply {
 
 /// What can be made of a [`Reply`].
 ///
-/// `()` takes anything; `bool` takes 1 and 0; an `Option` takes nothing as `None`; a tuple takes a list that is no
+/// `()` takes anything; `bool` takes 1 and 0, and nothing as `false`, as what Lua calls `true` and `false` comes; an `Option` takes nothing as `None`; a tuple takes a list that is no
 /// longer than it, and what is missing counts as nothing; a `Result` takes an error inside a list, which otherwise is that
 /// of the whole. A value that [`Conn::set`](crate::Conn::set) stored comes as
 /// bytes; [`Codec::decode`](crate::Codec::decode) reads it.
@@ -131,7 +131,8 @@ impl FromReply for f64 {
 impl FromReply for bool {
     fn from_reply(reply: Reply) -> Result<Self> {
         match reply {
-            Reply::Int(0) => Ok(false),
+            // What Lua's `false` comes as.
+            Reply::Int(0) | Reply::Nil => Ok(false),
             Reply::Int(1) => Ok(true),
             other => Err(unexpected("1 or 0", &other)),
         }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Conn, Replay, Result,
     conn::{Manner, after, left},
+    telemetry,
 };
 
 /// Several calls that the server runs as one, with nothing of others in between (`MULTI` … `EXEC`).
@@ -79,8 +80,11 @@ impl<'a> Transaction<'a> {
     /// cluster, there are more calls than [`max_waiting`](crate::ConfigBuilder::max_waiting), or a call is of another connection, [`ErrorKind::Denied`](crate::ErrorKind::Denied) without the right to
     /// one of the commands, to `MULTI`, `PING` or `EXEC`; those of [every call](Conn#errors-of-every-call). Unless the
     /// [outcome is unknown](crate::Error::is_outcome_unknown), nothing has run.
-    #[tracing::instrument(level = "debug", name = "core_conn.transaction", skip_all, fields(calls = self.len(), otel.kind = "client", db.system.name = "redis", db.operation.name = "MULTI"))]
     pub async fn send(self) -> Result<Results> {
+        telemetry::within(telemetry::transaction(self.len()), self.run()).await
+    }
+
+    async fn run(self) -> Result<Results> {
         let Self { conn, batch, timeout } = self;
         let deadline = after(timeout);
         let expected = batch.expected(conn);

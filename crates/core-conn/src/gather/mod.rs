@@ -276,6 +276,7 @@ fn by_themselves(callers: usize) -> Vec<Served> {
 fn failed(err: &Error, callers: usize, apart: &Apart) -> Vec<Served> {
     use ErrorKind::{Denied, InvalidArgument, Unsupported};
     if callers > 1 && matches!(err.kind(), Denied | InvalidArgument | Unsupported) {
+        tracing::debug!(error = %err, "a batch was refused, for one of its calls; they go by themselves for a while");
         apart.begin();
         return by_themselves(callers);
     }

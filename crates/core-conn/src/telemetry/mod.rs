@@ -18,7 +18,7 @@ mod statistics;
 use tokio::time::Instant;
 
 pub use meter::{Counter, Histogram};
-pub(crate) use span::{failed, span};
+pub(crate) use span::{failed, pipeline, span, transaction, waiting, within};
 pub(crate) use statistics::Now;
 pub use statistics::Statistics;
 

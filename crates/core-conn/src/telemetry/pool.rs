@@ -109,6 +109,12 @@ impl Share {
         LINKS.set(&self.pool.up, as_f64(sum.links_up));
         LINKS.set(&self.pool.down, as_f64(sum.links_down));
         PENDING.set(&self.pool.pending, as_f64(sum.calls_waiting));
+        // So that the first one is seen as a step from zero.
+        let pool = &self.pool;
+        TIMEOUTS.count(&pool.timeouts, 0);
+        LOST.count(&pool.lost, 0);
+        RECONNECTS.count(&pool.reconnects, 0);
+        [&pool.stuck, &pool.moved].into_iter().for_each(|key| REPLACED.count(key, 0));
     }
 }
 
