@@ -318,6 +318,15 @@ mod tests {
             ["a", "a"]
         );
         assert!(bool::from_reply(Reply::Int(1)).unwrap());
+        assert_eq!(
+            <(bool, bool, i64)>::from_reply(Reply::List(vec![
+                Reply::Int(0),
+                Reply::Nil,
+                Reply::Int(2)
+            ]))
+            .unwrap(),
+            (false, false, 2)
+        );
         <()>::from_reply(text()).unwrap();
     }
 

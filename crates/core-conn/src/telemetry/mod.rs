@@ -159,7 +159,7 @@ mod tests {
     };
 
     use tracing::{
-        Event, Metadata, Subscriber,
+        Event, Metadata, Span, Subscriber,
         field::{Field, Visit},
         span::{Attributes, Id, Record},
     };
@@ -213,6 +213,23 @@ mod tests {
             "db.response.status_code=\"WRONGTYPE\"",
         ];
         assert_eq!(*spans.0.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_single_call_says_so_and_how_it_failed() {
+        for (span, says) in [
+            (pipeline as fn(usize) -> Span, "calls=7 otel.name=\"PIPELINE\""),
+            (transaction, "calls=7 otel.name=\"MULTI\""),
+            (|_| waiting("BLPOP"), "otel.name=\"BLPOP\""),
+        ] {
+            let spans = Spans::default();
+            let _guard = tracing::subscriber::set_default(spans.clone());
+            let refused = async { Err::<(), _>(Error::busy()) };
+            within(span(7), refused).await.unwrap_err();
+            let said = spans.0.lock().unwrap().join(" ");
+            assert!(said.starts_with(says), "{said}");
+            assert!(said.ends_with("otel.status_code=\"ERROR\" error.type=\"busy\""), "{said}");
+        }
     }
 
     #[test]

@@ -43,10 +43,7 @@ pub(crate) fn waiting(name: &'static str) -> Span {
 }
 
 /// Runs an operation within its span, and notes there how it failed, if it did.
-pub(crate) async fn within<T>(
-    span: Span,
-    operation: impl Future<Output = Result<T>>,
-) -> Result<T> {
+pub(crate) async fn within<T>(span: Span, operation: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = operation.instrument(span.clone()).await;
     if let Err(err) = &outcome {
         failed(&span, err);
