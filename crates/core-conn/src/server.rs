@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{Conn, Error, ErrorKind, FromReply, Result, commands::Request};
 
@@ -65,6 +65,26 @@ impl Conn {
         let info = self.ask(&info).await?;
         ServerInfo::read(&String::from_reply(info)?)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's INFO names no version"))
+    }
+}
+
+impl Conn {
+    /// Returns what time it is by the server's clock, since 1970: for what processes have to agree on.
+    ///
+    /// One round trip (`TIME`); on Cluster to any one node, each of which has a clock of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] without the right to `TIME`; those of [every call](Conn#errors-of-every-call).
+    #[tracing::instrument(level = "debug", name = "core_conn.server_time", skip_all)]
+    pub async fn server_time(&self) -> Result<Duration> {
+        let time = self.ask(&Request::Raw { name: "TIME", args: Vec::new() }).await?;
+        let (seconds, micros) = <(String, String)>::from_reply(time)?;
+        let number = |text: String| text.parse::<u64>().ok();
+        let time = number(seconds).zip(number(micros)).map(|(seconds, micros)| {
+            Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros))
+        });
+        time.ok_or_else(|| Error::new(ErrorKind::Protocol, "the server's TIME is not two numbers"))
     }
 }
 

@@ -45,6 +45,7 @@ fn futures_are_send(conn: &'static Conn) {
     send(conn.ready());
     send(conn.health());
     send(conn.server_info());
+    send(conn.server_time());
     send(conn.capabilities());
     send(conn.close(Duration::ZERO));
 }

@@ -172,6 +172,7 @@ async fn assert_empty(conn: &Conn) {
     for err in [
         quickly("ping", conn.ping()).await.expect_err("there is nobody to answer"),
         quickly("server_info", conn.server_info()).await.expect_err("nor to say who it is"),
+        quickly("server_time", conn.server_time()).await.expect_err("nor what time it is"),
         quickly("capabilities", conn.capabilities()).await.expect_err("nor what it can do"),
     ] {
         // The reason of the outage.

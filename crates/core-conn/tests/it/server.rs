@@ -32,6 +32,19 @@ async fn the_server_is_known_by_its_own_name_and_version() {
 }
 
 #[tokio::test]
+async fn the_server_says_what_time_it_is_and_is_asked_each_time() {
+    let server = server();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let time = async || {
+        let truth = server.command(["TIME"]).unwrap();
+        truth.as_strings().unwrap()[0].parse::<u64>().unwrap()
+    };
+    let (before, asked, after) = (time().await, conn.server_time().await.unwrap(), time().await);
+    assert!((before..=after).contains(&asked.as_secs()), "{before} {asked:?} {after}");
+    assert!(conn.server_time().await.unwrap() > asked);
+}
+
+#[tokio::test]
 async fn a_capability_is_there_when_its_command_is() {
     let server = server();
     let capabilities = Conn::connect(server.url()).await.unwrap().capabilities().await.unwrap();
@@ -76,15 +89,18 @@ async fn capabilities_are_asked_for_once_per_connection() {
 async fn works_on_every_topology() {
     let conn = connect("server").await;
     assert!(conn.server_info().await.unwrap().version.major >= 6);
+    assert!(conn.server_time().await.unwrap().as_secs() > 0);
     conn.capabilities().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_missing_right_is_an_error_not_a_guess() {
-    let server = Server::builder().user("app", "pw", "~* +@all -info -command").start().unwrap();
+    let server =
+        Server::builder().user("app", "pw", "~* +@all -info -command -time").start().unwrap();
     let config =
         redbrick_core_conn::Config::builder().url(server.url()).username("app").password("pw");
     let conn = Conn::connect(config).await.unwrap();
     assert_eq!(conn.server_info().await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(conn.server_time().await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(conn.capabilities().await.unwrap_err().kind(), ErrorKind::Denied);
 }
