@@ -4,12 +4,18 @@ use redbrick_core_conn::{
     Codec, Conn, DEFAULT_COMMAND_TIMEOUT, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom,
 };
 
-use crate::{Cache, Error, MEDIUM, cache::Inner, flight::Flights, statistics::Counters};
+use crate::{
+    Cache, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights, refresh::Refreshes,
+    statistics::Counters,
+};
 
 /// How long a loader may take, unless told otherwise: 30 seconds.
 pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long [`get_or_load`](Cache::get_or_load) waits for an answer of Redis before it does without: one second.
 pub const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For how long a process that loads is believed to be alive after its last sign: three seconds.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(3);
 
 /// What [`get_or_load`](Cache::get_or_load) does when Redis cannot answer.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -22,6 +28,17 @@ pub enum OnError {
     Fail,
 }
 
+/// What [`get_or_load`](Cache::get_or_load) does when another process does not end its load in time.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum OnWaitTimeout {
+    /// Asks the loader, and stores nothing.
+    #[default]
+    Load,
+    /// Fails with [`Error::WaitTimeout`], so that the source is spared.
+    Fail,
+}
+
 /// The settings of a [`Cache`], each with a default.
 #[must_use = "nothing is made until `build` is called"]
 pub struct CacheBuilder<V> {
@@ -31,6 +48,12 @@ pub struct CacheBuilder<V> {
     load_timeout: Duration,
     redis_timeout: Duration,
     on_error: OnError,
+    lease: Duration,
+    wait_timeout: Option<Duration>,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
+    early_refresh: bool,
+    on_wait_timeout: OnWaitTimeout,
     values: PhantomData<fn() -> V>,
 }
 
@@ -43,6 +66,12 @@ impl<V> CacheBuilder<V> {
             load_timeout: DEFAULT_LOAD_TIMEOUT,
             redis_timeout: DEFAULT_REDIS_TIMEOUT,
             on_error: OnError::Load,
+            lease: DEFAULT_LEASE,
+            wait_timeout: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            early_refresh: false,
+            on_wait_timeout: OnWaitTimeout::Load,
             values: PhantomData,
         }
     }
@@ -55,7 +84,7 @@ impl<V> CacheBuilder<V> {
         self
     }
 
-    /// Sets how long a loader may run, and with it how long what it loads may still be stored.
+    /// Sets how long a loader may run.
     ///
     /// Default: 30 seconds.
     pub fn load_timeout(mut self, load_timeout: Duration) -> Self {
@@ -80,14 +109,73 @@ impl<V> CacheBuilder<V> {
         self
     }
 
+    /// Sets for how long a process that loads is believed to be alive after its last sign. Others wait for it, and load when
+    /// it gave none for so long: because it died, or because nobody polled its call. While a loader runs, it gives one every
+    /// third of that.
+    ///
+    /// Default: three seconds.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets how long the load of another process is waited for; with zero nobody waits.
+    ///
+    /// Default: the [load timeout](Self::load_timeout).
+    pub fn wait_timeout(mut self, wait_timeout: Duration) -> Self {
+        self.wait_timeout = Some(wait_timeout);
+        self
+    }
+
+    /// Sets what [`get_or_load`](Cache::get_or_load) does when another process does not end its load in time.
+    ///
+    /// Default: it [asks the loader](OnWaitTimeout::Load).
+    pub fn on_wait_timeout(mut self, on_wait_timeout: OnWaitTimeout) -> Self {
+        self.on_wait_timeout = on_wait_timeout;
+        self
+    }
+
+    /// Sets for how long an entry is served after its time to live, while one caller in the fleet loads it anew: nobody else waits
+    /// for that, and nobody at all with [`refresh_in_background`](crate::GetOrLoad::refresh_in_background). What was
+    /// invalidated is never served.
+    ///
+    /// It counts for [`get_or_load`](Cache::get_or_load); other reads find fresh entries only. How old an entry is, is told by the
+    /// server's clock, for which it is asked once a minute (one round trip more).
+    ///
+    /// Default: not at all.
+    pub fn stale_while_revalidate(mut self, stale: Duration) -> Self {
+        self.stale_while_revalidate = stale;
+        self
+    }
+
+    /// Sets for how long an entry is served after its time to live when its loader fails or takes too long. Then it is left alone
+    /// for as long as the [`lease`](Self::lease): others are served what is there at once. Otherwise as
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate).
+    ///
+    /// Default: not at all.
+    pub fn stale_if_error(mut self, stale: Duration) -> Self {
+        self.stale_if_error = stale;
+        self
+    }
+
+    /// Has entries loaded anew a little before the end of their time to live, by one caller in the fleet: the more probably, the
+    /// nearer the end is and the longer the last load took (`XFetch`).
+    ///
+    /// Default: no.
+    pub fn early_refresh(mut self, early: bool) -> Self {
+        self.early_refresh = early;
+        self
+    }
+
     /// Makes it; sends nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidDuration`] when the time to live or the load timeout is below 1 millisecond or above 100 years.
+    /// [`Error::InvalidDuration`] when the time to live, the load timeout or the lease is below 1 millisecond or above 100 years.
     pub fn build(self) -> Result<Cache<V>, Error> {
         check(self.time_to_live)?;
         check(self.load_timeout)?;
+        check(self.lease)?;
         Ok(self.build_checked())
     }
 
@@ -103,8 +191,11 @@ impl<V> CacheBuilder<V> {
             OnError::Load => self.redis_timeout,
             OnError::Fail => DEFAULT_COMMAND_TIMEOUT,
         };
-        // A load asks Redis up to six times.
-        let patience = self.load_timeout.saturating_mul(2).saturating_add(step.saturating_mul(6));
+        // At the end nobody waits longer than for the longest time there is.
+        let wait_timeout = self.wait_timeout.unwrap_or(self.load_timeout).min(LONGEST_TIME_TO_LIVE);
+        // Of what is asked of Redis, so much comes one after the other.
+        let patience = self.load_timeout.saturating_mul(2).saturating_add(step.saturating_mul(8));
+        let patience = patience.saturating_add(wait_timeout);
         let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
         Cache::from_inner(Arc::new(Inner {
@@ -119,6 +210,14 @@ impl<V> CacheBuilder<V> {
             load_timeout: self.load_timeout,
             patience,
             on_error: self.on_error,
+            lease_life: self.lease,
+            wait_timeout,
+            on_wait_timeout: self.on_wait_timeout,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            early_refresh: self.early_refresh,
+            clock: Clock::default(),
+            refreshes: Refreshes::default(),
             flights: Flights::default(),
             counters,
         }))
@@ -138,6 +237,12 @@ impl<V> fmt::Debug for CacheBuilder<V> {
             .field("load_timeout", &self.load_timeout)
             .field("redis_timeout", &self.redis_timeout)
             .field("on_error", &self.on_error)
+            .field("lease", &self.lease)
+            .field("wait_timeout", &self.wait_timeout)
+            .field("on_wait_timeout", &self.on_wait_timeout)
+            .field("stale_while_revalidate", &self.stale_while_revalidate)
+            .field("stale_if_error", &self.stale_if_error)
+            .field("early_refresh", &self.early_refresh)
             .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,17 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Codec, Conn, Key, Prefix, Replay, Script, Ttl};
+use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CacheBuilder, Error, OnError, flight::Flights, read::Found, statistics::Counters, write::Set,
-    write::SetMany,
+    CacheBuilder, Error, OnError, OnWaitTimeout,
+    clock::Clock,
+    flight::Flights,
+    read::Found,
+    refresh::Refreshes,
+    statistics::Counters,
+    write::{Set, SetMany},
 };
 
 static DELETE: Script = Script::new("cache.delete", include_str!("lua/delete.lua"));
@@ -36,6 +41,18 @@ pub(crate) struct Inner {
     /// How long one load is waited for, however slow its loader and Redis are, before another begins beside it.
     pub(crate) patience: Duration,
     pub(crate) on_error: OnError,
+    /// How long a lease lives that is not renewed.
+    pub(crate) lease_life: Duration,
+    /// How long the load of another process is waited for, and what comes after.
+    pub(crate) wait_timeout: Duration,
+    pub(crate) on_wait_timeout: OnWaitTimeout,
+    /// For how long entries are served that are not fresh any more: while one is loaded anew, and when that fails.
+    pub(crate) stale_while_revalidate: Duration,
+    pub(crate) stale_if_error: Duration,
+    /// Whether entries are loaded anew a little before they end.
+    pub(crate) early_refresh: bool,
+    pub(crate) clock: Clock,
+    pub(crate) refreshes: Refreshes,
     pub(crate) flights: Flights,
     pub(crate) counters: Counters,
 }
@@ -117,10 +134,11 @@ impl<V> Cache<V> {
     pub async fn exists(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let entry = self.inner.prefix.tagged(key);
         let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(matches!(found, Found::Valid { .. }))
+        Ok(matches!(found, Found::Valid { age, .. } if age.is_fresh()))
     }
 
-    /// Returns how long the entry of `key` has to live, also when one of its tags was invalidated.
+    /// Returns how long the entry of `key` has to live, also when one of its tags was invalidated; zero once it is only kept to be
+    /// [served stale](crate::CacheBuilder::stale_while_revalidate).
     ///
     /// One round trip.
     ///
@@ -129,7 +147,12 @@ impl<V> Cache<V> {
     /// [`Error::Conn`]; nothing is changed.
     #[tracing::instrument(level = "debug", name = "cache.ttl", skip_all)]
     pub async fn ttl(&self, key: impl AsRef<[u8]> + Send) -> Result<Ttl, Error> {
-        Ok(self.inner.conn.ttl(self.inner.prefix.tagged(key)).await?)
+        let inner = &*self.inner;
+        let left = inner.conn.ttl(inner.prefix.tagged(key)).await?;
+        Ok(match left {
+            Ttl::Expires(left) => Ttl::Expires(left.saturating_sub(inner.life(Duration::ZERO))),
+            other => other,
+        })
     }
 }
 
@@ -146,7 +169,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
         let entry = self.inner.prefix.tagged(key);
         let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(self.inner.counted(self.inner.value(found).ok()))
+        Ok(self.inner.counted(found))
     }
 
     /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
@@ -164,7 +187,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
         let inner = &*self.inner;
         let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
         let found = inner.read_many(&entries).await?;
-        Ok(found.into_iter().map(|found| inner.counted(inner.value(found).ok())).collect())
+        Ok(found.into_iter().map(|found| inner.counted(found)).collect())
     }
 
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
@@ -199,6 +222,12 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
 }
 
 impl Inner {
+    /// How long an entry is kept that is fresh for so long.
+    pub(crate) fn life(&self, time_to_live: Duration) -> Duration {
+        let window = self.stale_while_revalidate.max(self.stale_if_error);
+        time_to_live.saturating_add(window).min(LONGEST_TIME_TO_LIVE)
+    }
+
     /// The keys of an entry and its lease.
     pub(crate) fn keys(&self, id: &[u8]) -> (Key, Key) {
         (self.prefix.tagged(id), self.leases.tagged(id))

@@ -1,19 +1,27 @@
-//! What an entry looks like in Redis: a header with the versions of its tags, then the value as its codec wrote it.
+//! What an entry looks like in Redis: a header, which says until when it is fresh and what its tags were, then the value as its
+//! codec wrote it.
 //!
 //! ```text
-//! byte  0     1        2..10  10..12  12…
-//!       0xCA  version  mark   tags    for each tag: length (4), name, version (8); then the value
+//! byte  0     1        2..10  10..16       16..18  18..20  20…
+//!       0xCA  version  mark   fresh until  cost    tags    for each tag: length (1, or 255 and 4 more), name, version (8);
+//!                                                          then the value
 //! ```
 //!
-//! The version is 1 and numbers are big-endian. The mark is random and tells two entries of one key apart.
+//! The version is 2 and numbers are big-endian. The mark is random and tells two entries of one key apart. *Fresh until* is
+//! written by the script that stores the entry, by the server's clock, in milliseconds since 1970. The cost is how long the load
+//! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use redbrick_core_conn::Token;
 
 const MAGIC: u8 = 0xCA;
-const VERSION: u8 = 1;
-/// Where the number of tags stands; what is before it tells entries apart.
+const VERSION: u8 = 2;
+/// What is before it tells entries apart, and is written here.
 const MARK_END: usize = 10;
+/// What is before it is written by the server.
+const FRESH_END: usize = 16;
+/// A tag whose name is as long or longer has its length in four bytes.
+const LONG: usize = 255;
 
 /// The version of a tag: random, and compared for being the same.
 pub(crate) type Version = [u8; 8];
@@ -24,42 +32,65 @@ pub(crate) type Tag = (Bytes, Version);
 /// An entry that was read.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Entry {
+    /// By the server's clock, in milliseconds.
+    pub(crate) fresh_until: u64,
+    /// In milliseconds.
+    pub(crate) cost: u16,
     pub(crate) tags: Vec<Tag>,
     pub(crate) value: Bytes,
 }
 
-/// Puts an entry together, under a mark of its own.
-pub(crate) fn encode(tags: &[Tag], value: &[u8]) -> Bytes {
-    let names: usize = tags.iter().map(|(name, _)| name.len() + 12).sum();
-    let mut out = BytesMut::with_capacity(MARK_END + 2 + names + value.len());
-    out.put_slice(&[MAGIC, VERSION]);
-    out.put_slice(Token::<8>::random().as_bytes());
-    // More tags than fit are refused where they are named.
-    out.put_u16(u16::try_from(tags.len()).unwrap_or(u16::MAX));
-    for (name, version) in tags {
-        out.put_u32(u32::try_from(name.len()).unwrap_or(u32::MAX));
-        out.put_slice(name);
-        out.put_slice(version);
-    }
-    out.put_slice(value);
-    out.freeze()
+/// An entry that is to be stored: what comes before the moment until which it is fresh, and what comes behind.
+pub(crate) struct Parts {
+    pub(crate) before: Bytes,
+    pub(crate) behind: Bytes,
 }
 
-/// Reads an entry; `None` for what another program or a newer release wrote.
+/// Puts an entry together, under a mark of its own.
+pub(crate) fn encode(cost: u16, tags: &[Tag], value: &[u8]) -> Parts {
+    let mut before = BytesMut::with_capacity(MARK_END);
+    before.put_slice(&[MAGIC, VERSION]);
+    before.put_slice(Token::<8>::random().as_bytes());
+    let names: usize = tags.iter().map(|(name, _)| name.len() + 13).sum();
+    let mut behind = BytesMut::with_capacity(4 + names + value.len());
+    behind.put_u16(cost);
+    // More tags than fit are refused where they are named.
+    behind.put_u16(u16::try_from(tags.len()).unwrap_or(u16::MAX));
+    for (name, version) in tags {
+        match u8::try_from(name.len()) {
+            Ok(length) if name.len() < LONG => behind.put_u8(length),
+            _ => {
+                behind.put_u8(u8::MAX);
+                behind.put_u32(u32::try_from(name.len()).unwrap_or(u32::MAX));
+            }
+        }
+        behind.put_slice(name);
+        behind.put_slice(version);
+    }
+    behind.put_slice(value);
+    Parts { before: before.freeze(), behind: behind.freeze() }
+}
+
+/// Reads an entry; `None` for what another program or another release wrote.
 pub(crate) fn decode(stored: &Bytes) -> Option<Entry> {
-    let mut rest = Cursor { stored, at: 0 };
-    if *rest.take(2)? != [MAGIC, VERSION] {
+    let mut rest = stored.clone();
+    if *take(&mut rest, 2)? != [MAGIC, VERSION] {
         return None;
     }
-    rest.take(MARK_END - 2)?;
-    let count = u16::from_be_bytes(rest.take(2)?.as_ref().try_into().ok()?);
+    take(&mut rest, MARK_END - 2)?;
+    let fresh_until = take(&mut rest, FRESH_END - MARK_END)?.get_uint(FRESH_END - MARK_END);
+    let cost = rest.try_get_u16().ok()?;
+    let count = rest.try_get_u16().ok()?;
     let mut tags = Vec::new();
     for _ in 0..count {
-        let length = u32::from_be_bytes(rest.take(4)?.as_ref().try_into().ok()?);
-        let name = rest.take(usize::try_from(length).ok()?)?;
-        tags.push((name, rest.take(8)?.as_ref().try_into().ok()?));
+        let length = match rest.try_get_u8().ok()? {
+            u8::MAX => usize::try_from(rest.try_get_u32().ok()?).ok()?,
+            length => usize::from(length),
+        };
+        let name = take(&mut rest, length)?;
+        tags.push((name, take(&mut rest, 8)?.as_ref().try_into().ok()?));
     }
-    Some(Entry { tags, value: stored.slice(rest.at..) })
+    Some(Entry { fresh_until, cost, tags, value: rest })
 }
 
 /// Returns how an entry begins, by which it is known again.
@@ -67,60 +98,66 @@ pub(crate) fn mark(stored: &Bytes) -> Bytes {
     stored.slice(..stored.len().min(MARK_END))
 }
 
-struct Cursor<'a> {
-    stored: &'a Bytes,
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn take(&mut self, length: usize) -> Option<Bytes> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.stored.len())?;
-        let taken = self.stored.slice(self.at..end);
-        self.at = end;
-        Some(taken)
-    }
+fn take(rest: &mut Bytes, length: usize) -> Option<Bytes> {
+    (length <= rest.len()).then(|| rest.split_to(length))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What the server makes of an entry's parts.
+    fn stored(cost: u16, tags: &[Tag], value: &[u8]) -> Bytes {
+        let Parts { before, behind } = encode(cost, tags, value);
+        [&*before, &[0, 0, 0, 0, 1, 2], &*behind].concat().into()
+    }
+
     #[test]
     fn what_was_put_together_is_read() {
-        let tags = vec![(Bytes::new(), [0; 8]), (Bytes::from(vec![b'x'; 70_000]), [7; 8])];
+        let named = |length: usize| (Bytes::from(vec![b'x'; length]), [7; 8]);
+        let tags = [0, 1, 254, 255, 256, 70_000].map(named).to_vec();
         for tags in [Vec::new(), tags] {
-            let stored = encode(&tags, b"value");
-            let entry = decode(&stored).unwrap();
-            assert_eq!(entry, Entry { tags, value: Bytes::from_static(b"value") });
+            let entry = decode(&stored(9, &tags, b"value")).unwrap();
+            let value = Bytes::from_static(b"value");
+            assert_eq!(entry, Entry { fresh_until: 258, cost: 9, tags, value });
         }
     }
 
     #[test]
+    fn two_tags_of_usual_names_cost_32_bytes_at_most_and_the_header_20() {
+        let tags =
+            [(Bytes::from_static(b"user:7"), [0; 8]), (Bytes::from_static(b"lamps"), [1; 8])];
+        let plain = stored(0, &[], b"").len();
+        assert!(plain == 20 && stored(0, &tags, b"").len() - plain <= 32);
+    }
+
+    #[test]
     fn what_is_cut_off_or_from_elsewhere_is_no_entry() {
-        let stored = encode(&[(Bytes::from_static(b"tag"), [1; 8])], b"");
+        let stored = stored(0, &[(Bytes::from_static(b"tag"), [1; 8])], b"");
         for length in 0..stored.len() {
             assert_eq!(decode(&stored.slice(..length)), None, "{length}");
         }
         let mut newer = stored.to_vec();
-        newer[1] = 2;
+        newer[1] = 3;
         for other in [newer, b"hello, this is another program".to_vec(), vec![0xFF; 40]] {
             assert_eq!(decode(&other.into()), None);
         }
     }
 
     #[test]
-    fn golden_bytes_of_the_first_release_are_read() {
+    fn golden_bytes_are_read() {
         let stored = Bytes::from_static(
-            b"\xCA\x01markmark\x00\x01\x00\x00\x00\x03tagversion!\xB5\x01\x01\x00\x07",
+            b"\xCA\x02markmark\x01\x9A\x00\x00\x00\x01\x00\x32\x00\x01\x03tagversion!\xB5\x01\x01\x00\x07",
         );
         let entry = decode(&stored).unwrap();
+        assert_eq!((entry.fresh_until, entry.cost), (0x019A_0000_0001, 50));
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(entry.value, b"\xB5\x01\x01\x00\x07".as_slice());
-        assert_eq!(mark(&stored), b"\xCA\x01markmark".as_slice());
+        assert_eq!(mark(&stored), b"\xCA\x02markmark".as_slice());
     }
 
     #[test]
     fn two_entries_of_one_value_have_two_marks() {
-        assert_ne!(mark(&encode(&[], b"a")), mark(&encode(&[], b"a")));
+        assert_ne!(mark(&stored(0, &[], b"a")), mark(&stored(0, &[], b"a")));
     }
 }

@@ -15,7 +15,10 @@ pub enum Error {
     Load(Arc<dyn StdError + Send + Sync>),
     /// The loader did not end within this [`load_timeout`](crate::CacheBuilder::load_timeout). Nothing was stored.
     LoadTimeout(Duration),
-    /// A time to live, or the load timeout, is below 1 millisecond or above 100 years. Nothing was sent.
+    /// Another process loaded for longer than this [`wait_timeout`](crate::CacheBuilder::wait_timeout), and the cache
+    /// [fails then](crate::OnWaitTimeout::Fail). Nothing was loaded.
+    WaitTimeout(Duration),
+    /// A time to live, the load timeout or the lease is below 1 millisecond or above 100 years. Nothing was sent.
     InvalidDuration,
     /// More than 1,000 tags for one entry. Nothing was sent.
     TooManyTags,
@@ -35,17 +38,17 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_retryable(),
-            Self::Load(_) | Self::LoadTimeout(_) => true,
+            Self::Load(_) | Self::LoadTimeout(_) | Self::WaitTimeout(_) => true,
             _ => false,
         }
     }
 
-    /// Returns whether time ran out, at Redis or in the loader.
+    /// Returns whether time ran out, at Redis, in the loader or in that of another process.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_timeout(),
-            Self::LoadTimeout(_) => true,
+            Self::LoadTimeout(_) | Self::WaitTimeout(_) => true,
             _ => false,
         }
     }
@@ -98,9 +101,15 @@ impl fmt::Display for Error {
                     "the loader did not end within {allowed:?}; make it faster or raise `load_timeout`"
                 )
             }
-            Self::InvalidDuration => {
-                f.write_str("a time to live and a load timeout are from 1 millisecond to 100 years")
+            Self::WaitTimeout(allowed) => {
+                write!(
+                    f,
+                    "another process did not end its load within {allowed:?}; raise `wait_timeout`, or choose `OnWaitTimeout::Load`"
+                )
             }
+            Self::InvalidDuration => f.write_str(
+                "a time to live, a load timeout and a lease are from 1 millisecond to 100 years",
+            ),
             Self::TooManyTags => f.write_str("an entry has at most 1,000 tags"),
             Self::InvalidRules(what) => write!(f, "the invalidation rules cannot work: {what}"),
             Self::MissingValue(name) => {

@@ -4,7 +4,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use redbrick_core_conn::Script;
 
-use crate::{Cache, Error, Statistics, VERY_LONG, cache::Inner};
+use crate::{Cache, Error, Statistics, VERY_LONG, cache::Inner, statistics::COUNTERS};
 
 static PUBLISH: Script = Script::new("cache.publish", include_str!("lua/publish.lua"));
 static SIZE: Script = Script::new("cache.size", include_str!("lua/size.lua"));
@@ -107,7 +107,7 @@ impl<V> Cache<V> {
 
 impl Inner {
     /// Takes what was counted since it was last taken.
-    fn unpublished(&self) -> [(&'static str, u64); 8] {
+    fn unpublished(&self) -> [(&'static str, u64); COUNTERS] {
         let mut published = self.counters.published.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = self.counters.now().by_name();
         for ((_, count), published) in new.iter_mut().zip(published.iter_mut()) {
@@ -119,7 +119,7 @@ impl Inner {
     }
 
     /// Puts back what was taken.
-    fn unpublish(&self, counts: [u64; 8]) {
+    fn unpublish(&self, counts: [u64; COUNTERS]) {
         let mut published = self.counters.published.lock().unwrap_or_else(PoisonError::into_inner);
         for (published, count) in published.iter_mut().zip(counts) {
             *published = published.saturating_sub(count);

@@ -36,7 +36,7 @@ struct Flight {
 /// What came of a load.
 #[derive(Clone)]
 pub(crate) struct Landing {
-    /// Before it began.
+    /// Before the value was read, here or by its loader.
     pub(crate) began: u64,
     pub(crate) outcome: Outcome,
 }
@@ -45,8 +45,6 @@ pub(crate) struct Landing {
 pub(crate) enum Outcome {
     /// The encoded value.
     Value(Bytes, Origin),
-    /// Redis had it.
-    Found,
     Failed(Error),
 }
 
@@ -60,7 +58,6 @@ pub(crate) enum Seat<'a> {
 
 /// The right to load. Leaves nothing behind when dropped.
 pub(crate) struct Lead<'a> {
-    pub(crate) began: u64,
     place: Place<'a>,
     _turn: OwnedMutexGuard<()>,
 }
@@ -99,7 +96,7 @@ impl Flights {
                 return Seat::Landed(landing.clone());
             }
             drop(flight);
-            return Seat::Lead(Lead { began: self.moment(), place, _turn: turn });
+            return Seat::Lead(Lead { place, _turn: turn });
         }
     }
 
@@ -137,8 +134,8 @@ impl Flights {
 }
 
 impl Lead<'_> {
-    /// Ends the load: whoever waits is given `outcome`, whoever comes now begins anew.
-    pub(crate) fn land(self, outcome: Outcome) {
+    /// Ends the load: whoever waits is given `landing`, whoever comes now begins anew.
+    pub(crate) fn land(self, landing: Landing) {
         let Some(flight) = &self.place.flight else { return };
         let mut map = self.place.flights.map();
         if is_it(&map, self.place.key, flight) {
@@ -146,7 +143,7 @@ impl Lead<'_> {
         }
         drop(map);
         // It is set once: by who has the turn, before the next one has it.
-        let _ = flight.landing.set(Landing { began: self.began, outcome });
+        let _ = flight.landing.set(landing);
     }
 }
 
@@ -177,6 +174,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn landing() -> Landing {
+        Landing { began: 0, outcome: Outcome::Value(Bytes::new(), Origin::Loaded) }
+    }
+
     #[tokio::test]
     async fn the_next_leads_when_a_leader_is_dropped_and_nothing_stays() {
         let flights = Flights::default();
@@ -190,7 +191,7 @@ mod tests {
         drop(first);
         let Seat::Lead(second) = second.await else { panic!("the leader is gone") };
         assert_eq!(flights.len(), 1);
-        second.land(Outcome::Found);
+        second.land(landing());
         assert_eq!(flights.len(), 0);
     }
 
@@ -200,7 +201,7 @@ mod tests {
         let key = Bytes::from_static(b"key");
         let Seat::Lead(first) = flights.join(&key, PATIENCE).await else { panic!("nobody leads") };
         let (landed, ()) = tokio::join!(flights.join(&key, PATIENCE), async {
-            first.land(Outcome::Found);
+            first.land(landing());
         });
         assert!(matches!(landed, Seat::Landed(_)));
         assert!(matches!(flights.join(&key, PATIENCE).await, Seat::Lead(_)));
@@ -235,7 +236,7 @@ mod tests {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            second.land(Outcome::Found);
+            second.land(landing());
         });
         assert!(matches!(landed, Seat::Landed(_)));
     }

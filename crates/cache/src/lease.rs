@@ -1,23 +1,53 @@
-//! The lease of a key: what is loaded under it is stored only while it is there, and invalidating ends it.
+//! The lease of a key: one process of the fleet has it, and loads. What it loads is stored only while it has it, and
+//! invalidating ends it.
 
-use std::time::Duration;
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Conn, Key, Script, Token};
+use redbrick_core_conn::{Conn, Key, Replay, Script, Subscription, Token};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, interval_at, timeout},
+};
 
 use crate::{cache::Inner, entry::Tag, read::Seen};
 
 static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
+static RENEW: Script = Script::new("cache.renew", include_str!("lua/renew.lua"));
+static RELEASE: Script = Script::new("cache.release", include_str!("lua/release.lua"));
+
+/// How often it is asked whether a lease has ended, where nobody may tell.
+const UNTOLD: Duration = Duration::from_millis(100);
+
+/// The tags of an entry, with the versions that they had before its load.
+pub(crate) type Tags = Vec<Tag>;
 
 /// What came of asking for a lease.
 pub(crate) enum Leased {
     /// There is an entry by now.
     Entry(Bytes),
-    /// What is loaded from here on may be stored under this token, with these versions of its tags.
-    Token(Bytes, Vec<Tag>),
+    /// It is this call's. What is loaded from here on may be stored under it, with these versions of its tags.
+    Taken(Lease, Tags),
+    /// Somebody else loads, and has it for so long at least.
+    Elsewhere(Duration),
+    /// Somebody else has just failed to load, and this call has something to go on with.
+    Failed,
     /// There is no server, and there need not be one.
     Nobody,
 }
+
+/// The right to load for all, and to store. Dropped before it was [used](Self::used), it is given back in the background.
+pub(crate) struct Lease {
+    conn: Conn,
+    key: Key,
+    token: Token<16>,
+    life: Duration,
+    /// Where it is given back, as long as there is something to give back.
+    runtime: Option<Handle>,
+}
+
+/// Somebody who waits for the load of another process.
+pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
     /// Asks for the lease and the versions of tags, at once. They are those of before the load.
@@ -28,27 +58,135 @@ impl Inner {
         tags: &[Bytes],
         time_to_live: Duration,
         seen: &Seen,
+        has_spare: bool,
     ) -> redbrick_core_conn::Result<Leased> {
-        let token = Token::<16>::random();
+        // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
+        let lease = Lease::new(conn.clone(), keys.1.clone(), self.lease_life);
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Beginning(beginning) => (true, beginning.clone()),
         };
         let script = conn.script(&LEASE).key(keys.0).key(keys.1);
-        let script = script.arg(token.as_bytes().as_slice()).arg(self.load_timeout);
-        let call = script.arg(overlook).arg(beginning).run::<(Option<Bytes>, Option<Bytes>)>();
-        // Never repeated: a token that others share already, and that was ended since, must not come back.
+        let script = script.arg(lease.token.as_bytes().as_slice()).arg(lease.life);
+        // Never repeated: a first one that arrives late would bring back a lease that was ended since.
+        let script = script.arg(overlook).arg(beginning).arg(has_spare);
+        let call = script.run::<(Option<Bytes>, Option<i64>)>();
         let (answer, versions) = if tags.is_empty() {
-            (call.await?, Vec::new())
+            (call.await, Ok(Vec::new()))
         } else {
-            let (answer, versions) =
-                tokio::join!(call, self.tag_versions(conn, tags, time_to_live));
-            (answer?, versions?)
+            tokio::join!(call, self.tag_versions(conn, tags, time_to_live))
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                if !error.is_outcome_unknown() {
+                    lease.used();
+                }
+                return Err(error);
+            }
         };
         Ok(match answer {
-            (Some(entry), _) => Leased::Entry(entry),
-            (None, Some(token)) => Leased::Token(token, versions),
-            (None, None) => Leased::Nobody,
+            (None, Some(0)) => Leased::Taken(lease, versions?),
+            (entry, left) => {
+                lease.used();
+                match (entry, left) {
+                    (Some(entry), _) => Leased::Entry(entry),
+                    (None, Some(left)) => u64::try_from(left).map_or(Leased::Failed, |left| {
+                        Leased::Elsewhere(Duration::from_millis(left))
+                    }),
+                    (None, None) => Leased::Nobody,
+                }
+            }
         })
+    }
+
+    /// Begins to listen for the end of a lease that somebody else has. It may have ended before, so ask once more.
+    pub(crate) async fn watch(&self, lease: &Key) -> Watch {
+        let subscribe = self.quick.subscribe().channel(lease);
+        match subscribe.await {
+            Ok(subscription) => Watch(Some(subscription)),
+            Err(error) => {
+                tracing::debug!(%error, "nobody tells when a load of another process has ended; asking now and then");
+                Watch(None)
+            }
+        }
+    }
+}
+
+impl Lease {
+    fn new(conn: Conn, key: Key, life: Duration) -> Self {
+        let runtime = Handle::try_current().ok();
+        Self { conn, key, token: Token::random(), life, runtime }
+    }
+
+    pub(crate) fn token(&self) -> Bytes {
+        Bytes::copy_from_slice(self.token.as_bytes())
+    }
+
+    /// Keeps it while something is done.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.keep() => match never {},
+        }
+    }
+
+    async fn keep(&self) -> Infallible {
+        let third = self.life / 3;
+        let mut ticks = interval_at(Instant::now() + third, third);
+        loop {
+            ticks.tick().await;
+            let renew = self.conn.script(&RENEW).key(&self.key);
+            let renew = renew.arg(self.token.as_bytes().as_slice()).arg(self.life);
+            match renew.run::<bool>().replay(Replay::Idempotent).await {
+                Ok(true) => {}
+                // The load goes on for its caller, and is not stored.
+                Ok(false) => pending().await,
+                Err(error) => tracing::debug!(%error, "a lease was not renewed"),
+            }
+        }
+    }
+
+    /// There is nothing to give back any more.
+    pub(crate) fn used(mut self) {
+        self.runtime = None;
+    }
+
+    /// Gives it back: others may load, those who have something to go on with only after so long.
+    pub(crate) async fn give_back(self, rest: Duration) {
+        release(self.conn.clone(), self.key.clone(), self.token, rest).await;
+        self.used();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It ends by the command timeout. On a runtime that has ended it never begins, and the lease expires.
+            let (conn, key) = (self.conn.clone(), self.key.clone());
+            drop(runtime.spawn(release(conn, key, self.token, Duration::ZERO)));
+        }
+    }
+}
+
+async fn release(conn: Conn, key: Key, token: Token<16>, rest: Duration) {
+    let call = conn.script(&RELEASE).key(key).arg(token.as_bytes().as_slice()).arg(rest);
+    if let Err(error) = call.run::<bool>().replay(Replay::Idempotent).await {
+        tracing::debug!(%error, "a lease could not be given back; it expires");
+    }
+}
+
+impl Watch {
+    /// Waits until the lease may have ended, for so long at most.
+    pub(crate) async fn ended(&mut self, most: Duration) {
+        let Some(subscription) = &mut self.0 else {
+            let _elapsed = timeout(most.min(UNTOLD), pending::<()>()).await;
+            return;
+        };
+        if let Ok(None) = timeout(most, subscription.next()).await {
+            // The connection is closed, and says so itself.
+            self.0 = None;
+        }
     }
 }

@@ -5,16 +5,20 @@ mod apply;
 mod builder;
 mod cache;
 mod clear;
+mod clock;
 mod count;
 mod entry;
 mod error;
 mod fleet;
 mod flight;
+mod fresh;
 mod invalidations;
+mod lead;
 mod lease;
 mod life;
 mod load;
 mod read;
+mod refresh;
 mod rules;
 mod statistics;
 mod tags;
@@ -23,13 +27,16 @@ mod warm;
 mod write;
 
 pub use apply::Applied;
-pub use builder::{CacheBuilder, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError};
+pub use builder::{
+    CacheBuilder, DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError,
+    OnWaitTimeout,
+};
 pub use cache::Cache;
 pub use error::Error;
 pub use fleet::ServerStatistics;
 pub use invalidations::{Invalidated, Invalidations};
 pub use life::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
-pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin};
+pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin, RefreshInBackground};
 pub use rules::{Change, Rule, Rules, RulesBuilder, Target};
 pub use statistics::Statistics;
 pub use warm::{Warm, Warmed};

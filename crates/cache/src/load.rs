@@ -1,27 +1,26 @@
-//! Getting a value, or loading it: once in this process, and stored only if nothing was invalidated meanwhile.
+//! Getting a value, or loading it: once in the fleet, and stored only if nothing was invalidated meanwhile.
 
 use std::{
-    collections::HashMap,
     fmt,
-    future::{Future, IntoFuture},
+    future::{Future, IntoFuture, ready},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{BoxError, ErrorKind, Key};
+use redbrick_core_conn::{BoxError, Key};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::{
-    Cache, Error, OnError,
+    Cache, Error,
     builder::check,
     cache::{Inner, bytes},
-    entry,
     flight::{Landing, Outcome, Seat},
-    lease::Leased,
-    read::Seen,
+    fresh::Age,
+    lease::{Lease, Tags},
+    read::{Seen, Value},
     statistics::Counter,
     tags,
 };
@@ -30,12 +29,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Redis had it.
+    /// Redis had it, or has it by now because another process loaded it.
     Cached,
+    /// Redis had it, and it is older than its time to live: it is being loaded anew, or could not be.
+    Stale,
     /// The loader returned it: this call's, or that of another one in this process. It is stored, unless it was
     /// invalidated meanwhile.
     Loaded,
-    /// The loader returned it, and it is not stored because Redis could not be asked or could not store.
+    /// The loader returned it, and it is not stored: Redis could not be asked or could not store, or another process
+    /// loads it too and takes too long.
     Bypassed,
 }
 
@@ -61,12 +63,16 @@ pub struct GetOrLoad<'a, V, L> {
 #[must_use = "nothing is asked until it is awaited"]
 pub struct GetOrLoadWithOrigin<'a, V, L>(GetOrLoad<'a, V, L>);
 
+/// A [`GetOrLoad`] that lets nobody wait for a refresh; awaiting it gives a [`Fetched`].
+#[must_use = "nothing is asked until it is awaited"]
+pub struct RefreshInBackground<'a, V, L>(GetOrLoad<'a, V, L>);
+
 /// What is asked for.
-struct Ask {
-    entry: Key,
-    lease: Key,
-    time_to_live: Duration,
-    tags: Vec<Bytes>,
+pub(crate) struct Ask {
+    pub(crate) entry: Key,
+    pub(crate) lease: Key,
+    pub(crate) time_to_live: Duration,
+    pub(crate) tags: Vec<Bytes>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
@@ -82,17 +88,20 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// # Ok(()) }
     /// ```
     ///
-    /// Callers of one key in this process wait for one load; when it is given up or panics, the next of them loads. A caller is
-    /// never given what was invalidated before it called. The loader runs within this call, for at most the
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout); who does not poll a call keeps those of the same key waiting, for at
-    /// most twice that time and six times the [`redis_timeout`](crate::CacheBuilder::redis_timeout).
+    /// Callers of one key wait for one load, in this process and in all others; when it fails elsewhere, is given up or panics,
+    /// the next of them loads. A caller is never given what was invalidated before it called. The loader runs within this call,
+    /// for at most the [`load_timeout`](crate::CacheBuilder::load_timeout). Who does not poll a call keeps those of the same key
+    /// waiting: in this process for at most twice that time, the [`wait_timeout`](crate::CacheBuilder::wait_timeout) and eight
+    /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout); in others for the [`lease`](crate::CacheBuilder::lease).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
-    /// when it is not.
+    /// when it is not. Where another process loads, three, the wait for it, and one more.
     ///
     /// # Errors
     ///
-    /// When it is awaited: [`Error::Load`] and [`Error::LoadTimeout`], shared by all who waited for it; nothing is stored.
+    /// When it is awaited: [`Error::Load`] and [`Error::LoadTimeout`], shared by all who waited for it in this process; nothing is
+    /// stored. [`Error::WaitTimeout`] where another process loaded for too long and the cache [was to fail
+    /// then](crate::OnWaitTimeout::Fail).
     /// [`Error::Conn`] where Redis could not be asked and the loader [was not to](OnError::Fail), and for failures that
     /// trying again cannot mend, as a missing right or a closed connection. [`Error::Unencodable`]; nothing is stored.
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
@@ -135,15 +144,33 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
     pub fn with_origin(self) -> GetOrLoadWithOrigin<'a, V, L> {
         GetOrLoadWithOrigin(self)
     }
+
+    /// Gives what is there at once where it is to be [loaded anew](crate::CacheBuilder::stale_while_revalidate), and does that in
+    /// a task of its own, which ends by the [`load_timeout`](crate::CacheBuilder::load_timeout). So the loader may not borrow.
+    /// Where nothing is there that can be served, this call loads and waits. It says also where the value came from.
+    ///
+    /// Default: the call that finds out that it is time loads, and its caller waits for that; others do not.
+    pub fn refresh_in_background(self) -> RefreshInBackground<'a, V, L>
+    where
+        L: 'static,
+    {
+        RefreshInBackground(self)
+    }
 }
 
-impl<V, L> GetOrLoad<'_, V, L> {
-    async fn fetch<Loading, E>(self) -> Result<Fetched<V>, Error>
+impl<'a, V, L> GetOrLoad<'a, V, L> {
+    /// Looks for the value, and loads it where there is none. `refresh` loads one anew under a lease; what it gives is served,
+    /// and otherwise what is there.
+    async fn fetch<Loading, E, R>(
+        self,
+        refresh: impl FnOnce(&'a Cache<V>, Ask, Lease, Tags, L) -> R,
+    ) -> Result<Fetched<V>, Error>
     where
         V: Serialize + DeserializeOwned + Send,
         L: FnOnce() -> Loading + Send,
         Loading: Future<Output = Result<V, E>> + Send,
         E: Into<BoxError>,
+        R: Future<Output = Option<V>>,
     {
         let Self { cache, ask, loader } = self;
         let inner = &*cache.inner;
@@ -153,14 +180,31 @@ impl<V, L> GetOrLoad<'_, V, L> {
         let key = bytes(&ask.entry);
         let mut is_first = true;
         loop {
-            let seen = match inner.look(&ask).await? {
-                Ok(value) => {
-                    if is_first {
+            let (seen, spare) = match inner.look::<V>(&ask).await? {
+                Look::Away => (None, None),
+                Look::Miss(seen) => (Some(seen), None),
+                Look::Found(found) => {
+                    if is_first && found.age != Age::Spare {
                         inner.counters.add(Counter::Hits);
                     }
-                    return Ok(Fetched { value, origin: Origin::Cached });
+                    match found.age {
+                        Age::Fresh => {
+                            return Ok(Fetched { value: found.value, origin: Origin::Cached });
+                        }
+                        Age::Due | Age::Stale => {
+                            let seen = Seen::Beginning(found.mark.clone());
+                            if inner.refreshes.begin(&key, inner.lease_life)
+                                && let Some((lease, tags)) =
+                                    inner.lease_to_refresh(&ask, &seen).await
+                                && let Some(value) = refresh(cache, ask, lease, tags, loader).await
+                            {
+                                return Ok(Fetched { value, origin: Origin::Loaded });
+                            }
+                            return Ok(inner.serve(found));
+                        }
+                        Age::Spare => (Some(Seen::Beginning(found.mark.clone())), Some(found)),
+                    }
                 }
-                Err(seen) => seen,
             };
             if std::mem::take(&mut is_first) && seen.is_some() {
                 inner.counters.add(Counter::Misses);
@@ -170,130 +214,50 @@ impl<V, L> GetOrLoad<'_, V, L> {
                 Seat::Landed(landing) => {
                     inner.counters.add(Counter::Coalesced);
                     let is_away = seen.is_none();
-                    match inner.take(landing, asked, is_away)? {
-                        Some(fetched) => return Ok(fetched),
-                        None => continue,
+                    match (inner.take(landing, asked, is_away), spare) {
+                        (Ok(Some(fetched)), _) => return Ok(fetched),
+                        (Ok(None), _) => continue,
+                        (Err(_), Some(spare)) => return Ok(inner.serve(spare)),
+                        (Err(error), None) => return Err(error),
                     }
                 }
             };
-            let (outcome, result) = inner.lead(&ask, seen, loader).await;
-            lead.land(outcome);
-            return result;
+            let (landing, result) = inner.lead(&ask, seen, spare.is_some(), loader).await;
+            lead.land(landing);
+            return match (result, spare) {
+                (Err(error), Some(spare)) if error.is_retryable() => {
+                    tracing::debug!(%error, "what was there is served, since it could not be loaded anew");
+                    Ok(inner.serve(spare))
+                }
+                (result, _) => result,
+            };
         }
     }
 }
 
+/// What a look for a value has come to.
+enum Look<V> {
+    Found(Value<V>),
+    Miss(Seen),
+    /// Redis cannot say.
+    Away,
+}
+
 impl Inner {
-    /// Looks for a value. `Err(Some(_))` when there is none, `Err(None)` when Redis cannot say.
-    async fn look<V: DeserializeOwned>(&self, ask: &Ask) -> Result<Result<V, Option<Seen>>, Error> {
+    async fn look<V: DeserializeOwned>(&self, ask: &Ask) -> Result<Look<V>, Error> {
         match self.read(&self.quick, &ask.entry, &ask.tags).await {
-            Ok(found) => Ok(self.value(found).map_err(Some)),
-            Err(error) => self.does_without(error).map(|()| Err(None)),
+            Ok(found) => Ok(self.value(found).map_or_else(Look::Miss, Look::Found)),
+            Err(error) => self.does_without(error).map(|()| Look::Away),
         }
     }
 
-    /// Loads, unless there is an entry by now. Returns what others are given, and what the caller is.
-    async fn lead<V, L, Loading, E>(
-        &self,
-        ask: &Ask,
-        seen: Option<Seen>,
-        loader: L,
-    ) -> (Outcome, Result<Fetched<V>, Error>)
-    where
-        V: Serialize + DeserializeOwned + Send,
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
-        E: Into<BoxError>,
-    {
-        let lease = match seen {
-            None => None,
-            Some(seen) => match self.lease_or_value(ask, seen).await {
-                Ok(Ok(value)) => {
-                    return (Outcome::Found, Ok(Fetched { value, origin: Origin::Cached }));
-                }
-                Ok(Err(lease)) => lease,
-                Err(error) => return (Outcome::Failed(error.clone()), Err(error)),
-            },
-        };
-        let value = match self.load(loader).await {
-            Ok(value) => value,
-            Err(error) => return (Outcome::Failed(error.clone()), Err(error)),
-        };
-        let encoded = match self.codec.encode(&value) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                let error = Error::Unencodable(error);
-                return (Outcome::Failed(error.clone()), Err(error));
-            }
-        };
-        let origin = match lease {
-            None => Origin::Bypassed,
-            Some((token, versions)) => {
-                let stored = entry::encode(&versions, &encoded);
-                let keys = (&ask.entry, &ask.lease);
-                let stored = self.store(&self.quick, keys, stored, ask.time_to_live, Some(token));
-                match stored.await {
-                    Ok(true) => Origin::Loaded,
-                    Ok(false) => {
-                        self.counters.add(Counter::RefusedFills);
-                        Origin::Loaded
-                    }
-                    // The value is there, and the cache is not what it was loaded for.
-                    Err(_) => Origin::Bypassed,
-                }
-            }
-        };
-        if origin == Origin::Bypassed {
-            self.counters.add(Counter::Bypassed);
+    /// Gives a value that is to be loaded anew, or could not be.
+    fn serve<V>(&self, found: Value<V>) -> Fetched<V> {
+        let origin = if found.age.is_fresh() { Origin::Cached } else { Origin::Stale };
+        if origin == Origin::Stale {
+            self.counters.add(Counter::ServedStale);
         }
-        (Outcome::Value(encoded, origin), Ok(Fetched { value, origin }))
-    }
-
-    /// Takes part in the lease, with the versions of the tags; or gives the value that is there by now. No lease when Redis
-    /// cannot give one.
-    async fn lease_or_value<V: DeserializeOwned>(
-        &self,
-        ask: &Ask,
-        mut seen: Seen,
-    ) -> Result<Result<V, Option<(Bytes, Vec<entry::Tag>)>>, Error> {
-        let keys = (&ask.entry, &ask.lease);
-        for is_last in [false, false, true] {
-            if is_last {
-                // Whatever is stored there again and again, it is of no use.
-                seen = Seen::Beginning(Bytes::new());
-            }
-            let leased = self.lease(&self.quick, keys, &ask.tags, ask.time_to_live, &seen).await;
-            let stored = match leased {
-                Ok(Leased::Entry(stored)) => stored,
-                Ok(Leased::Token(token, versions)) => return Ok(Err(Some((token, versions)))),
-                Ok(Leased::Nobody) => return Ok(Err(None)),
-                Err(error) => return self.does_without(error).map(|()| Err(None)),
-            };
-            let found = match self.judge(&self.quick, Some(stored), &ask.tags, HashMap::new()).await
-            {
-                Ok(found) => found,
-                Err(error) => return self.does_without(error).map(|()| Err(None)),
-            };
-            match self.value(found) {
-                Ok(value) => return Ok(Ok(value)),
-                Err(stale) => seen = stale,
-            }
-        }
-        Ok(Err(None))
-    }
-
-    async fn load<V, L, Loading, E>(&self, loader: L) -> Result<V, Error>
-    where
-        L: FnOnce() -> Loading,
-        Loading: Future<Output = Result<V, E>>,
-        E: Into<BoxError>,
-    {
-        let loaded = match timeout(self.load_timeout, loader()).await {
-            Ok(loaded) => loaded.map_err(Error::load),
-            Err(_elapsed) => Err(Error::LoadTimeout(self.load_timeout)),
-        };
-        self.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
-        loaded
+        Fetched { value: found.value, origin }
     }
 
     /// What a caller that `asked` then may take of the load of another. A value only when its load began after that, or
@@ -318,20 +282,7 @@ impl Inner {
                     }
                 }
             }
-            Outcome::Value(..) | Outcome::Found => Ok(None),
-        }
-    }
-
-    /// Whether a failure to ask Redis is one that the loader makes up for.
-    fn does_without(&self, error: redbrick_core_conn::Error) -> Result<(), Error> {
-        let is_away = error.is_retryable()
-            || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
-        match self.on_error {
-            OnError::Load if is_away => {
-                tracing::debug!(error = %error, "the cache goes to its loader without Redis");
-                Ok(())
-            }
-            _ => Err(error.into()),
+            Outcome::Value(..) => Ok(None),
         }
     }
 }
@@ -363,7 +314,33 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.0.fetch().instrument(tracing::debug_span!("cache.get_or_load")))
+        let refresh = async |cache: &'a Cache<V>, ask, lease, tags, loader| {
+            cache.inner.refresh(&ask, lease, tags, loader).await
+        };
+        Box::pin(self.0.fetch(refresh).instrument(tracing::debug_span!("cache.get_or_load")))
+    }
+}
+
+impl<'a, V, L, Loading, E> IntoFuture for RefreshInBackground<'a, V, L>
+where
+    V: Serialize + DeserializeOwned + Send + 'static,
+    L: FnOnce() -> Loading + Send + 'static,
+    Loading: Future<Output = Result<V, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    type Output = Result<Fetched<V>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let refresh = |cache: &'a Cache<V>, ask, lease, tags, loader| {
+            let inner = Arc::clone(&cache.inner);
+            let refreshing = async move {
+                let _value: Option<V> = inner.refresh(&ask, lease, tags, loader).await;
+            };
+            drop(tokio::spawn(refreshing.instrument(tracing::debug_span!("cache.refresh"))));
+            ready(None)
+        };
+        Box::pin(self.0.fetch(refresh).instrument(tracing::debug_span!("cache.get_or_load")))
     }
 }
 
@@ -378,5 +355,11 @@ impl<V, L> fmt::Debug for GetOrLoad<'_, V, L> {
 impl<V, L> fmt::Debug for GetOrLoadWithOrigin<'_, V, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GetOrLoadWithOrigin").field(&self.0).finish()
+    }
+}
+
+impl<V, L> fmt::Debug for RefreshInBackground<'_, V, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RefreshInBackground").field(&self.0).finish()
     }
 }

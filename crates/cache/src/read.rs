@@ -9,15 +9,24 @@ use serde::de::DeserializeOwned;
 use crate::{
     cache::Inner,
     entry::{self, Entry, Tag},
+    fresh::Age,
     statistics::Counter,
 };
 
 /// What was found at the key of an entry.
 pub(crate) enum Found {
     /// An entry whose tags are all as they were.
-    Valid { value: Bytes, mark: Bytes },
+    Valid { value: Bytes, mark: Bytes, age: Age },
     /// Nothing, or nothing that counts.
     Miss(Seen),
+}
+
+/// A value that was found, and what is known of it.
+pub(crate) struct Value<V> {
+    pub(crate) value: V,
+    pub(crate) encoded: Bytes,
+    pub(crate) mark: Bytes,
+    pub(crate) age: Age,
 }
 
 /// What a miss was about, so that the same is overlooked by who loads.
@@ -69,7 +78,8 @@ impl Inner {
             versions.extend(self.versions(conn, unknown).await?);
         }
         Ok(if counts(&entry, &versions) {
-            Found::Valid { value: entry.value, mark }
+            let age = self.age(&entry).await;
+            Found::Valid { value: entry.value, mark, age }
         } else {
             self.counters.stale();
             Found::Miss(Seen::Beginning(mark))
@@ -93,37 +103,45 @@ impl Inner {
             true => Versions::new(),
             false => self.versions(&self.conn, tags).await?,
         };
-        let found = entries.into_iter().map(|(stored, entry)| match (stored, entry) {
-            (None, _) => Found::Miss(Seen::Nothing),
-            (Some(stored), Some(entry)) if counts(&entry, &versions) => {
-                Found::Valid { value: entry.value, mark: entry::mark(&stored) }
-            }
-            (Some(stored), entry) => {
-                if entry.is_some() {
-                    self.counters.stale();
+        let mut found = Vec::with_capacity(entries.len());
+        for (stored, entry) in entries {
+            found.push(match (stored, entry) {
+                (None, _) => Found::Miss(Seen::Nothing),
+                (Some(stored), Some(entry)) if counts(&entry, &versions) => {
+                    let (mark, age) = (entry::mark(&stored), self.age(&entry).await);
+                    Found::Valid { value: entry.value, mark, age }
                 }
-                Found::Miss(Seen::Beginning(entry::mark(&stored)))
-            }
-        });
-        Ok(found.collect())
+                (Some(stored), entry) => {
+                    if entry.is_some() {
+                        self.counters.stale();
+                    }
+                    Found::Miss(Seen::Beginning(entry::mark(&stored)))
+                }
+            });
+        }
+        Ok(found)
     }
 
     /// Decodes what was found, or says what is to be overlooked.
-    pub(crate) fn value<V: DeserializeOwned>(&self, found: Found) -> Result<V, Seen> {
+    pub(crate) fn value<V: DeserializeOwned>(&self, found: Found) -> Result<Value<V>, Seen> {
         match found {
             Found::Miss(seen) => Err(seen),
-            Found::Valid { value, mark } => self.codec.decode(&value).map_err(|_shape| {
-                self.counters.add(Counter::Unreadable);
-                Seen::Beginning(mark)
-            }),
+            Found::Valid { value: encoded, mark, age } => match self.codec.decode(&encoded) {
+                Ok(value) => Ok(Value { value, encoded, mark, age }),
+                Err(_shape) => {
+                    self.counters.add(Counter::Unreadable);
+                    Err(Seen::Beginning(mark))
+                }
+            },
         }
     }
 
-    /// Counts a hit or a miss.
-    pub(crate) fn counted<T>(&self, value: Option<T>) -> Option<T> {
+    /// Decodes what was found, and counts a hit or a miss.
+    pub(crate) fn counted<V: DeserializeOwned>(&self, found: Found) -> Option<V> {
+        let value = self.value(found).ok().filter(|found| found.age.is_fresh());
         let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
         self.counters.add(counter);
-        value
+        value.map(|found| found.value)
     }
 
     fn parsed(&self, stored: &Bytes) -> Option<Entry> {

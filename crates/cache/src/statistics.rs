@@ -18,6 +18,10 @@ pub struct Statistics {
     pub load_failures: u64,
     /// Calls that waited for the load of another one in this process.
     pub coalesced: u64,
+    /// Calls that waited for the load of another process.
+    pub waits: u64,
+    /// Calls that were served what was older than its time to live.
+    pub served_stale: u64,
     /// Loaded values that were not stored, because their entry was invalidated or stored meanwhile.
     pub refused_fills: u64,
     /// Loads without Redis: it could not be asked, or could not store.
@@ -42,6 +46,8 @@ impl Statistics {
             ("loads", self.loads),
             ("load_failures", self.load_failures),
             ("coalesced", self.coalesced),
+            ("waits", self.waits),
+            ("served_stale", self.served_stale),
             ("refused_fills", self.refused_fills),
             ("bypassed", self.bypassed),
             ("unreadable", self.unreadable),
@@ -55,6 +61,8 @@ impl Statistics {
             loads: count("loads"),
             load_failures: count("load_failures"),
             coalesced: count("coalesced"),
+            waits: count("waits"),
+            served_stale: count("served_stale"),
             refused_fills: count("refused_fills"),
             bypassed: count("bypassed"),
             unreadable: count("unreadable"),
@@ -69,6 +77,8 @@ static METRICS: [Metric; COUNTERS] = [
     Metric::new("redbrick.cache.loads", "Loaders that returned a value"),
     Metric::new("redbrick.cache.load_failures", "Loaders that failed or took too long"),
     Metric::new("redbrick.cache.coalesced", "Calls that waited for the load of another one"),
+    Metric::new("redbrick.cache.waits", "Calls that waited for the load of another process"),
+    Metric::new("redbrick.cache.served_stale", "Calls that were served what was not fresh"),
     Metric::new("redbrick.cache.refused_fills", "Loaded values that others invalidated meanwhile"),
     Metric::new("redbrick.cache.bypassed", "Loads without Redis"),
     Metric::new("redbrick.cache.unreadable", "Entries that could not be read"),
@@ -84,12 +94,14 @@ pub(crate) enum Counter {
     Loads,
     LoadFailures,
     Coalesced,
+    Waits,
+    ServedStale,
     RefusedFills,
     Bypassed,
     Unreadable,
 }
 
-const COUNTERS: usize = 8;
+pub(crate) const COUNTERS: usize = 10;
 
 /// Counts for all handles of a cache in this process.
 #[derive(Debug)]
@@ -118,18 +130,12 @@ impl Counters {
     }
 
     pub(crate) fn now(&self) -> Statistics {
-        let [hits, misses, loads, load_failures, coalesced, refused_fills, bypassed, unreadable] =
-            self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Statistics {
-            hits,
-            misses,
-            loads,
-            load_failures,
-            coalesced,
-            refused_fills,
-            bypassed,
-            unreadable,
-        }
+        let counts = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let names = Statistics::default().by_name().map(|(name, _)| name);
+        Statistics::of(|name| {
+            let at = names.iter().position(|known| *known == name);
+            at.map_or(0, |at| counts[at])
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     Cache, Error,
     builder::check,
     cache::{Inner, bytes},
-    entry,
+    entry::{self, Parts},
     tags::{self, AT_ONCE},
 };
 
@@ -104,11 +104,13 @@ impl Inner {
         &self,
         conn: &'a Conn,
         keys: (&Key, &Key),
-        entry: Bytes,
+        entry: Parts,
         time_to_live: Duration,
         token: Option<Bytes>,
     ) -> Call<'a, bool> {
-        let call = conn.script(&STORE).key(keys.0).key(keys.1).arg(entry).arg(time_to_live);
+        let call = conn.script(&STORE).key(keys.0).key(keys.1);
+        let call = call.arg(entry.before).arg(entry.behind);
+        let call = call.arg(time_to_live).arg(self.life(time_to_live));
         match token {
             Some(token) => call.arg(token).run().replay(Replay::Idempotent),
             // Done once more, it would undo what others did meanwhile.
@@ -125,9 +127,9 @@ impl Inner {
         check(time_to_live)?;
         tags::check(tags)?;
         let conn = &self.conn;
-        let versions = self.tag_versions(conn, tags, time_to_live).await?;
+        let versions = self.tag_versions(conn, tags, self.life(time_to_live)).await?;
         let store = |(entry, lease, value): &(Key, Key, Bytes)| {
-            let stored = entry::encode(&versions, value);
+            let stored = entry::encode(0, &versions, value);
             self.store(conn, (entry, lease), stored, time_to_live, None)
         };
         let outcome = match &entries[..] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redbrick_cache::{Change, Rules, Target};
+use redbrick_cache::{Cache, Change, Rules, Target};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::Server;
 
@@ -12,7 +12,7 @@ use crate::{never, number, patient};
 async fn every_call_costs_what_it_says() {
     let server = Server::start().unwrap();
     let conn = Conn::connect(server.url()).await.unwrap();
-    let cache = patient::<u64>(conn);
+    let (cache, cache_conn) = (patient::<u64>(conn.clone()), conn);
     let life = Duration::from_secs(5);
     let rules = Rules::builder().on("x", Change::Update, [Target::shorten("a", life)]);
     let rules = rules.build().unwrap();
@@ -39,18 +39,25 @@ async fn every_call_costs_what_it_says() {
     }
 
     costs!(cache.get("a"), "get 1");
-    costs!(cache.set("a", &1), "evalsha 1, set 1, unlink 1");
+    costs!(cache.set("a", &1), "evalsha 1, get 1, set 1, time 1, unlink 1");
     costs!(cache.get("a"), "get 1");
     costs!(cache.get_or_load("a", never), "get 1");
     costs!(cache.exists("a"), "get 1");
     costs!(cache.ttl("a"), "pttl 1");
     costs!(cache.get_many(["a", "b"]), "mget 1");
-    costs!(cache.delete("a"), "evalsha 1, unlink 2");
+    costs!(cache.delete("a"), "evalsha 1, get 1, unlink 2");
     costs!(cache.delete_many(["a", "b"]), "unlink 2");
     // One to look, one for the lease, one to store.
-    costs!(cache.get_or_load("a", || number(1)), "evalsha 2, get 4, set 2, unlink 1");
+    costs!(cache.get_or_load("a", || number(1)), "evalsha 2, get 4, set 2, time 1, unlink 1");
 
-    costs!(cache.set("t", &1).tags(["x"]), "evalsha 2, get 1, set 2, unlink 1");
+    // How old an entry is, the server's clock says, for which it is asked once.
+    let revalidating = Cache::<u64>::builder(cache_conn, "products").redis_timeout(crate::PATIENCE);
+    let revalidating = revalidating.stale_while_revalidate(life).build().unwrap();
+    costs!(revalidating.get_or_load("a", never), "get 1, time 1");
+    costs!(revalidating.get_or_load("a", never), "get 1");
+    costs!(revalidating.get("a"), "get 1");
+
+    costs!(cache.set("t", &1).tags(["x"]), "evalsha 2, get 2, set 2, time 1, unlink 1");
     costs!(cache.get("t"), "get 1, mget 1");
     costs!(cache.get_or_load("t", never), "get 1, mget 1");
     costs!(cache.get_many(["t", "a"]), "mget 2");
@@ -58,18 +65,18 @@ async fn every_call_costs_what_it_says() {
     costs!(cache.invalidate_tags(["x", "y"]), "unlink 1");
     costs!(
         cache.get_or_load("t", || number(1)).tags(["x"]),
-        "evalsha 3, get 5, mget 1, set 3, unlink 1"
+        "evalsha 3, get 5, mget 1, set 3, time 1, unlink 1"
     );
     costs!(cache.get_or_load("t", never).tags(["x"]), "get 1, mget 1");
 
     // Two tags go out in a pipeline, which carries the text of its script.
     costs!(
         cache.set("t", &1).tags(["x", "y"]),
-        "eval 1, evalsha 2, get 2, pttl 1, set 2, unlink 1"
+        "eval 1, evalsha 2, get 3, pttl 1, set 2, time 1, unlink 1"
     );
     costs!(
         cache.set_many([("t", &1), ("u", &2)]).tags(["x"]),
-        "eval 1, evalsha 2, get 1, pttl 1, set 2, unlink 2"
+        "eval 1, evalsha 2, get 3, pttl 1, set 2, time 2, unlink 2"
     );
 
     costs!(cache.increment("n", 1), "evalsha 1, get 1, incrby 1, pexpire 1, pttl 1");
@@ -77,8 +84,11 @@ async fn every_call_costs_what_it_says() {
     costs!(cache.count("n"), "get 1");
     costs!(cache.delete_count("n"), "unlink 1");
 
-    costs!(cache.apply(&rules, "x", Change::Update, &[]), "eval 1, pexpire 1, pttl 1, unlink 1");
-    costs!(cache.publish_statistics(), "evalsha 1, hget 8, hincrby 8, pexpire 1");
+    costs!(
+        cache.apply(&rules, "x", Change::Update, &[]),
+        "eval 1, get 1, pexpire 1, pttl 1, unlink 1"
+    );
+    costs!(cache.publish_statistics(), "evalsha 1, hget 10, hincrby 10, pexpire 1");
     costs!(cache.fleet_statistics(), "evalsha 1, hgetall 1");
     costs!(cache.clear(["nothing"]), "scan 2");
     costs!(cache.clear_all(), "scan 2, unlink 1");

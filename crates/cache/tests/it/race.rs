@@ -12,20 +12,24 @@ use std::{
 };
 
 use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
-use redbrick_core_conn::{Conn, Ttl};
+use redbrick_core_conn::Conn;
 use redbrick_testkit::{Fault, Server, unique};
 
-use crate::{Gate, connect_below, never, number, numbers_below, patient, until};
+use crate::{Gate, never, number, numbers_below, patient, until};
 
 /// A load in another process that is under way.
-struct Load {
+pub(crate) struct Load {
     gate: Arc<Gate>,
-    task: tokio::task::JoinHandle<Result<Fetched<u64>, redbrick_cache::Error>>,
+    pub(crate) task: tokio::task::JoinHandle<Result<Fetched<u64>, redbrick_cache::Error>>,
 }
 
 impl Load {
-    async fn begin(prefix: &str, loads: u64) -> Self {
-        let (cache, gate) = (numbers_below(prefix).await, Arc::new(Gate::default()));
+    pub(crate) async fn begin(prefix: &str, loads: u64) -> Self {
+        Self::begin_with(numbers_below(prefix).await, loads).await
+    }
+
+    pub(crate) async fn begin_with(cache: Cache<u64>, loads: u64) -> Self {
+        let gate = Arc::new(Gate::default());
         let task = tokio::spawn({
             let gate = Arc::clone(&gate);
             async move { cache.get_or_load("a", || gate.pass(loads)).with_origin().await }
@@ -35,13 +39,13 @@ impl Load {
     }
 
     /// Lets it go on, and returns what its caller was given.
-    async fn end(self) -> Fetched<u64> {
+    pub(crate) async fn end(self) -> Fetched<u64> {
         self.gate.open();
         self.task.await.unwrap().unwrap()
     }
 }
 
-const LOADED: Fetched<u64> = Fetched { value: 1, origin: Origin::Loaded };
+pub(crate) const LOADED: Fetched<u64> = Fetched { value: 1, origin: Origin::Loaded };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_loaded_before_a_delete_is_not_stored() {
@@ -96,62 +100,6 @@ async fn what_was_loaded_before_a_life_was_shortened_is_not_stored() {
     assert_eq!(applied.shortened, 0);
     assert_eq!(load.end().await, LOADED);
     assert_eq!(cache.get("a").await.unwrap(), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_share_a_lease_and_the_first_of_their_loads_is_stored() {
-    let prefix = unique("shared lease");
-    let cache = numbers_below(&prefix).await;
-    for first_ends_first in [true, false] {
-        let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 2).await);
-        let (sooner, later) = if first_ends_first { (first, second) } else { (second, first) };
-        let stored = sooner.end().await;
-        assert_eq!(cache.get("a").await.unwrap(), Some(stored.value));
-        let refused = later.end().await;
-        assert_eq!(refused.origin, Origin::Loaded);
-        assert_eq!(cache.get("a").await.unwrap(), Some(stored.value), "the lease is used up");
-        cache.delete("a").await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delete_between_ends_a_lease_that_is_shared_for_all() {
-    let prefix = unique("shared lease and delete");
-    let cache = numbers_below(&prefix).await;
-    let (first, second) = (Load::begin(&prefix, 1).await, Load::begin(&prefix, 1).await);
-    cache.delete("a").await.unwrap();
-    let third = Load::begin(&prefix, 2).await;
-    assert_eq!((first.end().await, second.end().await), (LOADED, LOADED));
-    assert_eq!(cache.get("a").await.unwrap(), None);
-    third.end().await;
-    assert_eq!(cache.get("a").await.unwrap(), Some(2), "it began after the delete");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_lasts_as_long_as_the_longest_of_its_loads_may_take() {
-    let prefix = unique("lease life");
-    let conn = connect_below(&prefix).await;
-    let mut loads = Vec::new();
-    for (seconds, least) in [(30, 0), (3000, 1000), (30, 1000)] {
-        let cache = Cache::<u64>::builder(connect_below(&prefix).await, "products")
-            .redis_timeout(crate::PATIENCE)
-            .load_timeout(Duration::from_secs(seconds))
-            .build()
-            .unwrap();
-        let gate = Arc::new(Gate::default());
-        loads.push(tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { cache.get_or_load("a", || gate.pass(1)).await }
-        }));
-        gate.entered().await;
-        let left = conn.ttl("cache:products:lease:{a}").await.unwrap();
-        let Ttl::Expires(left) = left else { panic!("{left:?}") };
-        assert!(left > Duration::from_secs(least), "{left:?}");
-        assert!(left <= Duration::from_secs(seconds.max(3 * least)), "{left:?}");
-    }
-    for load in loads {
-        load.abort();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

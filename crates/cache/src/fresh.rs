@@ -1,0 +1,99 @@
+//! How old an entry is, and what that means for whoever asks.
+
+use std::time::Duration;
+
+use redbrick_core_conn::Token;
+use tokio::time::Instant;
+
+use crate::{cache::Inner, entry::Entry};
+
+/// How many times its cost an entry can be loaded ahead of its end: the logarithm of the smallest chance there is.
+const FARTHEST: u64 = 23;
+
+/// What the age of an entry means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Age {
+    Fresh,
+    /// It is fresh, and it is time to load it anew, so that nobody has to wait for that later.
+    Due,
+    /// Its time to live is over, and it is served while somebody loads it anew.
+    Stale,
+    /// It is served only when it cannot be loaded anew.
+    Spare,
+}
+
+impl Age {
+    pub(crate) fn is_fresh(self) -> bool {
+        matches!(self, Self::Fresh | Self::Due)
+    }
+}
+
+impl Inner {
+    /// Tells the age of an entry. Where nothing is served stale, one that is there is fresh.
+    pub(crate) async fn age(&self, entry: &Entry) -> Age {
+        if self.life(Duration::ZERO).is_zero() && !self.early_refresh {
+            return Age::Fresh;
+        }
+        // Nobody can tell how old it is. It is there, so it is not too old to be served.
+        let Some(now) = self.now().await else { return Age::Fresh };
+        if now < entry.fresh_until {
+            let left = entry.fresh_until - now;
+            return if self.early_refresh && is_due(left, entry.cost) {
+                Age::Due
+            } else {
+                Age::Fresh
+            };
+        }
+        let since = Duration::from_millis(now - entry.fresh_until);
+        if since < self.stale_while_revalidate { Age::Stale } else { Age::Spare }
+    }
+
+    /// The server's time in milliseconds, for which it is asked now and then.
+    async fn now(&self) -> Option<u64> {
+        if let Some(now) = self.clock.now() {
+            return Some(now);
+        }
+        let asked = Instant::now();
+        match Box::pin(self.quick.server_time()).await {
+            Ok(time) => {
+                self.clock.learn(asked, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the server does not say what time it is; its entries count as fresh");
+            }
+        }
+        self.clock.now()
+    }
+}
+
+/// Whether somebody is to load an entry anew that is fresh for so long still and took so long to load, in milliseconds: seldom
+/// at first, and nearly always in the end, so that of many who ask one does it in time (`XFetch`: Vattani, Chierichetti, Lowenstein,
+/// *Optimal Probabilistic Cache Stampede Prevention*, 2015, with β = 1).
+fn is_due(left: u64, cost: u16) -> bool {
+    if left > u64::from(cost) * FARTHEST {
+        return false;
+    }
+    // Above 0, up to 1, so that its logarithm is zero or below.
+    let chance = u32::from_be_bytes(*Token::<4>::random().as_bytes()).max(1);
+    let chance = f64::from(chance) / f64::from(u32::MAX);
+    -f64::from(cost) * chance.ln() >= f64::from(u32::try_from(left).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_due_the_more_often_the_nearer_its_end_is_and_the_longer_it_takes_to_load() {
+        let share = |left, cost| {
+            let due = (0..20_000).filter(|_| is_due(left, cost)).count();
+            f64::from(u32::try_from(due).unwrap()) / 20_000.0
+        };
+        assert!(share(0, 100) > 0.999);
+        for (left, cost, expected) in [(100, 100, 0.368), (300, 100, 0.050), (300, 300, 0.368)] {
+            let share = share(left, cost);
+            assert!((share - expected).abs() < 0.02, "{left}, {cost}: {share}");
+        }
+        assert!(share(1, 0) < 0.001, "what was set is never due");
+    }
+}

@@ -1,0 +1,263 @@
+//! Loading, in one process of the fleet.
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use bytes::Bytes;
+use redbrick_core_conn::{BoxError, ErrorKind};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    Error, Fetched, OnError, OnWaitTimeout, Origin,
+    cache::{Inner, bytes},
+    entry,
+    flight::{Landing, Outcome},
+    lease::{Lease, Leased, Tags},
+    load::Ask,
+    read::{Seen, Value},
+    statistics::Counter,
+};
+
+/// How often an entry comes that does not count, before whatever is there is overlooked.
+const MOST_UNFIT: u32 = 2;
+
+/// What a caller who leads for its process does.
+enum Turn<V> {
+    /// Redis has the value by now: it was read after this moment, and so it was written.
+    Found(Value<V>, u64),
+    /// It loads: under a lease with these versions of its tags, or without storing what it loads.
+    Load(Option<(Lease, Tags)>),
+}
+
+/// What was loaded and is written.
+struct Loaded<V> {
+    value: V,
+    encoded: Bytes,
+    /// How long that took.
+    took: Duration,
+}
+
+impl Inner {
+    /// Loads, unless there is an entry by now. Returns what others are given, and what the caller is. Who `has_spare` has
+    /// something to go on with when it cannot be loaded.
+    pub(crate) async fn lead<V, L, Loading, E>(
+        &self,
+        ask: &Ask,
+        seen: Option<Seen>,
+        has_spare: bool,
+        loader: L,
+    ) -> (Landing, Result<Fetched<V>, Error>)
+    where
+        V: Serialize + DeserializeOwned + Send,
+        L: FnOnce() -> Loading + Send,
+        Loading: Future<Output = Result<V, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let failed = |began, error: Error| {
+            (Landing { began, outcome: Outcome::Failed(error.clone()) }, Err(error))
+        };
+        let turn = match seen {
+            None => Ok(Turn::Load(None)),
+            Some(seen) => self.turn(ask, seen, has_spare).await,
+        };
+        let began = self.flights.moment();
+        let lease = match turn {
+            Ok(Turn::Load(lease)) => lease,
+            Ok(Turn::Found(found, began)) => {
+                let outcome = Outcome::Value(found.encoded, Origin::Cached);
+                let fetched = Fetched { value: found.value, origin: Origin::Cached };
+                return (Landing { began, outcome }, Ok(fetched));
+            }
+            Err(error) => return failed(began, error),
+        };
+        let loaded = match lease {
+            Some((lease, tags)) => self.load_under(ask, lease, &tags, has_spare, loader).await,
+            None => self.load(loader).await.map(|loaded| (loaded, Origin::Bypassed)),
+        };
+        let (Loaded { value, encoded, .. }, origin) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return failed(began, error),
+        };
+        if origin == Origin::Bypassed {
+            self.counters.add(Counter::Bypassed);
+        }
+        let outcome = Outcome::Value(encoded, origin);
+        (Landing { began, outcome }, Ok(Fetched { value, origin }))
+    }
+
+    /// Loads anew what is still served; nothing, when that fails.
+    pub(crate) async fn refresh<V, L, Loading, E>(
+        &self,
+        ask: &Ask,
+        lease: Lease,
+        tags: Tags,
+        loader: L,
+    ) -> Option<V>
+    where
+        V: Serialize + DeserializeOwned + Send,
+        L: FnOnce() -> Loading + Send,
+        Loading: Future<Output = Result<V, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let key = bytes(&ask.entry);
+        match self.load_under(ask, lease, &tags, true, loader).await {
+            Ok((loaded, _origin)) => {
+                self.refreshes.end(&key, Duration::ZERO);
+                Some(loaded.value)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what is there is served on, since it could not be loaded anew");
+                self.refreshes.end(&key, self.lease_life);
+                None
+            }
+        }
+    }
+
+    /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
+    pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
+        let life = self.life(ask.time_to_live);
+        let keys = (&ask.entry, &ask.lease);
+        match self.lease(&self.quick, keys, &ask.tags, life, seen, true).await {
+            Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
+            Ok(Leased::Entry(_)) => {
+                // Somebody was faster.
+                self.refreshes.end(&bytes(&ask.entry), Duration::ZERO);
+                None
+            }
+            Ok(Leased::Elsewhere(_) | Leased::Failed | Leased::Nobody) => None,
+            Err(error) => {
+                tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
+                None
+            }
+        }
+    }
+
+    /// Loads under a lease, and stores what was loaded, unless it was invalidated meanwhile.
+    async fn load_under<V, L, Loading, E>(
+        &self,
+        ask: &Ask,
+        lease: Lease,
+        tags: &[entry::Tag],
+        has_spare: bool,
+        loader: L,
+    ) -> Result<(Loaded<V>, Origin), Error>
+    where
+        V: Serialize,
+        L: FnOnce() -> Loading,
+        Loading: Future<Output = Result<V, E>>,
+        E: Into<BoxError>,
+    {
+        let loaded = match lease.during(self.load(loader)).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
+                lease.give_back(if has_spare { self.lease_life } else { Duration::ZERO }).await;
+                return Err(error);
+            }
+        };
+        let keys = (&ask.entry, &ask.lease);
+        let cost = u16::try_from(loaded.took.as_millis()).unwrap_or(u16::MAX);
+        let stored = entry::encode(cost, tags, &loaded.encoded);
+        let store = self.store(&self.quick, keys, stored, ask.time_to_live, Some(lease.token()));
+        let origin = match store.await {
+            Ok(is_stored) => {
+                lease.used();
+                if !is_stored {
+                    self.counters.add(Counter::RefusedFills);
+                }
+                Origin::Loaded
+            }
+            // The value is there, and the cache is not what it was loaded for.
+            Err(_) => Origin::Bypassed,
+        };
+        Ok((loaded, origin))
+    }
+
+    /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
+    async fn turn<V: DeserializeOwned>(
+        &self,
+        ask: &Ask,
+        mut seen: Seen,
+        has_spare: bool,
+    ) -> Result<Turn<V>, Error> {
+        let (keys, life) = ((&ask.entry, &ask.lease), self.life(ask.time_to_live));
+        let (mut unfit, mut watch) = (0, None);
+        let deadline = Instant::now() + self.wait_timeout;
+        loop {
+            let began = self.flights.moment();
+            let leased = self.lease(&self.quick, keys, &ask.tags, life, &seen, has_spare).await;
+            let stored = match leased {
+                Ok(Leased::Entry(stored)) => stored,
+                Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),
+                Ok(Leased::Nobody) => return Ok(Turn::Load(None)),
+                Ok(Leased::Failed) => {
+                    return Err(Error::load("a load of another process has just failed"));
+                }
+                Ok(Leased::Elsewhere(left)) => {
+                    let patience = deadline.saturating_duration_since(Instant::now());
+                    if patience.is_zero() {
+                        return match self.on_wait_timeout {
+                            OnWaitTimeout::Load => Ok(Turn::Load(None)),
+                            OnWaitTimeout::Fail => Err(Error::WaitTimeout(self.wait_timeout)),
+                        };
+                    }
+                    match &mut watch {
+                        None => {
+                            self.counters.add(Counter::Waits);
+                            watch = Some(self.watch(&ask.lease).await);
+                        }
+                        Some(watch) => watch.ended(left.min(patience)).await,
+                    }
+                    continue;
+                }
+                Err(error) => return self.does_without(error).map(|()| Turn::Load(None)),
+            };
+            let found = match self.judge(&self.quick, Some(stored), &ask.tags, HashMap::new()).await
+            {
+                Ok(found) => found,
+                Err(error) => return self.does_without(error).map(|()| Turn::Load(None)),
+            };
+            match self.value(found) {
+                Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
+                Ok(found) => seen = Seen::Beginning(found.mark),
+                Err(stale) => seen = stale,
+            }
+            unfit += 1;
+            if unfit == MOST_UNFIT {
+                // Whatever is stored there again and again, it is of no use.
+                seen = Seen::Beginning(Bytes::new());
+            }
+        }
+    }
+
+    async fn load<V, L, Loading, E>(&self, loader: L) -> Result<Loaded<V>, Error>
+    where
+        V: Serialize,
+        L: FnOnce() -> Loading,
+        Loading: Future<Output = Result<V, E>>,
+        E: Into<BoxError>,
+    {
+        let began = Instant::now();
+        let loaded = match timeout(self.load_timeout, loader()).await {
+            Ok(loaded) => loaded.map_err(Error::load),
+            Err(_elapsed) => Err(Error::LoadTimeout(self.load_timeout)),
+        };
+        self.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
+        let value = loaded?;
+        let encoded = self.codec.encode(&value).map_err(Error::Unencodable)?;
+        Ok(Loaded { value, encoded, took: began.elapsed() })
+    }
+
+    /// Whether a failure to ask Redis is one that the loader makes up for.
+    pub(crate) fn does_without(&self, error: redbrick_core_conn::Error) -> Result<(), Error> {
+        let is_away = error.is_retryable()
+            || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
+        match self.on_error {
+            OnError::Load if is_away => {
+                tracing::debug!(error = %error, "the cache goes to its loader without Redis");
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
+}
