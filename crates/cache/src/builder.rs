@@ -5,7 +5,7 @@ use redbrick_core_conn::{
 };
 
 use crate::{
-    Cache, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights, refresh::Refreshes,
+    Cache, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights, remembered::Remembered,
     statistics::Counters,
 };
 
@@ -53,6 +53,7 @@ pub struct CacheBuilder<V> {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     early_refresh: bool,
+    jitter: Duration,
     on_wait_timeout: OnWaitTimeout,
     values: PhantomData<fn() -> V>,
 }
@@ -71,6 +72,7 @@ impl<V> CacheBuilder<V> {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             early_refresh: false,
+            jitter: Duration::ZERO,
             on_wait_timeout: OnWaitTimeout::Load,
             values: PhantomData,
         }
@@ -167,6 +169,15 @@ impl<V> CacheBuilder<V> {
         self
     }
 
+    /// Adds a random part to the time to live of each entry, up to so long, so that those that are stored together do not end
+    /// together.
+    ///
+    /// Default: none.
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
     /// Makes it; sends nothing.
     ///
     /// # Errors
@@ -216,8 +227,10 @@ impl<V> CacheBuilder<V> {
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
             early_refresh: self.early_refresh,
+            jitter: self.jitter,
             clock: Clock::default(),
-            refreshes: Refreshes::default(),
+            refreshes: Remembered::default(),
+            gone: Remembered::default(),
             flights: Flights::default(),
             counters,
         }))
@@ -243,6 +256,7 @@ impl<V> fmt::Debug for CacheBuilder<V> {
             .field("stale_while_revalidate", &self.stale_while_revalidate)
             .field("stale_if_error", &self.stale_if_error)
             .field("early_refresh", &self.early_refresh)
+            .field("jitter", &self.jitter)
             .finish_non_exhaustive()
     }
 }

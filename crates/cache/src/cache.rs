@@ -1,7 +1,9 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
+use redbrick_core_conn::{
+    Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Token, Ttl,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -9,10 +11,13 @@ use crate::{
     clock::Clock,
     flight::Flights,
     read::Found,
-    refresh::Refreshes,
+    remembered::Remembered,
     statistics::Counters,
     write::{Set, SetMany},
 };
+
+/// For how long it is remembered that an entry was deleted here. It may have been stored anew elsewhere by then.
+const GONE: Duration = Duration::from_secs(5);
 
 static DELETE: Script = Script::new("cache.delete", include_str!("lua/delete.lua"));
 
@@ -49,10 +54,15 @@ pub(crate) struct Inner {
     /// For how long entries are served that are not fresh any more: while one is loaded anew, and when that fails.
     pub(crate) stale_while_revalidate: Duration,
     pub(crate) stale_if_error: Duration,
+    /// What is added at random to the life of an entry, at most.
+    pub(crate) jitter: Duration,
     /// Whether entries are loaded anew a little before they end.
     pub(crate) early_refresh: bool,
     pub(crate) clock: Clock,
-    pub(crate) refreshes: Refreshes,
+    /// Keys that nobody here needs to ask the lease for, because somebody loads them anew or has just failed to.
+    pub(crate) refreshes: Remembered,
+    /// Keys that were invalidated here, and will hardly be there.
+    pub(crate) gone: Remembered,
     pub(crate) flights: Flights,
     pub(crate) counters: Counters,
 }
@@ -96,7 +106,7 @@ impl<V> Cache<V> {
         let (entry, lease) = (inner.prefix.tagged(id), inner.leases.tagged(id));
         let call = inner.conn.script(&DELETE).key(&entry).key(lease);
         let deleted = call.run::<bool>().replay(Replay::Idempotent).await;
-        inner.flights.detach(&bytes(&entry));
+        inner.invalidated(&bytes(&entry));
         Ok(deleted?)
     }
 
@@ -117,7 +127,7 @@ impl<V> Cache<V> {
             keys.into_iter().map(|id| inner.keys(id.as_ref())).unzip();
         let deleted = inner.delete_entries(&entries, &leases).await;
         for entry in &entries {
-            inner.flights.detach(&bytes(entry));
+            inner.invalidated(&bytes(entry));
         }
         deleted
     }
@@ -150,7 +160,7 @@ impl<V> Cache<V> {
         let inner = &*self.inner;
         let left = inner.conn.ttl(inner.prefix.tagged(key)).await?;
         Ok(match left {
-            Ttl::Expires(left) => Ttl::Expires(left.saturating_sub(inner.life(Duration::ZERO))),
+            Ttl::Expires(left) => Ttl::Expires(left.saturating_sub(inner.window())),
             other => other,
         })
     }
@@ -193,7 +203,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
     /// will not replace it.
     ///
-    /// One round trip, two with tags.
+    /// One round trip; on Cluster two with tags, unless these lie in the slot of the entry.
     ///
     /// # Errors
     ///
@@ -222,10 +232,35 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
 }
 
 impl Inner {
-    /// How long an entry is kept that is fresh for so long.
-    pub(crate) fn life(&self, time_to_live: Duration) -> Duration {
-        let window = self.stale_while_revalidate.max(self.stale_if_error);
-        time_to_live.saturating_add(window).min(LONGEST_TIME_TO_LIVE)
+    /// An entry was deleted: nobody joins its load any more, and it will hardly be there.
+    fn invalidated(&self, key: &Bytes) {
+        self.flights.detach(key);
+        self.gone.add(key, GONE);
+    }
+
+    /// For how long an entry is kept when it is fresh no more.
+    pub(crate) fn window(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
+    }
+
+    /// For how long an entry is fresh that is to be so for `time_to_live`.
+    pub(crate) fn fresh(&self, time_to_live: Duration) -> Duration {
+        let most = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
+        let more = match most {
+            0 => 0,
+            most => u64::from_be_bytes(*Token::<8>::random().as_bytes()) % most.saturating_add(1),
+        };
+        time_to_live.saturating_add(Duration::from_millis(more)).min(LONGEST_TIME_TO_LIVE)
+    }
+
+    /// For how long an entry is kept that is fresh for so long.
+    pub(crate) fn kept(&self, fresh: Duration) -> Duration {
+        fresh.saturating_add(self.window()).min(LONGEST_TIME_TO_LIVE)
+    }
+
+    /// For how long an entry is kept at most.
+    pub(crate) fn kept_at_most(&self, time_to_live: Duration) -> Duration {
+        self.kept(time_to_live.saturating_add(self.jitter))
     }
 
     /// The keys of an entry and its lease.

@@ -48,27 +48,49 @@ pub(crate) struct Parts {
 
 /// Puts an entry together, under a mark of its own.
 pub(crate) fn encode(cost: u16, tags: &[Tag], value: &[u8]) -> Parts {
-    let mut before = BytesMut::with_capacity(MARK_END);
-    before.put_slice(&[MAGIC, VERSION]);
-    before.put_slice(Token::<8>::random().as_bytes());
     let names: usize = tags.iter().map(|(name, _)| name.len() + 13).sum();
     let mut behind = BytesMut::with_capacity(4 + names + value.len());
-    behind.put_u16(cost);
-    // More tags than fit are refused where they are named.
-    behind.put_u16(u16::try_from(tags.len()).unwrap_or(u16::MAX));
+    behind.put_slice(&middle(cost, tags.len()));
     for (name, version) in tags {
-        match u8::try_from(name.len()) {
-            Ok(length) if name.len() < LONG => behind.put_u8(length),
-            _ => {
-                behind.put_u8(u8::MAX);
-                behind.put_u32(u32::try_from(name.len()).unwrap_or(u32::MAX));
-            }
-        }
-        behind.put_slice(name);
+        put_name(&mut behind, name);
         behind.put_slice(version);
     }
     behind.put_slice(value);
-    Parts { before: before.freeze(), behind: behind.freeze() }
+    Parts { before: beginning(), behind: behind.freeze() }
+}
+
+/// How an entry begins, under a mark of its own, up to the moment until which it is fresh.
+pub(crate) fn beginning() -> Bytes {
+    let mut beginning = BytesMut::with_capacity(MARK_END);
+    beginning.put_slice(&[MAGIC, VERSION]);
+    beginning.put_slice(Token::<8>::random().as_bytes());
+    beginning.freeze()
+}
+
+/// What stands between that moment and the tags.
+pub(crate) fn middle(cost: u16, tags: usize) -> [u8; 4] {
+    // More tags than fit are refused where they are named.
+    let tags = u16::try_from(tags).unwrap_or(u16::MAX);
+    let ([a, b], [c, d]) = (cost.to_be_bytes(), tags.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// The name of a tag as it stands before its version.
+pub(crate) fn name(name: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(name.len() + 5);
+    put_name(&mut out, name);
+    out.freeze()
+}
+
+fn put_name(out: &mut BytesMut, name: &[u8]) {
+    match u8::try_from(name.len()) {
+        Ok(length) if name.len() < LONG => out.put_u8(length),
+        _ => {
+            out.put_u8(u8::MAX);
+            out.put_u32(u32::try_from(name.len()).unwrap_or(u32::MAX));
+        }
+    }
+    out.put_slice(name);
 }
 
 /// Reads an entry; `None` for what another program or another release wrote.

@@ -31,7 +31,7 @@ impl Age {
 impl Inner {
     /// Tells the age of an entry. Where nothing is served stale, one that is there is fresh.
     pub(crate) async fn age(&self, entry: &Entry) -> Age {
-        if self.life(Duration::ZERO).is_zero() && !self.early_refresh {
+        if self.window().is_zero() && !self.early_refresh {
             return Age::Fresh;
         }
         // Nobody can tell how old it is. It is there, so it is not too old to be served.

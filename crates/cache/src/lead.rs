@@ -102,12 +102,13 @@ impl Inner {
         let key = bytes(&ask.entry);
         match self.load_under(ask, lease, &tags, true, loader).await {
             Ok((loaded, _origin)) => {
-                self.refreshes.end(&key, Duration::ZERO);
+                self.refreshes.take(&key);
                 Some(loaded.value)
             }
             Err(error) => {
                 tracing::debug!(%error, "what is there is served on, since it could not be loaded anew");
-                self.refreshes.end(&key, self.lease_life);
+                self.refreshes.take(&key);
+                self.refreshes.add(&key, self.lease_life);
                 None
             }
         }
@@ -115,16 +116,16 @@ impl Inner {
 
     /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
     pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
-        let life = self.life(ask.time_to_live);
+        let life = self.kept_at_most(ask.time_to_live);
         let keys = (&ask.entry, &ask.lease);
         match self.lease(&self.quick, keys, &ask.tags, life, seen, true).await {
             Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
             Ok(Leased::Entry(_)) => {
                 // Somebody was faster.
-                self.refreshes.end(&bytes(&ask.entry), Duration::ZERO);
+                self.refreshes.take(&bytes(&ask.entry));
                 None
             }
-            Ok(Leased::Elsewhere(_) | Leased::Failed | Leased::Nobody) => None,
+            Ok(Leased::Elsewhere(..) | Leased::Failed | Leased::Nobody) => None,
             Err(error) => {
                 tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
                 None
@@ -180,7 +181,7 @@ impl Inner {
         mut seen: Seen,
         has_spare: bool,
     ) -> Result<Turn<V>, Error> {
-        let (keys, life) = ((&ask.entry, &ask.lease), self.life(ask.time_to_live));
+        let (keys, life) = ((&ask.entry, &ask.lease), self.kept_at_most(ask.time_to_live));
         let (mut unfit, mut watch) = (0, None);
         let deadline = Instant::now() + self.wait_timeout;
         loop {
@@ -193,7 +194,11 @@ impl Inner {
                 Ok(Leased::Failed) => {
                     return Err(Error::load("a load of another process has just failed"));
                 }
-                Ok(Leased::Elsewhere(left)) => {
+                Ok(Leased::Elsewhere(left, there)) => {
+                    if seen.is_anything() {
+                        // What the other one stores is not to be overlooked.
+                        seen = there;
+                    }
                     let patience = deadline.saturating_duration_since(Instant::now());
                     if patience.is_zero() {
                         return match self.on_wait_timeout {

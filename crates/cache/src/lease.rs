@@ -28,8 +28,8 @@ pub(crate) enum Leased {
     Entry(Bytes),
     /// It is this call's. What is loaded from here on may be stored under it, with these versions of its tags.
     Taken(Lease, Tags),
-    /// Somebody else loads, and has it for so long at least.
-    Elsewhere(Duration),
+    /// Somebody else loads, and has it for so long at least; and what is there meanwhile.
+    Elsewhere(Duration, Seen),
     /// Somebody else has just failed to load, and this call has something to go on with.
     Failed,
     /// There is no server, and there need not be one.
@@ -70,7 +70,7 @@ impl Inner {
         let script = script.arg(lease.token.as_bytes().as_slice()).arg(lease.life);
         // Never repeated: a first one that arrives late would bring back a lease that was ended since.
         let script = script.arg(overlook).arg(beginning).arg(has_spare);
-        let call = script.run::<(Option<Bytes>, Option<i64>)>();
+        let call = script.run::<(Option<Bytes>, Option<i64>, Option<Bytes>)>();
         let (answer, versions) = if tags.is_empty() {
             (call.await, Ok(Vec::new()))
         } else {
@@ -86,13 +86,14 @@ impl Inner {
             }
         };
         Ok(match answer {
-            (None, Some(0)) => Leased::Taken(lease, versions?),
-            (entry, left) => {
+            (None, Some(0), _) => Leased::Taken(lease, versions?),
+            (entry, left, beginning) => {
                 lease.used();
                 match (entry, left) {
                     (Some(entry), _) => Leased::Entry(entry),
                     (None, Some(left)) => u64::try_from(left).map_or(Leased::Failed, |left| {
-                        Leased::Elsewhere(Duration::from_millis(left))
+                        let seen = beginning.map_or(Seen::Nothing, Seen::Beginning);
+                        Leased::Elsewhere(Duration::from_millis(left), seen)
                     }),
                     (None, None) => Leased::Nobody,
                 }

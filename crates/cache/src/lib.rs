@@ -18,7 +18,7 @@ mod lease;
 mod life;
 mod load;
 mod read;
-mod refresh;
+mod remembered;
 mod rules;
 mod statistics;
 mod tags;

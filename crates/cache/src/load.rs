@@ -73,6 +73,15 @@ pub(crate) struct Ask {
     pub(crate) lease: Key,
     pub(crate) time_to_live: Duration,
     pub(crate) tags: Vec<Bytes>,
+    /// Whether it is loaded also where it is there.
+    anew: bool,
+}
+
+impl Ask {
+    fn new(inner: &Inner, id: &[u8]) -> Self {
+        let (entry, lease) = inner.keys(id);
+        Self { entry, lease, time_to_live: inner.time_to_live, tags: Vec::new(), anew: false }
+    }
 }
 
 impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
@@ -95,7 +104,8 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout); in others for the [`lease`](crate::CacheBuilder::lease).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
-    /// when it is not. Where another process loads, three, the wait for it, and one more.
+    /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, three, the wait
+    /// for it, and one more.
     ///
     /// # Errors
     ///
@@ -116,9 +126,27 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
         Loading: Future<Output = Result<V, E>> + Send,
         E: Into<BoxError>,
     {
-        let (entry, lease) = self.inner.keys(key.as_ref());
-        let time_to_live = self.inner.time_to_live;
-        GetOrLoad { cache: self, ask: Ask { entry, lease, time_to_live, tags: Vec::new() }, loader }
+        GetOrLoad { cache: self, ask: Ask::new(&self.inner, key.as_ref()), loader }
+    }
+
+    /// Loads the value of `key` and stores it, also where there is one already; otherwise as [`get_or_load`](Self::get_or_load).
+    /// Until it is stored, others are given what is there.
+    ///
+    /// Where another process is loading the key, its load counts, and this call waits for that.
+    ///
+    /// Two round trips and the loader.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load); what was there stays.
+    pub fn refresh<L, Loading, E>(&self, key: impl AsRef<[u8]>, loader: L) -> GetOrLoad<'_, V, L>
+    where
+        L: FnOnce() -> Loading + Send,
+        Loading: Future<Output = Result<V, E>> + Send,
+        E: Into<BoxError>,
+    {
+        let ask = Ask { anew: true, ..Ask::new(&self.inner, key.as_ref()) };
+        GetOrLoad { cache: self, ask, loader }
     }
 }
 
@@ -180,7 +208,17 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
         let key = bytes(&ask.entry);
         let mut is_first = true;
         loop {
-            let (seen, spare) = match inner.look::<V>(&ask).await? {
+            // What was invalidated here is hardly there, and asking for the lease looks once more.
+            let is_gone = is_first && inner.gone.take(&key);
+            let looked = if ask.anew {
+                // Whatever is there.
+                Look::Miss(Seen::Beginning(Bytes::new()))
+            } else if is_gone {
+                Look::Miss(Seen::Nothing)
+            } else {
+                inner.look::<V>(&ask).await?
+            };
+            let (seen, spare) = match looked {
                 Look::Away => (None, None),
                 Look::Miss(seen) => (Some(seen), None),
                 Look::Found(found) => {
@@ -193,7 +231,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                         }
                         Age::Due | Age::Stale => {
                             let seen = Seen::Beginning(found.mark.clone());
-                            if inner.refreshes.begin(&key, inner.lease_life)
+                            if inner.refreshes.add(&key, inner.lease_life)
                                 && let Some((lease, tags)) =
                                     inner.lease_to_refresh(&ask, &seen).await
                                 && let Some(value) = refresh(cache, ask, lease, tags, loader).await
@@ -206,7 +244,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                     }
                 }
             };
-            if std::mem::take(&mut is_first) && seen.is_some() {
+            if std::mem::take(&mut is_first) && seen.is_some() && !ask.anew {
                 inner.counters.add(Counter::Misses);
             }
             let lead = match inner.flights.join(&key, inner.patience).await {

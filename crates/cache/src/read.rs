@@ -37,6 +37,13 @@ pub(crate) enum Seen {
     Beginning(Bytes),
 }
 
+impl Seen {
+    /// Whether anything is overlooked that may be there.
+    pub(crate) fn is_anything(&self) -> bool {
+        matches!(self, Self::Beginning(beginning) if beginning.is_empty())
+    }
+}
+
 /// The versions of tags right now.
 type Versions = HashMap<Bytes, Option<Bytes>>;
 

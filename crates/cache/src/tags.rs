@@ -58,8 +58,7 @@ impl Inner {
         tag: &Bytes,
         time_to_live: Duration,
     ) -> Call<'a, Bytes> {
-        // Twice as long, so that it is not made longer for each entry.
-        let life = STATIC.max(time_to_live.saturating_mul(2).min(LONGEST_TIME_TO_LIVE));
+        let life = life(time_to_live);
         let new = Token::<8>::random();
         let call = conn.script(&TAG).key(self.tags.tagged(tag)).arg(new.as_bytes().as_slice());
         // Never repeated: a version that entries carry already, and that was invalidated since, must not come back.
@@ -92,6 +91,11 @@ impl Inner {
         }
         Ok(versions)
     }
+}
+
+/// The life that a tag is given by an entry that lives for so long: twice as long, so that it is not made longer for each entry.
+pub(crate) fn life(time_to_live: Duration) -> Duration {
+    STATIC.max(time_to_live.saturating_mul(2).min(LONGEST_TIME_TO_LIVE))
 }
 
 /// How many calls go out in one pipeline.

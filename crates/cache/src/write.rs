@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Call, Conn, Key, Replay, Script};
+use redbrick_core_conn::{Call, Conn, Key, Replay, Script, Token};
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -21,6 +21,7 @@ use crate::{
 };
 
 static STORE: Script = Script::new("cache.store", include_str!("lua/store.lua"));
+static SET: Script = Script::new("cache.set", include_str!("lua/set.lua"));
 
 /// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
 #[must_use = "nothing is stored until it is awaited"]
@@ -110,12 +111,40 @@ impl Inner {
     ) -> Call<'a, bool> {
         let call = conn.script(&STORE).key(keys.0).key(keys.1);
         let call = call.arg(entry.before).arg(entry.behind);
-        let call = call.arg(time_to_live).arg(self.life(time_to_live));
+        let fresh = self.fresh(time_to_live);
+        let call = call.arg(fresh).arg(self.kept(fresh));
         match token {
             Some(token) => call.arg(token).run().replay(Replay::Idempotent),
             // Done once more, it would undo what others did meanwhile.
             None => call.run(),
         }
+    }
+
+    /// The call that stores one entry in any case, with the versions that its tags have; none where it cannot reach all of these.
+    fn set_with_tags(
+        &self,
+        (entry, lease, value): &(Key, Key, Bytes),
+        time_to_live: Duration,
+        tags: &[Bytes],
+    ) -> Option<Call<'_, bool>> {
+        let keys: Vec<Key> = tags.iter().map(|tag| self.tags.tagged(tag)).collect();
+        if !self.conn.in_one_slot([entry, lease].into_iter().chain(&keys)) {
+            return None;
+        }
+        let (fresh, longest) = (self.fresh(time_to_live), self.kept_at_most(time_to_live));
+        let mut call = self.conn.script(&SET).key(entry).key(lease);
+        for key in &keys {
+            call = call.key(key);
+        }
+        call = call.arg(entry::beginning()).arg(fresh).arg(self.kept(fresh));
+        call = call.arg(tags::life(longest)).arg(entry::middle(0, tags.len()).as_slice());
+        call = call.arg(value.clone());
+        for tag in tags {
+            let new = Token::<8>::random();
+            call = call.arg(entry::name(tag)).arg(new.as_bytes().as_slice());
+        }
+        // Never repeated: it would undo what others did meanwhile.
+        Some(call.run())
     }
 
     async fn set(
@@ -126,8 +155,15 @@ impl Inner {
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
+        if let ([one], false) = (&entries[..], tags.is_empty())
+            && let Some(set) = self.set_with_tags(one, time_to_live, tags)
+        {
+            let outcome = set.await;
+            self.flights.detach(&bytes(&one.0));
+            return Ok(outcome.map(drop)?);
+        }
         let conn = &self.conn;
-        let versions = self.tag_versions(conn, tags, self.life(time_to_live)).await?;
+        let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
         let store = |(entry, lease, value): &(Key, Key, Bytes)| {
             let stored = entry::encode(0, &versions, value);
             self.store(conn, (entry, lease), stored, time_to_live, None)

@@ -7,8 +7,8 @@
 -- ARGV[3]  1 to overlook an entry that begins as follows, 0 to overlook none
 -- ARGV[4]  how the entry begins that was found and does not count
 -- ARGV[5]  1 when whoever asks has something to go on with where a load has just failed, else 0
--- returns  {entry}; {nothing, 0} when the lease is taken; {nothing, milliseconds} for how long somebody else has it; {nothing, -1}
---          where a load has just failed
+-- returns  {entry}; {nothing, 0} when the lease is taken; {nothing, milliseconds, beginning} for how long somebody else has it, and
+--          how the entry begins that is there; {nothing, -1} where a load has just failed
 local entry = redis.pcall('GET', KEYS[1])
 if type(entry) == 'string' then
   local overlooked = ARGV[3] == '1' and string.sub(entry, 1, #ARGV[4]) == ARGV[4]
@@ -20,7 +20,7 @@ if left > 0 then
   local first = string.sub(lease, 1, 1)
   if first ~= '2' then
     if first ~= '1' then redis.call('SETRANGE', KEYS[2], 0, '1') end
-    return {false, left}
+    return {false, left, type(entry) == 'string' and string.sub(entry, 1, 10)}
   end
   if ARGV[5] == '1' then return {false, -1} end
 end

@@ -47,8 +47,9 @@ async fn every_call_costs_what_it_says() {
     costs!(cache.get_many(["a", "b"]), "mget 1");
     costs!(cache.delete("a"), "evalsha 1, get 1, unlink 2");
     costs!(cache.delete_many(["a", "b"]), "unlink 2");
-    // One to look, one for the lease, one to store.
-    costs!(cache.get_or_load("a", || number(1)), "evalsha 2, get 4, set 2, time 1, unlink 1");
+    // One to look, one for the lease, one to store. What was deleted here is not looked for.
+    costs!(cache.get_or_load("new", || number(1)), "evalsha 2, get 4, set 2, time 1, unlink 1");
+    costs!(cache.get_or_load("a", || number(1)), "evalsha 2, get 3, set 2, time 1, unlink 1");
 
     // How old an entry is, the server's clock says, for which it is asked once.
     let revalidating = Cache::<u64>::builder(cache_conn, "products").redis_timeout(crate::PATIENCE);
@@ -57,7 +58,7 @@ async fn every_call_costs_what_it_says() {
     costs!(revalidating.get_or_load("a", never), "get 1");
     costs!(revalidating.get("a"), "get 1");
 
-    costs!(cache.set("t", &1).tags(["x"]), "evalsha 2, get 2, set 2, time 1, unlink 1");
+    costs!(cache.set("t", &1).tags(["x"]), "evalsha 1, get 2, set 2, time 1, unlink 1");
     costs!(cache.get("t"), "get 1, mget 1");
     costs!(cache.get_or_load("t", never), "get 1, mget 1");
     costs!(cache.get_many(["t", "a"]), "mget 2");
@@ -69,10 +70,15 @@ async fn every_call_costs_what_it_says() {
     );
     costs!(cache.get_or_load("t", never).tags(["x"]), "get 1, mget 1");
 
-    // Two tags go out in a pipeline, which carries the text of its script.
+    // Where nothing is expected, the lease is asked for at once.
+    cache.delete("t").await.unwrap();
+    costs!(cache.get_or_load("t", || number(1)), "evalsha 2, get 3, set 2, time 1, unlink 1");
+    costs!(cache.refresh("t", || number(1)), "evalsha 2, get 3, set 2, time 1, unlink 1");
+
+    // Several entries go out in a pipeline, which carries the text of its script.
     costs!(
         cache.set("t", &1).tags(["x", "y"]),
-        "eval 1, evalsha 2, get 3, pttl 1, set 2, time 1, unlink 1"
+        "evalsha 1, get 3, pttl 1, set 2, time 1, unlink 1"
     );
     costs!(
         cache.set_many([("t", &1), ("u", &2)]).tags(["x"]),

@@ -12,6 +12,7 @@ mod load;
 mod metrics;
 mod poison;
 mod race;
+mod refresh;
 mod rules;
 mod stale;
 mod statistics;

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use redbrick_cache::{Error, Origin};
-use redbrick_testkit::unique;
+use bytes::Bytes;
+use redbrick_cache::{Cache, Error, Origin};
+use redbrick_core_conn::Conn;
+use redbrick_testkit::{Server, unique};
 
-use crate::{Gate, never, number, numbers, numbers_below};
+use crate::{Gate, never, number, numbers, numbers_below, patient};
 
 #[tokio::test]
 async fn every_entry_with_a_tag_goes_with_it_and_no_other() {
@@ -87,4 +89,45 @@ async fn a_thousand_tags_are_the_most() {
     assert!(matches!(refused, Error::TooManyTags), "{refused:?}");
     let refused = cache.get_or_load("a", never).tags(&tags).await.unwrap_err();
     assert!(matches!(refused, Error::TooManyTags), "{refused:?}");
+}
+
+#[tokio::test]
+async fn two_tags_cost_an_entry_32_bytes_of_memory_at_most() {
+    let server = Server::start().unwrap();
+    let cache: Cache<Bytes> = patient(Conn::connect(server.url()).await.unwrap());
+    let weight = |key: &str| {
+        let key = format!("cache:products:{{{key}}}");
+        server.memory_usage(key).unwrap().expect("it is there")
+    };
+    let value = Bytes::from(vec![b'x'; 100]);
+    cache.set("plain", &value).await.unwrap();
+    cache.set("tagged", &value).tags(["user:7", "lamps"]).await.unwrap();
+    let (plain, tagged) = (weight("plain"), weight("tagged"));
+    // Redis 6.2 stores what a script writes in the buffer that the script had, which may be longer.
+    let most = if server.version().major < 7 { 64 } else { 32 };
+    assert!(tagged - plain <= most, "{plain} and {tagged}");
+}
+
+#[tokio::test]
+async fn an_entry_and_its_tags_are_stored_at_once_where_they_lie_together() {
+    let cache = numbers("together").await;
+    // On a cluster these have the slot of the entry, and those that follow have not.
+    for tags in [vec!["a"], vec!["a", "b", "c"]] {
+        cache.set("a", &1).tags(&tags).await.unwrap();
+        for tag in &tags {
+            assert_eq!(cache.get("a").await.unwrap(), Some(1));
+            assert!(cache.invalidate_tag(tag).await.unwrap());
+            assert_eq!(cache.get("a").await.unwrap(), None, "{tag}");
+            cache.set("a", &1).tags(&tags).await.unwrap();
+        }
+        // Versions that are there stay: what else has the tags goes on counting.
+        cache.set("b", &2).tags(&tags).await.unwrap();
+        cache.set("a", &1).tags(&tags).await.unwrap();
+        assert_eq!(cache.get("b").await.unwrap(), Some(2));
+    }
+    let long = vec![b'x'; 300];
+    cache.set("a", &3).tags([&*long, b"", b"\xFF\0"]).await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), Some(3));
+    assert!(cache.invalidate_tag(&long).await.unwrap());
+    assert_eq!(cache.get("a").await.unwrap(), None);
 }
