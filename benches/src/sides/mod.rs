@@ -1,5 +1,6 @@
 //! The clients that are compared, each with one link, and what they do.
 
+mod cache;
 mod cluster;
 mod fred;
 mod redbrick;
@@ -13,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::{Keys, Side};
 
-pub use self::cluster::ClusterClients;
+pub use self::{cache::CacheClients, cluster::ClusterClients};
 
 /// All of them, connected to one server, on the runtime that connected them.
 ///
