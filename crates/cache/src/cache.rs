@@ -144,7 +144,7 @@ impl<V> Cache<V> {
     pub async fn exists(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let entry = self.inner.prefix.tagged(key);
         let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(matches!(found, Found::Valid { age, .. } if age.is_fresh()))
+        Ok(matches!(found, Found::Valid(_, age) if age.is_fresh()))
     }
 
     /// Returns how long the entry of `key` has to live, also when one of its tags was invalidated; zero once it is only kept to be

@@ -64,7 +64,7 @@ impl Inner {
         let lease = match turn {
             Ok(Turn::Load(lease)) => lease,
             Ok(Turn::Found(found, began)) => {
-                let outcome = Outcome::Value(found.encoded, Origin::Cached);
+                let outcome = Outcome::Value(found.entry.into_encoded(), Origin::Cached);
                 let fetched = Fetched { value: found.value, origin: Origin::Cached };
                 return (Landing { began, outcome }, Ok(fetched));
             }
@@ -224,7 +224,7 @@ impl Inner {
             };
             match self.value(found) {
                 Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
-                Ok(found) => seen = Seen::Beginning(found.mark),
+                Ok(found) => seen = Seen::Beginning(found.entry.mark()),
                 Err(stale) => seen = stale,
             }
             unfit += 1;

@@ -230,7 +230,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                             return Ok(Fetched { value: found.value, origin: Origin::Cached });
                         }
                         Age::Due | Age::Stale => {
-                            let seen = Seen::Beginning(found.mark.clone());
+                            let seen = Seen::Beginning(found.entry.mark());
                             if inner.refreshes.add(&key, inner.lease_life)
                                 && let Some((lease, tags)) =
                                     inner.lease_to_refresh(&ask, &seen).await
@@ -240,7 +240,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                             }
                             return Ok(inner.serve(found));
                         }
-                        Age::Spare => (Some(Seen::Beginning(found.mark.clone())), Some(found)),
+                        Age::Spare => (Some(Seen::Beginning(found.entry.mark())), Some(found)),
                     }
                 }
             };

@@ -16,7 +16,7 @@ use crate::{
 /// What was found at the key of an entry.
 pub(crate) enum Found {
     /// An entry whose tags are all as they were.
-    Valid { value: Bytes, mark: Bytes, age: Age },
+    Valid(Entry, Age),
     /// Nothing, or nothing that counts.
     Miss(Seen),
 }
@@ -24,8 +24,7 @@ pub(crate) enum Found {
 /// A value that was found, and what is known of it.
 pub(crate) struct Value<V> {
     pub(crate) value: V,
-    pub(crate) encoded: Bytes,
-    pub(crate) mark: Bytes,
+    pub(crate) entry: Entry,
     pub(crate) age: Age,
 }
 
@@ -73,12 +72,11 @@ impl Inner {
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
         let Some(stored) = stored else { return Ok(Found::Miss(Seen::Nothing)) };
-        let mark = entry::mark(&stored);
         let Some(entry) = self.parsed(&stored) else {
-            return Ok(Found::Miss(Seen::Beginning(mark)));
+            return Ok(Found::Miss(Seen::Beginning(entry::mark(&stored))));
         };
         if !named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named)) {
-            return Ok(Found::Miss(Seen::Beginning(mark)));
+            return Ok(Found::Miss(Seen::Beginning(entry.mark())));
         }
         let unknown = unknown(&entry, &versions);
         if !unknown.is_empty() {
@@ -86,10 +84,10 @@ impl Inner {
         }
         Ok(if counts(&entry, &versions) {
             let age = self.age(&entry).await;
-            Found::Valid { value: entry.value, mark, age }
+            Found::Valid(entry, age)
         } else {
             self.counters.stale();
-            Found::Miss(Seen::Beginning(mark))
+            Found::Miss(Seen::Beginning(entry.mark()))
         })
     }
 
@@ -114,9 +112,9 @@ impl Inner {
         for (stored, entry) in entries {
             found.push(match (stored, entry) {
                 (None, _) => Found::Miss(Seen::Nothing),
-                (Some(stored), Some(entry)) if counts(&entry, &versions) => {
-                    let (mark, age) = (entry::mark(&stored), self.age(&entry).await);
-                    Found::Valid { value: entry.value, mark, age }
+                (Some(_), Some(entry)) if counts(&entry, &versions) => {
+                    let age = self.age(&entry).await;
+                    Found::Valid(entry, age)
                 }
                 (Some(stored), entry) => {
                     if entry.is_some() {
@@ -133,11 +131,11 @@ impl Inner {
     pub(crate) fn value<V: DeserializeOwned>(&self, found: Found) -> Result<Value<V>, Seen> {
         match found {
             Found::Miss(seen) => Err(seen),
-            Found::Valid { value: encoded, mark, age } => match self.codec.decode(&encoded) {
-                Ok(value) => Ok(Value { value, encoded, mark, age }),
+            Found::Valid(entry, age) => match self.codec.decode(entry.encoded()) {
+                Ok(value) => Ok(Value { value, entry, age }),
                 Err(_shape) => {
                     self.counters.add(Counter::Unreadable);
-                    Err(Seen::Beginning(mark))
+                    Err(Seen::Beginning(entry.mark()))
                 }
             },
         }
