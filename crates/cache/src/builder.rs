@@ -121,9 +121,9 @@ impl<V> CacheBuilder<V> {
         self
     }
 
-    /// Sets how long the load of another process is waited for; with zero nobody waits.
+    /// Sets how long loads of other processes are waited for, one after the other where they fail; with zero nobody waits.
     ///
-    /// Default: the [load timeout](Self::load_timeout).
+    /// Default: the [load timeout](Self::load_timeout) and two [leases](Self::lease), so that it does not end together with a load.
     pub fn wait_timeout(mut self, wait_timeout: Duration) -> Self {
         self.wait_timeout = Some(wait_timeout);
         self
@@ -182,11 +182,17 @@ impl<V> CacheBuilder<V> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidDuration`] when the time to live, the load timeout or the lease is below 1 millisecond or above 100 years.
+    /// [`Error::InvalidDuration`] when the time to live, the load timeout or the lease is below 1 millisecond, or one of
+    /// the durations above 100 years.
     pub fn build(self) -> Result<Cache<V>, Error> {
         check(self.time_to_live)?;
         check(self.load_timeout)?;
         check(self.lease)?;
+        for most in [self.stale_while_revalidate, self.stale_if_error, self.jitter] {
+            if most > LONGEST_TIME_TO_LIVE {
+                return Err(Error::InvalidDuration);
+            }
+        }
         Ok(self.build_checked())
     }
 
@@ -203,7 +209,8 @@ impl<V> CacheBuilder<V> {
             OnError::Fail => DEFAULT_COMMAND_TIMEOUT,
         };
         // At the end nobody waits longer than for the longest time there is.
-        let wait_timeout = self.wait_timeout.unwrap_or(self.load_timeout).min(LONGEST_TIME_TO_LIVE);
+        let longest = self.load_timeout.saturating_add(self.lease.saturating_mul(2));
+        let wait_timeout = self.wait_timeout.unwrap_or(longest).min(LONGEST_TIME_TO_LIVE);
         // Of what is asked of Redis, so much comes one after the other.
         let patience = self.load_timeout.saturating_mul(2).saturating_add(step.saturating_mul(8));
         let patience = patience.saturating_add(wait_timeout);

@@ -16,9 +16,9 @@ pub enum Error {
     /// The loader did not end within this [`load_timeout`](crate::CacheBuilder::load_timeout). Nothing was stored.
     LoadTimeout(Duration),
     /// Another process loaded for longer than this [`wait_timeout`](crate::CacheBuilder::wait_timeout), and the cache
-    /// [fails then](crate::OnWaitTimeout::Fail). Nothing was loaded.
+    /// [fails then](crate::OnWaitTimeout::Fail). Nothing was loaded. All who waited with this call are told so.
     WaitTimeout(Duration),
-    /// A time to live, the load timeout or the lease is below 1 millisecond or above 100 years. Nothing was sent.
+    /// A time to live, the load timeout or the lease is below 1 millisecond, or a duration above 100 years. Nothing was sent.
     InvalidDuration,
     /// More than 1,000 tags for one entry. Nothing was sent.
     TooManyTags,
@@ -108,7 +108,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::InvalidDuration => f.write_str(
-                "a time to live, a load timeout and a lease are from 1 millisecond to 100 years",
+                "a time to live, a load timeout and a lease are from 1 millisecond to 100 years, and other durations up to that",
             ),
             Self::TooManyTags => f.write_str("an entry has at most 1,000 tags"),
             Self::InvalidRules(what) => write!(f, "the invalidation rules cannot work: {what}"),

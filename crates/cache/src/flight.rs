@@ -24,6 +24,8 @@ pub(crate) struct Flights {
     under_way: Mutex<HashMap<Bytes, Weak<Flight>>>,
     /// Orders the beginnings of loads and of calls.
     moments: AtomicU64,
+    /// When a tag was invalidated here last. Nobody knows which loads under way that concerns.
+    tag_invalidated: AtomicU64,
 }
 
 /// One load, or several attempts at it one after the other.
@@ -43,9 +45,10 @@ pub(crate) struct Landing {
 
 #[derive(Clone)]
 pub(crate) enum Outcome {
-    /// The encoded value.
-    Value(Bytes, Origin),
-    Failed(Error),
+    /// The encoded value; where Redis had it, with the names of its tags.
+    Value(Bytes, Origin, Option<Vec<Bytes>>),
+    /// And whether those who have something to go on with may be served that.
+    Failed(Error, bool),
 }
 
 /// What a caller may do now.
@@ -73,6 +76,16 @@ impl Flights {
     /// Returns a moment later than all before.
     pub(crate) fn moment(&self) -> u64 {
         self.moments.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// A tag was invalidated here.
+    pub(crate) fn invalidated_tag(&self) {
+        self.tag_invalidated.fetch_max(self.moment(), Ordering::SeqCst);
+    }
+
+    /// Whether no tag was invalidated here since that moment.
+    pub(crate) fn no_tag_since(&self, moment: u64) -> bool {
+        self.tag_invalidated.load(Ordering::SeqCst) <= moment
     }
 
     /// Waits for the load of `key` that is under way, at most for `patience`, or begins one.
@@ -175,7 +188,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn landing() -> Landing {
-        Landing { began: 0, outcome: Outcome::Value(Bytes::new(), Origin::Loaded) }
+        Landing { began: 0, outcome: Outcome::Value(Bytes::new(), Origin::Loaded, None) }
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub(crate) enum Age {
     Stale,
     /// It is served only when it cannot be loaded anew.
     Spare,
+    /// It is not served.
+    Over,
 }
 
 impl Age {
@@ -29,13 +31,28 @@ impl Age {
 }
 
 impl Inner {
-    /// Tells the age of an entry. Where nothing is served stale, one that is there is fresh.
-    pub(crate) async fn age(&self, entry: &Entry) -> Age {
+    /// What time it is, where the age of entries matters; nothing where one that is there is fresh.
+    pub(crate) async fn now(&self) -> Option<u64> {
         if self.window().is_zero() && !self.early_refresh {
-            return Age::Fresh;
+            return None;
         }
-        // Nobody can tell how old it is. It is there, so it is not too old to be served.
-        let Some(now) = self.now().await else { return Age::Fresh };
+        if let Some(_turn) = self.clock.turn().await {
+            let asked = Instant::now();
+            let time = match Box::pin(self.quick.server_time()).await {
+                Ok(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                Err(error) => {
+                    tracing::debug!(%error, "the server does not say what time it is");
+                    None
+                }
+            };
+            self.clock.learn(asked, time);
+        }
+        self.clock.now()
+    }
+
+    /// Tells the age of an entry at a moment. Where that is not known, it is fresh, since it is there.
+    pub(crate) fn age(&self, entry: &Entry, now: Option<u64>) -> Age {
+        let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until {
             let left = entry.fresh_until - now;
             return if self.early_refresh && is_due(left, entry.cost) {
@@ -45,24 +62,13 @@ impl Inner {
             };
         }
         let since = Duration::from_millis(now - entry.fresh_until);
-        if since < self.stale_while_revalidate { Age::Stale } else { Age::Spare }
-    }
-
-    /// The server's time in milliseconds, for which it is asked now and then.
-    async fn now(&self) -> Option<u64> {
-        if let Some(now) = self.clock.now() {
-            return Some(now);
+        if since < self.stale_while_revalidate {
+            Age::Stale
+        } else if since < self.stale_if_error {
+            Age::Spare
+        } else {
+            Age::Over
         }
-        let asked = Instant::now();
-        match Box::pin(self.quick.server_time()).await {
-            Ok(time) => {
-                self.clock.learn(asked, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the server does not say what time it is; its entries count as fresh");
-            }
-        }
-        self.clock.now()
     }
 }
 

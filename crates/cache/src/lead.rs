@@ -27,6 +27,15 @@ enum Turn<V> {
     Found(Value<V>, u64),
     /// It loads: under a lease with these versions of its tags, or without storing what it loads.
     Load(Option<(Lease, Tags)>),
+    /// It has something to go on with, and a load of another process has just failed.
+    Rest,
+}
+
+/// A load that has failed.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// Whether what was there may be served: nothing is known of its having been invalidated meanwhile.
+    pub(crate) serves: bool,
 }
 
 /// What was loaded and is written.
@@ -38,23 +47,24 @@ struct Loaded<V> {
 }
 
 impl Inner {
-    /// Loads, unless there is an entry by now. Returns what others are given, and what the caller is. Who `has_spare` has
-    /// something to go on with when it cannot be loaded.
+    /// Loads, unless there is an entry by now. Returns what others are given, if anything, and what the caller is. Who
+    /// `has_spare` has something to go on with when it cannot be loaded.
     pub(crate) async fn lead<V, L, Loading, E>(
         &self,
         ask: &Ask,
         seen: Option<Seen>,
         has_spare: bool,
         loader: L,
-    ) -> (Landing, Result<Fetched<V>, Error>)
+    ) -> (Option<Landing>, Result<Fetched<V>, Failed>)
     where
         V: Serialize + DeserializeOwned + Send,
         L: FnOnce() -> Loading + Send,
         Loading: Future<Output = Result<V, E>> + Send,
         E: Into<BoxError>,
     {
-        let failed = |began, error: Error| {
-            (Landing { began, outcome: Outcome::Failed(error.clone()) }, Err(error))
+        let failed = |began, error: Error, serves| {
+            let outcome = Outcome::Failed(error.clone(), serves);
+            (Some(Landing { began, outcome }), Err(Failed { error, serves }))
         };
         let turn = match seen {
             None => Ok(Turn::Load(None)),
@@ -64,35 +74,47 @@ impl Inner {
         let lease = match turn {
             Ok(Turn::Load(lease)) => lease,
             Ok(Turn::Found(found, began)) => {
-                let outcome = Outcome::Value(found.entry.into_encoded(), Origin::Cached);
+                let tags = found.entry.tags.iter().map(|(name, _)| name.clone()).collect();
+                let encoded = found.entry.into_encoded();
+                let outcome = Outcome::Value(encoded, Origin::Cached, Some(tags));
                 let fetched = Fetched { value: found.value, origin: Origin::Cached };
-                return (Landing { began, outcome }, Ok(fetched));
+                return (Some(Landing { began, outcome }), Ok(fetched));
             }
-            Err(error) => return failed(began, error),
+            Ok(Turn::Rest) => {
+                // Who has nothing to go on with is not to be told that, and loads.
+                let error = Error::load("a load of another process has just failed");
+                return (None, Err(Failed { error, serves: true }));
+            }
+            Err(error) => return failed(began, error, true),
         };
         let loaded = match lease {
-            Some((lease, tags)) => self.load_under(ask, lease, &tags, has_spare, loader).await,
-            None => self.load(loader).await.map(|loaded| (loaded, Origin::Bypassed)),
+            Some((lease, tags)) => self.load_under(ask, lease, &tags, loader).await,
+            None => {
+                let loaded = self.load(loader).await;
+                if loaded.is_ok() {
+                    self.counters.add(Counter::Bypassed);
+                }
+                let loaded = loaded.map(|loaded| (loaded, Origin::Bypassed));
+                loaded.map_err(|error| Failed { error, serves: true })
+            }
         };
-        let (Loaded { value, encoded, .. }, origin) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return failed(began, error),
-        };
-        if origin == Origin::Bypassed {
-            self.counters.add(Counter::Bypassed);
+        match loaded {
+            Ok((Loaded { value, encoded, .. }, origin)) => {
+                let outcome = Outcome::Value(encoded, origin, None);
+                (Some(Landing { began, outcome }), Ok(Fetched { value, origin }))
+            }
+            Err(Failed { error, serves }) => failed(began, error, serves),
         }
-        let outcome = Outcome::Value(encoded, origin);
-        (Landing { began, outcome }, Ok(Fetched { value, origin }))
     }
 
-    /// Loads anew what is still served; nothing, when that fails.
+    /// Loads anew what is still served.
     pub(crate) async fn refresh<V, L, Loading, E>(
         &self,
         ask: &Ask,
         lease: Lease,
         tags: Tags,
         loader: L,
-    ) -> Option<V>
+    ) -> Result<Fetched<V>, Failed>
     where
         V: Serialize + DeserializeOwned + Send,
         L: FnOnce() -> Loading + Send,
@@ -100,16 +122,16 @@ impl Inner {
         E: Into<BoxError>,
     {
         let key = bytes(&ask.entry);
-        match self.load_under(ask, lease, &tags, true, loader).await {
-            Ok((loaded, _origin)) => {
-                self.refreshes.take(&key);
-                Some(loaded.value)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "what is there is served on, since it could not be loaded anew");
-                self.refreshes.take(&key);
-                self.refreshes.add(&key, self.lease_life);
-                None
+        let loaded = self.load_under(ask, lease, &tags, loader).await;
+        self.refreshes.take(&key);
+        if !matches!(loaded, Ok((_, Origin::Loaded))) {
+            self.refreshes.add(&key, self.lease_life);
+        }
+        match loaded {
+            Ok((loaded, origin)) => Ok(Fetched { value: loaded.value, origin }),
+            Err(failed) => {
+                tracing::debug!(error = %failed.error, "what is there could not be loaded anew");
+                Err(failed)
             }
         }
     }
@@ -139,9 +161,8 @@ impl Inner {
         ask: &Ask,
         lease: Lease,
         tags: &[entry::Tag],
-        has_spare: bool,
         loader: L,
-    ) -> Result<(Loaded<V>, Origin), Error>
+    ) -> Result<(Loaded<V>, Origin), Failed>
     where
         V: Serialize,
         L: FnOnce() -> Loading,
@@ -152,8 +173,7 @@ impl Inner {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
-                lease.give_back(if has_spare { self.lease_life } else { Duration::ZERO }).await;
-                return Err(error);
+                return Err(Failed { error, serves: lease.fail().await });
             }
         };
         let keys = (&ask.entry, &ask.lease);
@@ -169,7 +189,10 @@ impl Inner {
                 Origin::Loaded
             }
             // The value is there, and the cache is not what it was loaded for.
-            Err(_) => Origin::Bypassed,
+            Err(_) => {
+                self.counters.add(Counter::Bypassed);
+                Origin::Bypassed
+            }
         };
         Ok((loaded, origin))
     }
@@ -191,9 +214,7 @@ impl Inner {
                 Ok(Leased::Entry(stored)) => stored,
                 Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),
                 Ok(Leased::Nobody) => return Ok(Turn::Load(None)),
-                Ok(Leased::Failed) => {
-                    return Err(Error::load("a load of another process has just failed"));
-                }
+                Ok(Leased::Failed) => return Ok(Turn::Rest),
                 Ok(Leased::Elsewhere(left, there)) => {
                     if seen.is_anything() {
                         // What the other one stores is not to be overlooked.
@@ -208,8 +229,8 @@ impl Inner {
                     }
                     match &mut watch {
                         None => {
-                            self.counters.add(Counter::Waits);
                             watch = Some(self.watch(&ask.lease).await);
+                            self.counters.add(Counter::Waits);
                         }
                         Some(watch) => watch.ended(left.min(patience)).await,
                     }

@@ -38,10 +38,15 @@ pub(crate) enum Leased {
 
 /// The right to load for all, and to store. Dropped before it was [used](Self::used), it is given back in the background.
 pub(crate) struct Lease {
+    /// With little patience, as the call that loads has it, and with more, since others wait for its end.
+    quick: Conn,
     conn: Conn,
     key: Key,
     token: Token<16>,
     life: Duration,
+    /// For how long nobody tries again who has something to go on with, when this load fails.
+    rest: Duration,
+    has_failed: bool,
     /// Where it is given back, as long as there is something to give back.
     runtime: Option<Handle>,
 }
@@ -61,7 +66,9 @@ impl Inner {
         has_spare: bool,
     ) -> redbrick_core_conn::Result<Leased> {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
-        let lease = Lease::new(conn.clone(), keys.1.clone(), self.lease_life);
+        let rest = if has_spare { self.lease_life } else { Duration::ZERO };
+        let (quick, patient) = (conn.clone(), self.conn.clone());
+        let lease = Lease::new(quick, patient, keys.1.clone(), self.lease_life, rest);
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Beginning(beginning) => (true, beginning.clone()),
@@ -115,9 +122,9 @@ impl Inner {
 }
 
 impl Lease {
-    fn new(conn: Conn, key: Key, life: Duration) -> Self {
+    fn new(quick: Conn, conn: Conn, key: Key, life: Duration, rest: Duration) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { conn, key, token: Token::random(), life, runtime }
+        Self { quick, conn, key, token: Token::random(), life, rest, has_failed: false, runtime }
     }
 
     pub(crate) fn token(&self) -> Bytes {
@@ -138,7 +145,7 @@ impl Lease {
         let mut ticks = interval_at(Instant::now() + third, third);
         loop {
             ticks.tick().await;
-            let renew = self.conn.script(&RENEW).key(&self.key);
+            let renew = self.quick.script(&RENEW).key(&self.key);
             let renew = renew.arg(self.token.as_bytes().as_slice()).arg(self.life);
             match renew.run::<bool>().replay(Replay::Idempotent).await {
                 Ok(true) => {}
@@ -154,28 +161,47 @@ impl Lease {
         self.runtime = None;
     }
 
-    /// Gives it back: others may load, those who have something to go on with only after so long.
-    pub(crate) async fn give_back(self, rest: Duration) {
-        release(self.conn.clone(), self.key.clone(), self.token, rest).await;
-        self.used();
+    /// Gives it back after a load that has failed: others may load, and those who have something to go on with after a while. Returns
+    /// whether it was still there: otherwise, what it was taken for was invalidated, or it was over.
+    pub(crate) async fn fail(mut self) -> bool {
+        // Also when this is dropped meanwhile.
+        self.has_failed = true;
+        match release(self.quick.clone(), self.key.clone(), self.token, self.rest).await {
+            Ok(was_there) => {
+                self.used();
+                was_there
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a lease is given back later");
+                true
+            }
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // It ends by the command timeout. On a runtime that has ended it never begins, and the lease expires.
-            let (conn, key) = (self.conn.clone(), self.key.clone());
-            drop(runtime.spawn(release(conn, key, self.token, Duration::ZERO)));
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        let has_failed = self.has_failed || std::thread::panicking();
+        let rest = if has_failed { self.rest } else { Duration::ZERO };
+        let released = release(self.conn.clone(), self.key.clone(), self.token, rest);
+        // It ends by the command timeout. On a runtime that has ended it never begins, and the lease expires.
+        drop(runtime.spawn(async move {
+            if let Err(error) = released.await {
+                tracing::debug!(%error, "a lease could not be given back; it expires");
+            }
+        }));
     }
 }
 
-async fn release(conn: Conn, key: Key, token: Token<16>, rest: Duration) {
+async fn release(
+    conn: Conn,
+    key: Key,
+    token: Token<16>,
+    rest: Duration,
+) -> redbrick_core_conn::Result<bool> {
     let call = conn.script(&RELEASE).key(key).arg(token.as_bytes().as_slice()).arg(rest);
-    if let Err(error) = call.run::<bool>().replay(Replay::Idempotent).await {
-        tracing::debug!(%error, "a lease could not be given back; it expires");
-    }
+    call.run::<bool>().replay(Replay::Idempotent).await
 }
 
 impl Watch {

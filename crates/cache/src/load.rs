@@ -19,6 +19,7 @@ use crate::{
     cache::{Inner, bytes},
     flight::{Landing, Outcome, Seat},
     fresh::Age,
+    lead::Failed,
     lease::{Lease, Tags},
     read::{Seen, Value},
     statistics::Counter,
@@ -104,7 +105,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout); in others for the [`lease`](crate::CacheBuilder::lease).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
-    /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, three, the wait
+    /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait
     /// for it, and one more.
     ///
     /// # Errors
@@ -198,7 +199,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
         L: FnOnce() -> Loading + Send,
         Loading: Future<Output = Result<V, E>> + Send,
         E: Into<BoxError>,
-        R: Future<Output = Option<V>>,
+        R: Future<Output = Option<Result<Fetched<V>, Failed>>>,
     {
         let Self { cache, ask, loader } = self;
         let inner = &*cache.inner;
@@ -222,7 +223,7 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                 Look::Away => (None, None),
                 Look::Miss(seen) => (Some(seen), None),
                 Look::Found(found) => {
-                    if is_first && found.age != Age::Spare {
+                    if is_first && !matches!(found.age, Age::Spare | Age::Over) {
                         inner.counters.add(Counter::Hits);
                     }
                     match found.age {
@@ -234,13 +235,18 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                             if inner.refreshes.add(&key, inner.lease_life)
                                 && let Some((lease, tags)) =
                                     inner.lease_to_refresh(&ask, &seen).await
-                                && let Some(value) = refresh(cache, ask, lease, tags, loader).await
+                                && let Some(refreshed) =
+                                    refresh(cache, ask, lease, tags, loader).await
                             {
-                                return Ok(Fetched { value, origin: Origin::Loaded });
+                                return refreshed.or_else(|failed| match failed.serves {
+                                    true => Ok(inner.serve(found)),
+                                    false => Err(failed.error),
+                                });
                             }
                             return Ok(inner.serve(found));
                         }
                         Age::Spare => (Some(Seen::Beginning(found.entry.mark())), Some(found)),
+                        Age::Over => (Some(Seen::Beginning(found.entry.mark())), None),
                     }
                 }
             };
@@ -252,23 +258,19 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
                 Seat::Landed(landing) => {
                     inner.counters.add(Counter::Coalesced);
                     let is_away = seen.is_none();
-                    match (inner.take(landing, asked, is_away), spare) {
+                    match (inner.take(landing, &ask.tags, asked, is_away), spare) {
                         (Ok(Some(fetched)), _) => return Ok(fetched),
                         (Ok(None), _) => continue,
-                        (Err(_), Some(spare)) => return Ok(inner.serve(spare)),
-                        (Err(error), None) => return Err(error),
+                        (Err(failed), spare) => return inner.serve_or_fail(spare, failed),
                     }
                 }
             };
             let (landing, result) = inner.lead(&ask, seen, spare.is_some(), loader).await;
-            lead.land(landing);
-            return match (result, spare) {
-                (Err(error), Some(spare)) if error.is_retryable() => {
-                    tracing::debug!(%error, "what was there is served, since it could not be loaded anew");
-                    Ok(inner.serve(spare))
-                }
-                (result, _) => result,
-            };
+            match landing {
+                Some(landing) => lead.land(landing),
+                None => drop(lead),
+            }
+            return result.or_else(|failed| inner.serve_or_fail(spare, failed));
         }
     }
 }
@@ -298,19 +300,39 @@ impl Inner {
         Fetched { value: found.value, origin }
     }
 
+    /// Gives what is there when it could not be loaded anew and may be served; otherwise the error.
+    fn serve_or_fail<V>(
+        &self,
+        spare: Option<Value<V>>,
+        failed: Failed,
+    ) -> Result<Fetched<V>, Error> {
+        match spare {
+            Some(spare) if failed.serves && failed.error.is_retryable() => Ok(self.serve(spare)),
+            _ => Err(failed.error),
+        }
+    }
+
     /// What a caller that `asked` then may take of the load of another. A value only when its load began after that, or
     /// when nobody here can tell anything newer because Redis is away.
     fn take<V: DeserializeOwned>(
         &self,
         landing: Landing,
+        named: &[Bytes],
         asked: u64,
         is_away: bool,
-    ) -> Result<Option<Fetched<V>>, Error> {
+    ) -> Result<Option<Fetched<V>>, Failed> {
+        let began = landing.began;
+        let is_new = |origin| {
+            let is_best = is_away && origin == Origin::Bypassed && self.flights.no_tag_since(began);
+            began > asked || is_best
+        };
         match landing.outcome {
-            Outcome::Failed(error) => Err(error),
-            Outcome::Value(encoded, origin)
-                if landing.began > asked || (is_away && origin == Origin::Bypassed) =>
-            {
+            Outcome::Failed(error, serves) => Err(Failed { error, serves }),
+            // An entry that lacks a tag which this caller names would stay when that is invalidated.
+            Outcome::Value(_, _, Some(tags)) if !named.iter().all(|tag| tags.contains(tag)) => {
+                Ok(None)
+            }
+            Outcome::Value(encoded, origin, _) if is_new(origin) => {
                 match self.codec.decode(&encoded) {
                     Ok(value) => Ok(Some(Fetched { value, origin })),
                     // A type that does not read what it writes: everybody loads for themselves.
@@ -353,7 +375,7 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let refresh = async |cache: &'a Cache<V>, ask, lease, tags, loader| {
-            cache.inner.refresh(&ask, lease, tags, loader).await
+            Some(cache.inner.refresh(&ask, lease, tags, loader).await)
         };
         Box::pin(self.0.fetch(refresh).instrument(tracing::debug_span!("cache.get_or_load")))
     }
@@ -373,7 +395,8 @@ where
         let refresh = |cache: &'a Cache<V>, ask, lease, tags, loader| {
             let inner = Arc::clone(&cache.inner);
             let refreshing = async move {
-                let _value: Option<V> = inner.refresh(&ask, lease, tags, loader).await;
+                // Said in the log, and nobody waits for it.
+                let _: Result<Fetched<V>, Failed> = inner.refresh(&ask, lease, tags, loader).await;
             };
             drop(tokio::spawn(refreshing.instrument(tracing::debug_span!("cache.refresh"))));
             ready(None)

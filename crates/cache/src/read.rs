@@ -83,7 +83,7 @@ impl Inner {
             versions.extend(self.versions(conn, unknown).await?);
         }
         Ok(if counts(&entry, &versions) {
-            let age = self.age(&entry).await;
+            let age = self.age(&entry, self.now().await);
             Found::Valid(entry, age)
         } else {
             self.counters.stale();
@@ -108,12 +108,13 @@ impl Inner {
             true => Versions::new(),
             false => self.versions(&self.conn, tags).await?,
         };
+        let now = self.now().await;
         let mut found = Vec::with_capacity(entries.len());
         for (stored, entry) in entries {
             found.push(match (stored, entry) {
                 (None, _) => Found::Miss(Seen::Nothing),
                 (Some(_), Some(entry)) if counts(&entry, &versions) => {
-                    let age = self.age(&entry).await;
+                    let age = self.age(&entry, now);
                     Found::Valid(entry, age)
                 }
                 (Some(stored), entry) => {

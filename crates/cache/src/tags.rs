@@ -28,7 +28,9 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &*self.inner;
-        Ok(inner.conn.delete(inner.tags.tagged(tag)).await?)
+        let deleted = inner.conn.delete(inner.tags.tagged(tag)).await;
+        inner.flights.invalidated_tag();
+        Ok(deleted?)
     }
 
     /// Makes every entry with one of these tags count no more, and returns how many of the tags were in use; otherwise as
@@ -46,7 +48,9 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
         let keys: Vec<_> = tags.into_iter().map(|tag| inner.tags.tagged(tag)).collect();
-        Ok(inner.conn.delete_many(keys).await?)
+        let deleted = inner.conn.delete_many(keys).await;
+        inner.flights.invalidated_tag();
+        Ok(deleted?)
     }
 }
 

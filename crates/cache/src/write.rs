@@ -147,6 +147,12 @@ impl Inner {
         Some(call.run())
     }
 
+    /// An entry was stored: nobody joins its load any more, and it is there.
+    fn stored(&self, key: &Bytes) {
+        self.flights.detach(key);
+        self.gone.take(key);
+    }
+
     async fn set(
         &self,
         entries: Vec<(Key, Key, Bytes)>,
@@ -159,7 +165,7 @@ impl Inner {
             && let Some(set) = self.set_with_tags(one, time_to_live, tags)
         {
             let outcome = set.await;
-            self.flights.detach(&bytes(&one.0));
+            self.stored(&bytes(&one.0));
             return Ok(outcome.map(drop)?);
         }
         let conn = &self.conn;
@@ -183,7 +189,7 @@ impl Inner {
             }
         };
         for (entry, ..) in &entries {
-            self.flights.detach(&bytes(entry));
+            self.stored(&bytes(entry));
         }
         Ok(outcome?)
     }

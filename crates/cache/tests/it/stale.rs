@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
 use std::{
+    future::IntoFuture,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -248,9 +249,22 @@ async fn a_server_that_does_not_say_what_time_it_is_has_fresh_entries_only() {
         let cache = Cache::<u64>::builder(conn, "products").redis_timeout(PATIENCE);
         cache.stale_while_revalidate(WINDOW).build().unwrap()
     };
-    stale(&cache(Conn::connect(server.url()).await.unwrap())).await;
+    let timely = cache(Conn::connect(server.url()).await.unwrap());
+    stale(&timely).await;
     let timeless = cache(Conn::connect(config).await.unwrap());
+    let before = server.command_counts().unwrap();
     assert_eq!(timeless.get_or_load("a", never).with_origin().await.unwrap(), CACHED);
+    assert_eq!(timeless.get_many(["a", "a", "a"]).await.unwrap(), [Some(1); 3]);
+    let after = server.command_counts().unwrap();
+    assert_eq!(after.of("time") - before.of("time"), 0, "it was refused");
+    // What such a user stores is fresh until it is gone, whoever reads it.
+    for tags in [vec![], vec!["t"]] {
+        timeless.set("b", &2).time_to_live(Duration::from_millis(1)).tags(&tags).await.unwrap();
+        assert_eq!(timely.get("b").await.unwrap(), Some(2));
+    }
+    let loaded = timeless.get_or_load("c", || number(2)).with_origin().await.unwrap();
+    assert_eq!(loaded, LOADED);
+    assert_eq!(timely.get("c").await.unwrap(), Some(2));
 }
 
 /// Readers in three processes, each of whom reads every three milliseconds.
@@ -307,4 +321,89 @@ async fn a_key_that_is_read_all_the_time_is_loaded_once_in_its_life_and_nobody_w
     // One at first, and then at most one in each life.
     assert!((2..=u64::from(LIVES) + 1).contains(&loads), "{loads} loads");
     assert!(served[1] > 0 && served[0] > served[1], "{served:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_invalidated_while_its_load_failed_is_not_served() {
+    let prefix = unique("stale and deleted meanwhile");
+    for cache in [revalidating(&prefix).await, falling_back(&prefix).await] {
+        stale(&cache).await;
+        let gate = Arc::new(Gate::default());
+        let failing = tokio::spawn({
+            let (cache, gate) = (cache.clone(), Arc::clone(&gate));
+            let loader = async move || match gate.pass(0).await {
+                Ok(_) => fails().await,
+                error => error,
+            };
+            async move { cache.get_or_load("a", loader).await }
+        });
+        gate.entered().await;
+        cache.delete("a").await.unwrap();
+        gate.open();
+        assert!(matches!(failing.await.unwrap(), Err(Error::Load(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_is_served_stale_only_where_a_setting_says_so() {
+    let prefix = unique("stale by setting");
+    stale(&falling_back(&prefix).await).await;
+    let brief = builder(&prefix).await.stale_while_revalidate(Duration::from_millis(1));
+    for other in [brief, builder(&prefix).await.early_refresh(true)] {
+        let other = other.build().unwrap();
+        assert!(matches!(other.get_or_load("a", fails).await, Err(Error::Load(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_nothing_to_go_on_with_loads_although_others_have_just_failed() {
+    let prefix = unique("failed and nothing");
+    let (cache, other) = (falling_back(&prefix).await, falling_back(&prefix).await);
+    for round in 0..20 {
+        stale(&cache).await;
+        assert_eq!(cache.get_or_load("a", fails).with_origin().await.unwrap(), STALE);
+        let spare = other.get_or_load("a", never).with_origin().into_future();
+        // There is no entry with this tag.
+        let bare = other.get_or_load("a", || number(2)).tags(["other"]).with_origin();
+        let (spare, bare) = tokio::join!(spare, bare.into_future());
+        assert_eq!(bare.unwrap().value, 2, "{round}");
+        // By then, the other one may have loaded.
+        assert!([1, 2].contains(&spare.unwrap().value));
+        cache.delete("a").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_that_cannot_be_stored_says_so_and_is_left_alone() {
+    let server = Arc::new(Server::start().unwrap());
+    let cache = Cache::builder(Conn::connect(server.url()).await.unwrap(), "products");
+    let cache = cache.redis_timeout(PATIENCE).stale_while_revalidate(WINDOW).build().unwrap();
+    stale(&cache).await;
+    let full = Arc::clone(&server);
+    let load = async move || {
+        full.command(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        number(2).await
+    };
+    let loaded = cache.get_or_load("a", load).with_origin().await.unwrap();
+    assert_eq!(loaded, Fetched { value: 2, origin: Origin::Bypassed });
+    assert_eq!(cache.statistics().bypassed, 1);
+    assert_eq!(cache.get_or_load("a", never).with_origin().await.unwrap(), STALE);
+
+    // Nor can it be noted that a load has failed: then it is as if none had begun.
+    server.command(["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    let cache = Cache::builder(Conn::connect(server.url()).await.unwrap(), "products");
+    let cache = cache.redis_timeout(PATIENCE).stale_if_error(WINDOW).lease(PATIENCE * 3);
+    let cache = cache.build().unwrap();
+    cache.delete("a").await.unwrap();
+    stale(&cache).await;
+    let full = Arc::clone(&server);
+    let load = async move || {
+        full.command(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        fails().await
+    };
+    assert_eq!(cache.get_or_load("a", load).with_origin().await.unwrap(), STALE);
+    server.command(["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    let loading = cache.get_or_load("a", || number(2)).with_origin().into_future();
+    let loaded = tokio::time::timeout(PATIENCE, loading).await.expect("no lease is left").unwrap();
+    assert_eq!(loaded, LOADED);
 }
