@@ -113,7 +113,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// When it is awaited: [`Error::Load`] and [`Error::LoadTimeout`], shared by all who waited for it in this process; nothing is
     /// stored. [`Error::WaitTimeout`] where another process loaded for too long and the cache [was to fail
     /// then](crate::OnWaitTimeout::Fail).
-    /// [`Error::Conn`] where Redis could not be asked and the loader [was not to](OnError::Fail), and for failures that
+    /// [`Error::Conn`] where Redis could not be asked and the loader [was not to](crate::OnError::Fail), and for failures that
     /// trying again cannot mend, as a missing right or a closed connection. [`Error::Unencodable`]; nothing is stored.
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
     #[doc(alias("remember", "get_or_compute", "get_or_insert_with"))]

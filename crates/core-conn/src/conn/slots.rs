@@ -41,7 +41,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_in_one_slot_by_their_tags_on_a_cluster_and_always_elsewhere() {
-        let conn = |url: &str| crate::Conn::connect_lazy(url).unwrap();
+        let conn = |url: &str| Conn::connect_lazy(url).unwrap();
         let (single, cluster) = (conn("redis://127.0.0.1:1"), conn("redis-cluster://127.0.0.1:1"));
         for (keys, together) in
             [(vec![], true), (vec!["{x}a", "{x}b", "x"], true), (vec!["a", "b"], false)]
