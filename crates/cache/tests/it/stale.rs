@@ -320,7 +320,7 @@ async fn a_key_that_is_read_all_the_time_is_loaded_once_in_its_life_and_nobody_w
     let loads = loads.load(Ordering::SeqCst);
     // One at first, and then at most one in each life.
     assert!((2..=u64::from(LIVES) + 1).contains(&loads), "{loads} loads");
-    assert!(served[1] > 0 && served[0] > served[1], "{served:?}");
+    assert!(served.iter().all(|count| *count > 0), "{served:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
