@@ -140,7 +140,7 @@ impl Inner {
     pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
         let life = self.kept_at_most(ask.time_to_live);
         let keys = (&ask.entry, &ask.lease);
-        match self.lease(&self.quick, keys, &ask.tags, life, seen, true).await {
+        match self.lease(keys, &ask.tags, life, seen, true).await {
             Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
             Ok(Leased::Entry(_)) => {
                 // Somebody was faster.
@@ -209,7 +209,7 @@ impl Inner {
         let deadline = Instant::now() + self.wait_timeout;
         loop {
             let began = self.flights.moment();
-            let leased = self.lease(&self.quick, keys, &ask.tags, life, &seen, has_spare).await;
+            let leased = self.lease(keys, &ask.tags, life, &seen, has_spare).await;
             let stored = match leased {
                 Ok(Leased::Entry(stored)) => stored,
                 Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),

@@ -58,7 +58,6 @@ impl Inner {
     /// Asks for the lease and the versions of tags, at once. They are those of before the load.
     pub(crate) async fn lease(
         &self,
-        conn: &Conn,
         keys: (&Key, &Key),
         tags: &[Bytes],
         time_to_live: Duration,
@@ -67,6 +66,7 @@ impl Inner {
     ) -> redbrick_core_conn::Result<Leased> {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
         let rest = if has_spare { self.lease_life } else { Duration::ZERO };
+        let conn = &self.quick;
         let (quick, patient) = (conn.clone(), self.conn.clone());
         let lease = Lease::new(quick, patient, keys.1.clone(), self.lease_life, rest);
         let (overlook, beginning) = match seen {

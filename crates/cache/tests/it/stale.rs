@@ -217,9 +217,8 @@ async fn an_entry_is_loaded_anew_before_its_end() {
     let cache = builder(&prefix).await.early_refresh(true).time_to_live(WINDOW).build().unwrap();
     let takes = |millis| {
         async move || {
-            let elapsed =
-                tokio::time::timeout(Duration::from_millis(millis), std::future::pending::<()>());
-            let _ = elapsed.await;
+            let takes = Duration::from_millis(millis);
+            let _elapsed = tokio::time::timeout(takes, std::future::pending::<()>()).await;
             number(2).await
         }
     };

@@ -66,6 +66,18 @@ async fn load(prefix: &str) -> Load {
     Load::begin_with(long(prefix).await, 1).await
 }
 
+/// A load that is under way, and fails when the gate is opened.
+async fn failing(cache: &Cache<u64>, gate: &Arc<Gate>) -> JoinHandle<Result<u64, Error>> {
+    let (cache, passed) = (cache.clone(), Arc::clone(gate));
+    let loader = async move || match passed.pass(1).await {
+        Ok(_) => Err(std::io::Error::other("no luck")),
+        error => error,
+    };
+    let failing = tokio::spawn(async move { cache.get_or_load("a", loader).await });
+    gate.entered().await;
+    failing
+}
+
 async fn short(prefix: &str) -> CacheBuilder<u64> {
     let cache = Cache::builder(connect_below(prefix).await, "products");
     cache.redis_timeout(PATIENCE).lease(Duration::from_millis(300))
@@ -261,15 +273,7 @@ async fn without_the_right_to_listen_it_is_asked_now_and_then() {
 async fn a_lease_that_was_lost_is_neither_given_back_nor_renewed_by_who_had_it() {
     let prefix = unique("lost lease");
     let (cache, gate) = (long(&prefix).await, Arc::new(Gate::default()));
-    let failing = tokio::spawn({
-        let (cache, gate) = (cache.clone(), Arc::clone(&gate));
-        let loader = async move || match gate.pass(1).await {
-            Ok(_) => Err(std::io::Error::other("no luck")),
-            error => error,
-        };
-        async move { cache.get_or_load("a", loader).await }
-    });
-    gate.entered().await;
+    let failing = failing(&cache, &gate).await;
     cache.delete("a").await.unwrap();
     let second = load(&prefix).await;
     gate.open();
@@ -296,15 +300,7 @@ async fn a_lease_that_was_lost_is_neither_given_back_nor_renewed_by_who_had_it()
 async fn a_load_that_fails_after_its_lease_was_cleared_tells_those_who_wait() {
     let prefix = unique("cleared and failed");
     let (cache, gate) = (long(&prefix).await, Arc::new(Gate::default()));
-    let failing = tokio::spawn({
-        let (cache, gate) = (cache.clone(), Arc::clone(&gate));
-        let loader = async move || match gate.pass(1).await {
-            Ok(_) => Err(std::io::Error::other("no luck")),
-            error => error,
-        };
-        async move { cache.get_or_load("a", loader).await }
-    });
-    gate.entered().await;
+    let failing = failing(&cache, &gate).await;
     let waiting = Waiting::begin(&prefix).await;
     cache.clear(["a"]).await.unwrap();
     gate.open();
