@@ -10,6 +10,8 @@ use redbrick_core_conn::{Replay, Script};
 use crate::{
     Cache, Change, Error, Rules, Target,
     cache::bytes,
+    entry,
+    fresh::after,
     rules::{Parsed, What},
     tags::AT_ONCE,
     template::literally,
@@ -47,7 +49,7 @@ impl<V> Cache<V> {
     /// Invalidates what `rules` say of this change, with `values` in the place of their placeholders. A change that no rule is
     /// about invalidates nothing.
     ///
-    /// One round trip for the tags, one for each 256 lives that are shortened, two for the keys, and the walks of
+    /// One round trip for the tags, one for each 256 lives that are shortened, one for the keys, and the walks of
     /// [`clear`](Self::clear) for each pattern, in this order.
     ///
     /// # Errors
@@ -64,7 +66,7 @@ impl<V> Cache<V> {
     ) -> Result<Applied, Error> {
         let inner = &*self.inner;
         let plan = plan(rules, entity, change, values)?;
-        let patterns = plan.patterns.iter().map(|text| inner.patterns(text));
+        let patterns = plan.patterns.iter().map(|text| inner.pattern(text));
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
         let mut applied = Applied::default();
         if !plan.tags.is_empty() {
@@ -74,8 +76,8 @@ impl<V> Cache<V> {
         if !plan.keys.is_empty() {
             applied.deleted = Box::pin(self.delete_many(&plan.keys)).await?;
         }
-        for (entries, leases) in patterns {
-            applied.cleared += Box::pin(inner.clear(entries, leases)).await?;
+        for entries in patterns {
+            applied.cleared += Box::pin(inner.clear(entries)).await?;
         }
         Ok(applied)
     }
@@ -85,11 +87,14 @@ impl<V> Cache<V> {
         let inner = &*self.inner;
         let lives: Vec<_> =
             lives.iter().map(|(id, life)| (inner.keys(id.as_bytes()), *life)).collect();
+        let now = if lives.is_empty() { None } else { inner.now().await };
         let mut shortened = 0;
         for some in lives.chunks(AT_ONCE) {
             let mut pipeline = inner.conn.pipeline();
             let calls = some.iter().map(|((entry, lease), life)| {
-                let call = inner.conn.script(&SHORTEN).key(entry).key(lease).arg(*life);
+                let over = entry::moment(after(now, *life));
+                let call = inner.conn.script(&SHORTEN).key(entry).key(lease);
+                let call = call.arg(*life).arg(over.as_slice());
                 call.run::<u64>().replay(Replay::Idempotent)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();

@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     CacheBuilder, Error, OnError, OnWaitTimeout,
     clock::Clock,
+    entry,
     flight::Flights,
     read::Found,
     remembered::Remembered,
@@ -20,6 +21,7 @@ use crate::{
 const GONE: Duration = Duration::from_secs(5);
 
 static DELETE: Script = Script::new("cache.delete", include_str!("lua/delete.lua"));
+static LIFE: Script = Script::new("cache.life", include_str!("lua/life.lua"));
 
 /// A cache of values of one type in Redis.
 ///
@@ -110,9 +112,10 @@ impl<V> Cache<V> {
         Ok(deleted?)
     }
 
-    /// Deletes the entries of `keys`, and returns how many were there; otherwise as [`delete`](Self::delete).
+    /// Deletes the entries of `keys`, and returns how many were there; otherwise as [`delete`](Self::delete). What is being loaded
+    /// counts as an entry, where none is there yet.
     ///
-    /// Two round trips; on Cluster each time one for each slot, all at once.
+    /// One round trip (`UNLINK`); on Cluster one for each slot, all at once.
     ///
     /// # Errors
     ///
@@ -123,13 +126,12 @@ impl<V> Cache<V> {
         keys: impl IntoIterator<Item = K> + Send,
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
-        let (entries, leases): (Vec<Key>, Vec<Key>) =
-            keys.into_iter().map(|id| inner.keys(id.as_ref())).unzip();
-        let deleted = inner.delete_entries(&entries, &leases).await;
+        let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
+        let deleted = Box::pin(inner.conn.delete_many(&entries)).await;
         for entry in &entries {
             inner.invalidated(&bytes(entry));
         }
-        deleted
+        Ok(deleted?)
     }
 
     /// Returns whether [`get`](Self::get) would find something, as far as tags are concerned. It reads the entry, and
@@ -158,11 +160,19 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.ttl", skip_all)]
     pub async fn ttl(&self, key: impl AsRef<[u8]> + Send) -> Result<Ttl, Error> {
         let inner = &*self.inner;
-        let left = inner.conn.ttl(inner.prefix.tagged(key)).await?;
-        Ok(match left {
-            Ttl::Expires(left) => Ttl::Expires(left.saturating_sub(inner.window())),
-            other => other,
-        })
+        let call = inner.conn.script(&LIFE).key(inner.prefix.tagged(key));
+        let call = call.run::<(i64, Option<Bytes>)>().replay(Replay::Idempotent);
+        let (left, beginning) = call.await?;
+        let beginning = beginning.unwrap_or_default();
+        if beginning.is_empty() || entry::is_lease(&beginning) {
+            return Ok(Ttl::Missing);
+        }
+        let Ok(left) = u64::try_from(left) else { return Ok(Ttl::Persistent) };
+        let fresh = match (inner.now().await, entry::fresh_until(&beginning)) {
+            (Some(now), Some(until)) => until.saturating_sub(now),
+            _ => u64::MAX,
+        };
+        Ok(Ttl::Expires(Duration::from_millis(left.min(fresh))))
     }
 }
 
@@ -266,16 +276,6 @@ impl Inner {
     /// The keys of an entry and its lease.
     pub(crate) fn keys(&self, id: &[u8]) -> (Key, Key) {
         (self.prefix.tagged(id), self.leases.tagged(id))
-    }
-
-    /// Deletes leases before entries: what was stored before its lease was gone is an entry by then.
-    pub(crate) async fn delete_entries(
-        &self,
-        entries: &[Key],
-        leases: &[Key],
-    ) -> Result<u64, Error> {
-        Box::pin(self.conn.delete_many(leases)).await?;
-        Ok(Box::pin(self.conn.delete_many(entries)).await?)
     }
 }
 

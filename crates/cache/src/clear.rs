@@ -11,9 +11,9 @@ impl<V> Cache<V> {
     /// In a pattern `*` stands for any run of bytes, and `\*` `\?` `\[` `\]` `\\` for those characters; see
     /// [`Pattern`]. It is matched against keys as they were given, not as they are escaped.
     ///
-    /// For each pattern two walks through all keys of the database, a round trip for each thousand of them, and one more where
-    /// some are deleted: one walk for what is being loaded, then one for entries. For what is cleared often there are
-    /// [tags](Self::invalidate_tag). Counters stay.
+    /// For each pattern a walk through all keys of the database, a round trip for each thousand of them, and one more where
+    /// some are deleted. For what is cleared often there are [tags](Self::invalidate_tag). What is being loaded counts as an entry,
+    /// where none is there yet. Counters stay.
     ///
     /// # Errors
     ///
@@ -25,11 +25,11 @@ impl<V> Cache<V> {
         patterns: impl IntoIterator<Item = P> + Send,
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
-        let patterns = patterns.into_iter().map(|text| inner.patterns(text.as_ref()));
-        let patterns: Vec<(Pattern, Pattern)> = patterns.collect::<Result<_, _>>()?;
+        let patterns = patterns.into_iter().map(|text| inner.pattern(text.as_ref()));
+        let patterns: Vec<Pattern> = patterns.collect::<Result<_, _>>()?;
         let mut deleted = 0;
-        for (entries, leases) in patterns {
-            deleted += inner.clear(entries, leases).await?;
+        for entries in patterns {
+            deleted += inner.clear(entries).await?;
         }
         Ok(deleted)
     }
@@ -46,15 +46,13 @@ impl<V> Cache<V> {
 }
 
 impl Inner {
-    /// The patterns for entries and for leases whose ids match `text`.
-    pub(crate) fn patterns(&self, text: &str) -> Result<(Pattern, Pattern), Error> {
-        Ok((self.prefix.tagged_pattern(text)?, self.leases.tagged_pattern(text)?))
+    /// The pattern for entries whose ids match `text`.
+    pub(crate) fn pattern(&self, text: &str) -> Result<Pattern, Error> {
+        Ok(self.prefix.tagged_pattern(text)?)
     }
 
-    /// Deletes leases before entries: a lease that the first walk does not meet was taken after it began, and what is stored
-    /// before its lease is deleted is an entry that the second walk meets.
-    pub(crate) async fn clear(&self, entries: Pattern, leases: Pattern) -> Result<u64, Error> {
-        Box::pin(self.conn.delete_matching(leases)).await?;
+    /// Deletes entries, and the leases in their places. One that the walk does not meet was taken after it began.
+    pub(crate) async fn clear(&self, entries: Pattern) -> Result<u64, Error> {
         let deleted = Box::pin(self.conn.delete_matching(entries.clone())).await;
         self.flights.detach_matching(|key| entries.matches(key));
         Ok(deleted?)

@@ -2,7 +2,10 @@
 //! much time has gone by since the server was asked.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,69 +18,81 @@ use tokio::{
 const OLD: Duration = Duration::from_secs(30);
 /// After so long it is asked again: clocks differ a little in how fast they go, and another server may answer by now.
 const ASKED: Duration = Duration::from_secs(60);
+/// The same where it was asked in vain.
+const IN_VAIN: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clock {
-    state: Mutex<State>,
+    /// What all moments here are counted from, in milliseconds.
+    began: Instant,
+    /// What time it was there when this began, in milliseconds since 1970; 0 when it is not known.
+    then: AtomicU64,
+    /// When it is to be asked.
+    next: AtomicU64,
+    best: Mutex<Option<Answer>>,
     turn: Turn<()>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct State {
-    known: Option<Known>,
-    /// When it was asked last, in vain or not.
-    asked: Option<Instant>,
-}
-
-/// What the server said it was, and when.
+/// An answer of the server's, the best one that is not old.
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    /// In milliseconds since 1970.
-    time: u64,
-    /// The middle between question and answer, and how far these were apart.
+struct Answer {
     at: Instant,
     took: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            then: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            best: Mutex::default(),
+            turn: Turn::default(),
+        }
+    }
 }
 
 impl Clock {
     /// What time it is there, in milliseconds since 1970; nothing when it never said so.
     pub(crate) fn now(&self) -> Option<u64> {
-        let known = self.state().known?;
-        let since = u64::try_from(known.at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Some(known.time.saturating_add(since))
+        let then = self.then.load(Ordering::Acquire);
+        (then > 0).then(|| then.saturating_add(self.since(Instant::now())))
     }
 
     /// The turn to ask, when it is time to. Whoever knows what time it was does not wait for the answer to another one.
     pub(crate) async fn turn(&self) -> Option<Turned<'_, ()>> {
-        if self.was_asked() {
+        if !self.is_time() {
             return None;
         }
         let turn = match self.now() {
             Some(_) => self.turn.try_lock().ok()?,
             None => self.turn.lock().await,
         };
-        (!self.was_asked()).then_some(turn)
+        self.is_time().then_some(turn)
     }
 
     /// Learns from an answer to what was asked then; nothing, when that was in vain.
     pub(crate) fn learn(&self, asked: Instant, time: Option<u64>) {
         let took = asked.elapsed();
-        let mut state = self.state();
-        state.asked = Some(Instant::now());
-        let is_better = |known: Known| took <= known.took || known.at.elapsed() >= OLD;
-        if let Some(time) = time
-            && state.known.is_none_or(is_better)
-        {
-            state.known = Some(Known { time, at: asked + took / 2, took });
+        let again = if time.is_some() { ASKED } else { IN_VAIN };
+        self.next.store(self.since(Instant::now() + again), Ordering::Release);
+        let Some(time) = time else { return };
+        let mut best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
+        if best.is_none_or(|best| took <= best.took || best.at.elapsed() >= OLD) {
+            // The middle between question and answer.
+            let at = asked + took / 2;
+            *best = Some(Answer { at, took });
+            self.then.store(time.saturating_sub(self.since(at)).max(1), Ordering::Release);
         }
     }
 
-    fn was_asked(&self) -> bool {
-        self.state().asked.is_some_and(|asked| asked.elapsed() < ASKED)
+    fn is_time(&self) -> bool {
+        self.since(Instant::now()) >= self.next.load(Ordering::Acquire)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn since(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.began);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -107,7 +122,7 @@ mod tests {
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(500)).await;
         clock.learn(asked, Some(50_000));
-        assert_eq!(clock.now(), Some(50_250), "the others are old");
+        assert_eq!(clock.now(), Some(50_250), "the best answer is old");
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,7 +135,8 @@ mod tests {
         clock.learn(Instant::now(), None);
         drop(turn);
         assert!(waiting.await.is_none(), "it was in vain, and is not tried again at once");
-        tokio::time::advance(ASKED).await;
+        tokio::time::advance(IN_VAIN).await;
+        drop(clock.turn().await.expect("it is tried again"));
         clock.learn(Instant::now(), Some(7));
         tokio::time::advance(ASKED).await;
         let _turn = clock.turn().await.expect("it was a minute ago");

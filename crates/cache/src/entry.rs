@@ -2,32 +2,49 @@
 //! codec wrote it.
 //!
 //! ```text
-//! byte  0     1        2..10  10..16       16..18  18..20  20…
-//!       0xCA  version  mark   fresh until  cost    tags    for each tag: length (1, or 255 and 4 more), name, version (8);
-//!                                                          then the value
+//! byte  0     1        2..10  10..16       16..18  18     19..21  21…
+//!       0xCA  version  mark   fresh until  cost    flags  tags    for each tag: length (1, or 255 and 4 more), name, version (8);
+//!                                                                 then the value
 //! ```
 //!
-//! The version is 2 and numbers are big-endian. The mark is random and tells two entries of one key apart. *Fresh until* is
-//! written by the script that stores the entry, by the server's clock, in milliseconds since 1970. The cost is how long the load
-//! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set.
+//! The version is 3 and numbers are big-endian. The mark is random and tells two entries of one key apart. *Fresh until* is by the
+//! server's clock, in milliseconds since 1970; where that is not known, all its bits are set. The cost is how long the load
+//! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set. No flag is defined yet.
+//!
+//! In its place can lie a lease, whose first byte is another one: then somebody loads, and nothing is there yet.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use redbrick_core_conn::Token;
 
 const MAGIC: u8 = 0xCA;
-const VERSION: u8 = 2;
-/// What is before it tells entries apart, and is written here.
+const VERSION: u8 = 3;
+/// What begins a lease.
+const LEASE: u8 = 0xCB;
+/// What is before it tells entries apart.
 const MARK_END: usize = 10;
-/// What is before it is written by the server.
 const FRESH_END: usize = 16;
+const HEADER_LEN: usize = 21;
 /// A tag whose name is as long or longer has its length in four bytes.
 const LONG: usize = 255;
 
-/// The version of a tag: random, and compared for being the same.
+/// The moment that is never over.
+pub(crate) const NEVER_OVER: u64 = (1 << 48) - 1;
+
+/// The version of a tag: compared for being the same.
 pub(crate) type Version = [u8; 8];
 
 /// A tag by its name, and the version that it had.
 pub(crate) type Tag = (Bytes, Version);
+
+/// What is stored at the key of an entry.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    Entry(Entry),
+    /// Somebody loads.
+    Lease,
+    /// What another program or another release wrote.
+    Foreign,
+}
 
 /// An entry that was read.
 #[derive(Debug)]
@@ -58,39 +75,40 @@ impl Entry {
     }
 }
 
-/// An entry that is to be stored: what comes before the moment until which it is fresh, and what comes behind.
-pub(crate) struct Parts {
-    pub(crate) before: Bytes,
-    pub(crate) behind: Bytes,
-}
-
 /// Puts an entry together, under a mark of its own.
-pub(crate) fn encode(cost: u16, tags: &[Tag], value: &[u8]) -> Parts {
+pub(crate) fn encode(fresh_until: u64, cost: u16, tags: &[Tag], value: &[u8]) -> Bytes {
     let names: usize = tags.iter().map(|(name, _)| name.len() + 13).sum();
-    let mut behind = BytesMut::with_capacity(4 + names + value.len());
-    behind.put_slice(&middle(cost, tags.len()));
+    let mut out = BytesMut::with_capacity(HEADER_LEN + names + value.len());
+    put_header(&mut out, fresh_until, cost, tags.len());
     for (name, version) in tags {
-        put_name(&mut behind, name);
-        behind.put_slice(version);
+        put_name(&mut out, name);
+        out.put_slice(version);
     }
-    behind.put_slice(value);
-    Parts { before: beginning(), behind: behind.freeze() }
+    out.put_slice(value);
+    out.freeze()
 }
 
-/// How an entry begins, under a mark of its own, up to the moment until which it is fresh.
-pub(crate) fn beginning() -> Bytes {
-    let mut beginning = BytesMut::with_capacity(MARK_END);
-    beginning.put_slice(&[MAGIC, VERSION]);
-    beginning.put_slice(Token::<8>::random().as_bytes());
-    beginning.freeze()
+/// What stands before the tags of an entry, under a mark of its own.
+pub(crate) fn header(fresh_until: u64, cost: u16, tags: usize) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEADER_LEN);
+    put_header(&mut out, fresh_until, cost, tags);
+    out.freeze()
 }
 
-/// What stands between that moment and the tags.
-pub(crate) fn middle(cost: u16, tags: usize) -> [u8; 4] {
+/// A moment as it stands in an entry.
+pub(crate) fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
+    let [_, _, moment @ ..] = moment.min(NEVER_OVER).to_be_bytes();
+    moment
+}
+
+fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, tags: usize) {
+    out.put_slice(&[MAGIC, VERSION]);
+    out.put_slice(Token::<8>::random().as_bytes());
+    out.put_slice(&moment(fresh_until));
+    out.put_u16(cost);
+    out.put_u8(0);
     // More tags than fit are refused where they are named.
-    let tags = u16::try_from(tags).unwrap_or(u16::MAX);
-    let ([a, b], [c, d]) = (cost.to_be_bytes(), tags.to_be_bytes());
-    [a, b, c, d]
+    out.put_u16(u16::try_from(tags).unwrap_or(u16::MAX));
 }
 
 /// The name of a tag as it stands before its version.
@@ -111,8 +129,15 @@ fn put_name(out: &mut BytesMut, name: &[u8]) {
     out.put_slice(name);
 }
 
-/// Reads an entry; `None` for what another program or another release wrote. Nearly all have no tags, and nothing of them is copied.
-pub(crate) fn decode(stored: &Bytes) -> Option<Entry> {
+/// Tells what is stored. Nearly all entries have no tags, and nothing of them is copied.
+pub(crate) fn decode(stored: &Bytes) -> Stored {
+    if is_lease(stored) {
+        return Stored::Lease;
+    }
+    entry(stored).map_or(Stored::Foreign, Stored::Entry)
+}
+
+fn entry(stored: &Bytes) -> Option<Entry> {
     let mut rest = &**stored;
     if *take(&mut rest, 2)? != [MAGIC, VERSION] {
         return None;
@@ -120,6 +145,9 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Entry> {
     take(&mut rest, MARK_END - 2)?;
     let fresh_until = take(&mut rest, FRESH_END - MARK_END)?.get_uint(FRESH_END - MARK_END);
     let cost = rest.try_get_u16().ok()?;
+    if rest.try_get_u8().ok()? != 0 {
+        return None;
+    }
     let count = rest.try_get_u16().ok()?;
     let mut tags = Vec::new();
     for _ in 0..count {
@@ -132,6 +160,17 @@ pub(crate) fn decode(stored: &Bytes) -> Option<Entry> {
     }
     let value_at = stored.len() - rest.len();
     Some(Entry { fresh_until, cost, tags, stored: stored.clone(), value_at })
+}
+
+/// Until when an entry is fresh that begins so; nothing where that is no entry.
+pub(crate) fn fresh_until(beginning: &[u8]) -> Option<u64> {
+    let (head, mut moment) = beginning.get(..FRESH_END)?.split_at(MARK_END);
+    head.starts_with(&[MAGIC, VERSION]).then(|| moment.get_uint(FRESH_END - MARK_END))
+}
+
+/// Whether a lease begins so.
+pub(crate) fn is_lease(beginning: &[u8]) -> bool {
+    beginning.first() == Some(&LEASE)
 }
 
 /// Returns how an entry begins, by which it is known again.
@@ -147,10 +186,15 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    /// What the server makes of an entry's parts.
     fn stored(cost: u16, tags: &[Tag], value: &[u8]) -> Bytes {
-        let Parts { before, behind } = encode(cost, tags, value);
-        [&*before, &[0, 0, 0, 0, 1, 2], &*behind].concat().into()
+        encode(258, cost, tags, value)
+    }
+
+    fn decoded(stored: &Bytes) -> Entry {
+        match decode(stored) {
+            Stored::Entry(entry) => entry,
+            other => panic!("no entry: {other:?}"),
+        }
     }
 
     #[test]
@@ -158,7 +202,7 @@ mod tests {
         let named = |length: usize| (Bytes::from(vec![b'x'; length]), [7; 8]);
         let tags = [0, 1, 254, 255, 256, 70_000].map(named).to_vec();
         for tags in [Vec::new(), tags] {
-            let entry = decode(&stored(9, &tags, b"value")).unwrap();
+            let entry = decoded(&stored(9, &tags, b"value"));
             assert_eq!((entry.fresh_until, entry.cost, entry.encoded()), (258, 9, &b"value"[..]));
             assert_eq!(entry.tags, tags);
             assert_eq!(entry.into_encoded(), b"value".as_slice());
@@ -166,36 +210,51 @@ mod tests {
     }
 
     #[test]
-    fn two_tags_of_usual_names_cost_32_bytes_at_most_and_the_header_20() {
+    fn parts_that_the_server_puts_together_are_read() {
+        let whole = [&header(258, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
+        let entry = decoded(&whole.into());
+        assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
+        assert_eq!(entry.encoded(), b"value");
+    }
+
+    #[test]
+    fn a_moment_that_does_not_fit_is_never_over() {
+        assert_eq!(decoded(&encode(u64::MAX, 0, &[], b"")).fresh_until, NEVER_OVER);
+    }
+
+    #[test]
+    fn two_tags_of_usual_names_cost_32_bytes_at_most_and_the_header_21() {
         let tags =
             [(Bytes::from_static(b"user:7"), [0; 8]), (Bytes::from_static(b"lamps"), [1; 8])];
         let plain = stored(0, &[], b"").len();
-        assert!(plain == 20 && stored(0, &tags, b"").len() - plain <= 32);
+        assert!(plain == 21 && stored(0, &tags, b"").len() - plain <= 32);
     }
 
     #[test]
     fn what_is_cut_off_or_from_elsewhere_is_no_entry() {
         let stored = stored(0, &[(Bytes::from_static(b"tag"), [1; 8])], b"");
         for length in 0..stored.len() {
-            assert!(decode(&stored.slice(..length)).is_none(), "{length}");
+            assert!(matches!(decode(&stored.slice(..length)), Stored::Foreign), "{length}");
         }
-        let mut newer = stored.to_vec();
-        newer[1] = 3;
-        for other in [newer, b"hello, this is another program".to_vec(), vec![0xFF; 40]] {
-            assert!(decode(&other.into()).is_none());
+        let (mut newer, mut flagged) = (stored.to_vec(), stored.to_vec());
+        (newer[1], flagged[18]) = (4, 1);
+        let text = b"hello, this is another program".to_vec();
+        for other in [newer, flagged, text, vec![0xFF; 40]] {
+            assert!(matches!(decode(&other.into()), Stored::Foreign));
         }
+        assert!(matches!(decode(&Bytes::from_static(b"\xCB0")), Stored::Lease));
     }
 
     #[test]
     fn golden_bytes_are_read() {
         let stored = Bytes::from_static(
-            b"\xCA\x02markmark\x01\x9A\x00\x00\x00\x01\x00\x32\x00\x01\x03tagversion!\xB5\x01\x01\x00\x07",
+            b"\xCA\x03markmark\x01\x9A\x00\x00\x00\x01\x00\x32\x00\x00\x01\x03tagversion!\xB5\x01\x01\x00\x07",
         );
-        let entry = decode(&stored).unwrap();
+        let entry = decoded(&stored);
         assert_eq!((entry.fresh_until, entry.cost), (0x019A_0000_0001, 50));
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(entry.encoded(), b"\xB5\x01\x01\x00\x07");
-        assert_eq!(mark(&stored), b"\xCA\x02markmark".as_slice());
+        assert_eq!(mark(&stored), b"\xCA\x03markmark".as_slice());
     }
 
     #[test]

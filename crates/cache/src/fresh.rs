@@ -5,7 +5,10 @@ use std::time::Duration;
 use redbrick_core_conn::Token;
 use tokio::time::Instant;
 
-use crate::{cache::Inner, entry::Entry};
+use crate::{
+    cache::Inner,
+    entry::{Entry, NEVER_OVER},
+};
 
 /// How many times its cost an entry can be loaded ahead of its end: the logarithm of the smallest chance there is.
 const FARTHEST: u64 = 23;
@@ -31,11 +34,8 @@ impl Age {
 }
 
 impl Inner {
-    /// What time it is, where the age of entries matters; nothing where one that is there is fresh.
+    /// What time it is by the server's clock; nothing where it does not say so.
     pub(crate) async fn now(&self) -> Option<u64> {
-        if self.window().is_zero() && !self.early_refresh {
-            return None;
-        }
         if let Some(_turn) = self.clock.turn().await {
             let asked = Instant::now();
             let time = match Box::pin(self.quick.server_time()).await {
@@ -50,11 +50,16 @@ impl Inner {
         self.clock.now()
     }
 
+    /// Until when an entry is fresh that is stored now, to be so for that time.
+    pub(crate) async fn fresh_until(&self, fresh: Duration) -> u64 {
+        after(self.now().await, fresh)
+    }
+
     /// Tells the age of an entry at a moment. Where that is not known, it is fresh, since it is there.
     pub(crate) fn age(&self, entry: &Entry, now: Option<u64>) -> Age {
         let Some(now) = now else { return Age::Fresh };
-        if now < entry.fresh_until {
-            let left = entry.fresh_until - now;
+        if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {
+            let left = entry.fresh_until.saturating_sub(now);
             return if self.early_refresh && is_due(left, entry.cost) {
                 Age::Due
             } else {
@@ -70,6 +75,12 @@ impl Inner {
             Age::Over
         }
     }
+}
+
+/// The moment so long after another one; never, when that is not known.
+pub(crate) fn after(now: Option<u64>, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    now.map_or(NEVER_OVER, |now| now.saturating_add(millis))
 }
 
 /// Whether somebody is to load an entry anew that is fresh for so long still and took so long to load, in milliseconds: seldom

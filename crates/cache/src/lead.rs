@@ -138,9 +138,7 @@ impl Inner {
 
     /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
     pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
-        let life = self.kept_at_most(ask.time_to_live);
-        let keys = (&ask.entry, &ask.lease);
-        match self.lease(keys, &ask.tags, life, seen, true).await {
+        match self.lease(ask, seen, true).await {
             Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
             Ok(Leased::Entry(_)) => {
                 // Somebody was faster.
@@ -176,11 +174,10 @@ impl Inner {
                 return Err(Failed { error, serves: lease.fail().await });
             }
         };
-        let keys = (&ask.entry, &ask.lease);
         let cost = u16::try_from(loaded.took.as_millis()).unwrap_or(u16::MAX);
-        let stored = entry::encode(cost, tags, &loaded.encoded);
-        let store = self.store(&self.quick, keys, stored, ask.time_to_live, Some(lease.token()));
-        let origin = match store.await {
+        let fresh = self.fresh(ask.time_to_live);
+        let entry = entry::encode(self.fresh_until(fresh).await, cost, tags, &loaded.encoded);
+        let origin = match lease.store(entry, self.kept(fresh)).await {
             Ok(is_stored) => {
                 lease.used();
                 if !is_stored {
@@ -204,12 +201,11 @@ impl Inner {
         mut seen: Seen,
         has_spare: bool,
     ) -> Result<Turn<V>, Error> {
-        let (keys, life) = ((&ask.entry, &ask.lease), self.kept_at_most(ask.time_to_live));
         let (mut unfit, mut watch) = (0, None);
         let deadline = Instant::now() + self.wait_timeout;
         loop {
             let began = self.flights.moment();
-            let leased = self.lease(keys, &ask.tags, life, &seen, has_spare).await;
+            let leased = self.lease(ask, &seen, has_spare).await;
             let stored = match leased {
                 Ok(Leased::Entry(stored)) => stored,
                 Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),

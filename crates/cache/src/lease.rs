@@ -4,17 +4,18 @@
 use std::{convert::Infallible, future::pending, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Conn, Key, Replay, Script, Subscription, Token};
+use redbrick_core_conn::{Call, Conn, Key, Replay, Script, Subscription, Token};
 use tokio::{
     runtime::Handle,
     time::{Instant, interval_at, timeout},
 };
 
-use crate::{cache::Inner, entry::Tag, read::Seen};
+use crate::{cache::Inner, entry::Tag, load::Ask, read::Seen};
 
 static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
 static RENEW: Script = Script::new("cache.renew", include_str!("lua/renew.lua"));
 static RELEASE: Script = Script::new("cache.release", include_str!("lua/release.lua"));
+static STORE: Script = Script::new("cache.store", include_str!("lua/store.lua"));
 
 /// How often it is asked whether a lease has ended, where nobody may tell.
 const UNTOLD: Duration = Duration::from_millis(100);
@@ -41,7 +42,7 @@ pub(crate) struct Lease {
     /// With little patience, as the call that loads has it, and with more, since others wait for its end.
     quick: Conn,
     conn: Conn,
-    key: Key,
+    keys: (Key, Key),
     token: Token<16>,
     life: Duration,
     /// For how long nobody tries again who has something to go on with, when this load fails.
@@ -55,12 +56,11 @@ pub(crate) struct Lease {
 pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
-    /// Asks for the lease and the versions of tags, at once. They are those of before the load.
+    /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_spare` has something to go
+    /// on with, if a load has just failed.
     pub(crate) async fn lease(
         &self,
-        keys: (&Key, &Key),
-        tags: &[Bytes],
-        time_to_live: Duration,
+        ask: &Ask,
         seen: &Seen,
         has_spare: bool,
     ) -> redbrick_core_conn::Result<Leased> {
@@ -68,20 +68,23 @@ impl Inner {
         let rest = if has_spare { self.lease_life } else { Duration::ZERO };
         let conn = &self.quick;
         let (quick, patient) = (conn.clone(), self.conn.clone());
-        let lease = Lease::new(quick, patient, keys.1.clone(), self.lease_life, rest);
+        let keys = (ask.entry.clone(), ask.lease.clone());
+        let lease = Lease::new(quick, patient, keys, self.lease_life, rest);
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Beginning(beginning) => (true, beginning.clone()),
         };
-        let script = conn.script(&LEASE).key(keys.0).key(keys.1);
+        let script = conn.script(&LEASE).key(&ask.entry).key(&ask.lease);
         let script = script.arg(lease.token.as_bytes().as_slice()).arg(lease.life);
         // Never repeated: a first one that arrives late would bring back a lease that was ended since.
-        let script = script.arg(overlook).arg(beginning).arg(has_spare);
+        let is_served = has_spare || ask.anew;
+        let script = script.arg(overlook).arg(beginning).arg(is_served).arg(has_spare);
         let call = script.run::<(Option<Bytes>, Option<i64>, Option<Bytes>)>();
-        let (answer, versions) = if tags.is_empty() {
+        let (answer, versions) = if ask.tags.is_empty() {
             (call.await, Ok(Vec::new()))
         } else {
-            tokio::join!(call, self.tag_versions(conn, tags, time_to_live))
+            let life = self.kept_at_most(ask.time_to_live);
+            tokio::join!(call, self.tag_versions(conn, &ask.tags, life))
         };
         let answer = match answer {
             Ok(answer) => answer,
@@ -122,13 +125,16 @@ impl Inner {
 }
 
 impl Lease {
-    fn new(quick: Conn, conn: Conn, key: Key, life: Duration, rest: Duration) -> Self {
+    fn new(quick: Conn, conn: Conn, keys: (Key, Key), life: Duration, rest: Duration) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { quick, conn, key, token: Token::random(), life, rest, has_failed: false, runtime }
+        Self { quick, conn, keys, token: Token::random(), life, rest, has_failed: false, runtime }
     }
 
-    pub(crate) fn token(&self) -> Bytes {
-        Bytes::copy_from_slice(self.token.as_bytes())
+    /// The call that stores an entry under it.
+    pub(crate) fn store(&self, entry: Bytes, time_to_live: Duration) -> Call<'_, bool> {
+        let call = self.quick.script(&STORE).key(&self.keys.0).key(&self.keys.1);
+        let call = call.arg(self.token.as_bytes().as_slice()).arg(entry).arg(time_to_live);
+        call.run().replay(Replay::Idempotent)
     }
 
     /// Keeps it while something is done.
@@ -145,7 +151,7 @@ impl Lease {
         let mut ticks = interval_at(Instant::now() + third, third);
         loop {
             ticks.tick().await;
-            let renew = self.quick.script(&RENEW).key(&self.key);
+            let renew = self.quick.script(&RENEW).key(&self.keys.0).key(&self.keys.1);
             let renew = renew.arg(self.token.as_bytes().as_slice()).arg(self.life);
             match renew.run::<bool>().replay(Replay::Idempotent).await {
                 Ok(true) => {}
@@ -166,7 +172,7 @@ impl Lease {
     pub(crate) async fn fail(mut self) -> bool {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
-        match release(self.quick.clone(), self.key.clone(), self.token, self.rest).await {
+        match release(self.quick.clone(), self.keys.clone(), self.token, self.rest).await {
             Ok(was_there) => {
                 self.used();
                 was_there
@@ -184,7 +190,7 @@ impl Drop for Lease {
         let Some(runtime) = self.runtime.take() else { return };
         let has_failed = self.has_failed || std::thread::panicking();
         let rest = if has_failed { self.rest } else { Duration::ZERO };
-        let released = release(self.conn.clone(), self.key.clone(), self.token, rest);
+        let released = release(self.conn.clone(), self.keys.clone(), self.token, rest);
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease expires.
         drop(runtime.spawn(async move {
             if let Err(error) = released.await {
@@ -196,11 +202,11 @@ impl Drop for Lease {
 
 async fn release(
     conn: Conn,
-    key: Key,
+    keys: (Key, Key),
     token: Token<16>,
     rest: Duration,
 ) -> redbrick_core_conn::Result<bool> {
-    let call = conn.script(&RELEASE).key(key).arg(token.as_bytes().as_slice()).arg(rest);
+    let call = conn.script(&RELEASE).key(keys.0).key(keys.1).arg(token.as_bytes().as_slice()).arg(rest);
     call.run::<bool>().replay(Replay::Idempotent).await
 }
 

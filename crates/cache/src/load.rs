@@ -74,8 +74,8 @@ pub(crate) struct Ask {
     pub(crate) lease: Key,
     pub(crate) time_to_live: Duration,
     pub(crate) tags: Vec<Bytes>,
-    /// Whether it is loaded also where it is there.
-    anew: bool,
+    /// Whether it is loaded also where it is there, which is served until then.
+    pub(crate) anew: bool,
 }
 
 impl Ask {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cache::Inner,
-    entry::{self, Entry, Tag},
+    entry::{self, Entry, Stored, Tag},
     fresh::Age,
     statistics::Counter,
 };
@@ -71,9 +71,9 @@ impl Inner {
         named: &[Bytes],
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
-        let Some(stored) = stored else { return Ok(Found::Miss(Seen::Nothing)) };
-        let Some(entry) = self.parsed(&stored) else {
-            return Ok(Found::Miss(Seen::Beginning(entry::mark(&stored))));
+        let entry = match self.parsed(stored) {
+            Ok(entry) => entry,
+            Err(seen) => return Ok(Found::Miss(seen)),
         };
         if !named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named)) {
             return Ok(Found::Miss(Seen::Beginning(entry.mark())));
@@ -97,10 +97,10 @@ impl Inner {
         let mut tags = Vec::new();
         let mut entries = Vec::with_capacity(stored.len());
         for stored in stored {
-            let entry = stored.as_ref().and_then(|stored| self.parsed(stored));
+            let entry = self.parsed(stored);
             let named = entry.iter().flat_map(|entry| &entry.tags);
             tags.extend(named.map(|(name, _)| name.clone()));
-            entries.push((stored, entry));
+            entries.push(entry);
         }
         tags.sort_unstable();
         tags.dedup();
@@ -110,18 +110,16 @@ impl Inner {
         };
         let now = self.now().await;
         let mut found = Vec::with_capacity(entries.len());
-        for (stored, entry) in entries {
-            found.push(match (stored, entry) {
-                (None, _) => Found::Miss(Seen::Nothing),
-                (Some(_), Some(entry)) if counts(&entry, &versions) => {
+        for entry in entries {
+            found.push(match entry {
+                Err(seen) => Found::Miss(seen),
+                Ok(entry) if counts(&entry, &versions) => {
                     let age = self.age(&entry, now);
                     Found::Valid(entry, age)
                 }
-                (Some(stored), entry) => {
-                    if entry.is_some() {
-                        self.counters.stale();
-                    }
-                    Found::Miss(Seen::Beginning(entry::mark(&stored)))
+                Ok(entry) => {
+                    self.counters.stale();
+                    Found::Miss(Seen::Beginning(entry.mark()))
                 }
             });
         }
@@ -150,12 +148,17 @@ impl Inner {
         value.map(|found| found.value)
     }
 
-    fn parsed(&self, stored: &Bytes) -> Option<Entry> {
-        let entry = entry::decode(stored);
-        if entry.is_none() {
-            self.counters.add(Counter::Unreadable);
+    /// The entry in what is stored, or what is there in its place.
+    fn parsed(&self, stored: Option<Bytes>) -> Result<Entry, Seen> {
+        let Some(stored) = stored else { return Err(Seen::Nothing) };
+        match entry::decode(&stored) {
+            Stored::Entry(entry) => Ok(entry),
+            Stored::Lease => Err(Seen::Nothing),
+            Stored::Foreign => {
+                self.counters.add(Counter::Unreadable);
+                Err(Seen::Beginning(entry::mark(&stored)))
+            }
         }
-        entry
     }
 
     async fn versions(

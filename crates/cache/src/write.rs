@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Call, Conn, Key, Replay, Script, Token};
+use redbrick_core_conn::{Call, Key, Replay, Script, Token};
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -16,11 +16,11 @@ use crate::{
     Cache, Error,
     builder::check,
     cache::{Inner, bytes},
-    entry::{self, Parts},
+    entry,
+    fresh::after,
     tags::{self, AT_ONCE},
 };
 
-static STORE: Script = Script::new("cache.store", include_str!("lua/store.lua"));
 static SET: Script = Script::new("cache.set", include_str!("lua/set.lua"));
 
 /// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
@@ -33,10 +33,16 @@ pub struct Set<'a, V> {
 #[must_use = "nothing is stored until it is awaited"]
 pub struct SetMany<'a, V> {
     cache: &'a Cache<V>,
-    /// The keys of entries and leases, and encoded values.
-    entries: Result<Vec<(Key, Key, Bytes)>, Error>,
+    /// The keys of entries, and encoded values.
+    entries: Result<Vec<(Key, Bytes)>, Error>,
     time_to_live: Duration,
     tags: Vec<Bytes>,
+}
+
+/// For how long an entry is there, and how long of that it is fresh.
+struct Life {
+    fresh_until: u64,
+    kept: Duration,
 }
 
 impl<'a, V: Serialize> Set<'a, V> {
@@ -73,8 +79,8 @@ impl<'a, V: Serialize> SetMany<'a, V> {
     {
         let inner = &*cache.inner;
         let encoded = entries.into_iter().map(|(id, value)| {
-            let (entry, lease) = inner.keys(id.as_ref());
-            Ok((entry, lease, inner.codec.encode(value).map_err(Error::Unencodable)?))
+            let encoded = inner.codec.encode(value).map_err(Error::Unencodable)?;
+            Ok((inner.prefix.tagged(id), encoded))
         });
         let (entries, time_to_live) = (encoded.collect(), inner.time_to_live);
         Self { cache, entries, time_to_live, tags: Vec::new() }
@@ -100,50 +106,35 @@ impl<V> SetMany<'_, V> {
 }
 
 impl Inner {
-    /// The call that stores an entry: in any case, or only under the lease of this token.
-    pub(crate) fn store<'a>(
-        &self,
-        conn: &'a Conn,
-        keys: (&Key, &Key),
-        entry: Parts,
-        time_to_live: Duration,
-        token: Option<Bytes>,
-    ) -> Call<'a, bool> {
-        let call = conn.script(&STORE).key(keys.0).key(keys.1);
-        let call = call.arg(entry.before).arg(entry.behind);
-        let fresh = self.fresh(time_to_live);
-        let call = call.arg(fresh).arg(self.kept(fresh));
-        match token {
-            Some(token) => call.arg(token).run().replay(Replay::Idempotent),
-            // Done once more, it would undo what others did meanwhile.
-            None => call.run(),
-        }
+    /// The call that stores an entry in any case. A load under way finds its lease gone.
+    fn set_entry(&self, key: &Key, entry: Bytes, kept: Duration) -> Call<'_, ()> {
+        // Never done once more: it would undo what others did meanwhile.
+        let set = self.conn.set(key, &entry).time_to_live(kept).replay(Replay::IfUnsent);
+        set.into()
     }
 
-    /// The call that stores one entry in any case, with the versions that its tags have; none where it cannot reach all of these.
+    /// The call that does so with the versions that its tags have; none where it cannot reach all of these.
     fn set_with_tags(
         &self,
-        (entry, lease, value): &(Key, Key, Bytes),
-        time_to_live: Duration,
+        (key, value): &(Key, Bytes),
+        life: Life,
         tags: &[Bytes],
     ) -> Option<Call<'_, bool>> {
         let keys: Vec<Key> = tags.iter().map(|tag| self.tags.tagged(tag)).collect();
-        if !self.conn.in_one_slot([entry, lease].into_iter().chain(&keys)) {
+        if !self.conn.in_one_slot(std::iter::once(key).chain(&keys)) {
             return None;
         }
-        let (fresh, longest) = (self.fresh(time_to_live), self.kept_at_most(time_to_live));
-        let mut call = self.conn.script(&SET).key(entry).key(lease);
+        let mut call = self.conn.script(&SET).key(key);
         for key in &keys {
             call = call.key(key);
         }
-        call = call.arg(entry::beginning()).arg(fresh).arg(self.kept(fresh));
-        call = call.arg(tags::life(longest)).arg(entry::middle(0, tags.len()).as_slice());
-        call = call.arg(value.clone());
+        call = call.arg(entry::header(life.fresh_until, 0, tags.len())).arg(value.clone());
+        call = call.arg(life.kept).arg(tags::life(life.kept));
         for tag in tags {
             let new = Token::<8>::random();
             call = call.arg(entry::name(tag)).arg(new.as_bytes().as_slice());
         }
-        // Never repeated: it would undo what others did meanwhile.
+        // As it is with one without tags.
         Some(call.run())
     }
 
@@ -153,16 +144,24 @@ impl Inner {
         self.gone.take(key);
     }
 
+    /// The life of an entry that is stored now.
+    fn life(&self, now: Option<u64>, time_to_live: Duration) -> Life {
+        let fresh = self.fresh(time_to_live);
+        Life { fresh_until: after(now, fresh), kept: self.kept(fresh) }
+    }
+
     async fn set(
         &self,
-        entries: Vec<(Key, Key, Bytes)>,
+        entries: Vec<(Key, Bytes)>,
         time_to_live: Duration,
         tags: &[Bytes],
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
+        let now = self.now().await;
+        let life = || self.life(now, time_to_live);
         if let ([one], false) = (&entries[..], tags.is_empty())
-            && let Some(set) = self.set_with_tags(one, time_to_live, tags)
+            && let Some(set) = self.set_with_tags(one, life(), tags)
         {
             let outcome = set.await;
             self.stored(&bytes(&one.0));
@@ -170,25 +169,26 @@ impl Inner {
         }
         let conn = &self.conn;
         let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
-        let store = |(entry, lease, value): &(Key, Key, Bytes)| {
-            let stored = entry::encode(0, &versions, value);
-            self.store(conn, (entry, lease), stored, time_to_live, None)
+        let store = |(key, value): &(Key, Bytes)| {
+            let life = life();
+            let entry = entry::encode(life.fresh_until, 0, &versions, value);
+            self.set_entry(key, entry, life.kept)
         };
         let outcome = match &entries[..] {
-            [one] => store(one).await.map(drop),
+            [one] => store(one).await,
             _ => {
                 let mut outcome = Ok(());
                 for some in entries.chunks(AT_ONCE) {
                     let mut pipeline = conn.pipeline();
                     let tickets: Vec<_> = some.iter().map(|one| pipeline.add(store(one))).collect();
                     let mut results = Box::pin(pipeline.send()).await;
-                    let taken = tickets.into_iter().map(|ticket| results.take(ticket).map(drop));
+                    let taken = tickets.into_iter().map(|ticket| results.take(ticket));
                     outcome = outcome.and(taken.collect());
                 }
                 outcome
             }
         };
-        for (entry, ..) in &entries {
+        for (entry, _) in &entries {
             self.stored(&bytes(entry));
         }
         Ok(outcome?)

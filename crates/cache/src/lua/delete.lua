@@ -1,11 +1,14 @@
--- Deletes an entry and the lease of a load under way, tells those who wait for it, and whether the entry was there.
+-- Deletes an entry, or the lease of a load under way, tells those who wait for that, and whether the entry was there.
 --
--- KEYS[1]  entry: string, expires
--- KEYS[2]  lease: string, expires
+-- KEYS[1]  entry: string, expires; or the lease
+-- KEYS[2]  lease beside the entry: string, expires; its name is the channel on which its end is told
 -- returns  1 it was there, 0 it was not
-local lease = redis.pcall('GET', KEYS[2])
-redis.call('UNLINK', KEYS[2])
-if type(lease) == 'string' and string.sub(lease, 1, 1) == '1' then
-  redis.pcall('PUBLISH', KEYS[2], '')
+local function is_waited_for(lease)
+  return type(lease) == 'string' and string.sub(lease, 1, 2) == string.char(0xCB) .. '1'
 end
-return redis.call('UNLINK', KEYS[1])
+local entry, beside = redis.pcall('GETRANGE', KEYS[1], 0, 1), redis.pcall('GETRANGE', KEYS[2], 0, 1)
+local deleted = redis.call('UNLINK', KEYS[1])
+redis.call('UNLINK', KEYS[2])
+if is_waited_for(entry) or is_waited_for(beside) then redis.pcall('PUBLISH', KEYS[2], '') end
+if type(entry) == 'string' and string.byte(entry) == 0xCB then return 0 end
+return deleted

@@ -1,28 +1,49 @@
 -- Takes the lease of a key, unless its entry is there by now or somebody else has it: between two commands they could come or go.
+-- Where nothing is there it lies in the entry's place, so that whatever is stored or deleted there ends it; where an entry is there
+-- that is still served, it lies beside it, and says which one that was.
 --
--- KEYS[1]  entry: string, expires
--- KEYS[2]  lease: string of 17 bytes, expires; first 0, 1 when others wait for its end, or 2 when its load has failed; then its token
+-- KEYS[1]  entry: string, expires; or a lease: 0xCB, then 0, 1 when others wait for its end, or 2 when its load has failed,
+--          then its token (16 bytes)
+-- KEYS[2]  lease beside the entry: string, expires; the same, then how that entry began (10 bytes)
 -- ARGV[1]  a new token
 -- ARGV[2]  life of the lease in milliseconds
 -- ARGV[3]  1 to overlook an entry that begins as follows, 0 to overlook none
 -- ARGV[4]  how the entry begins that was found and does not count
--- ARGV[5]  1 when whoever asks has something to go on with where a load has just failed, else 0
+-- ARGV[5]  1 when such an entry is served meanwhile, else 0
+-- ARGV[6]  1 when whoever asks has something to go on with where a load has just failed, else 0
 -- returns  {entry}; {nothing, 0} when the lease is taken; {nothing, milliseconds, beginning} for how long somebody else has it, and
 --          how the entry begins that is there; {nothing, -1} where a load has just failed
+local function left(lease, key, length)
+  local is_lease = type(lease) == 'string' and string.byte(lease) == 0xCB and #lease == length
+  return is_lease and redis.call('PTTL', key) or 0
+end
 local entry = redis.pcall('GET', KEYS[1])
-if type(entry) == 'string' then
-  local overlooked = ARGV[3] == '1' and string.sub(entry, 1, #ARGV[4]) == ARGV[4]
-  if not overlooked then return {entry} end
+local here = left(entry, KEYS[1], 18)
+if here > 0 then
+  redis.call('SETRANGE', KEYS[1], 1, '1')
+  return {false, here}
 end
+if type(entry) ~= 'string' or entry == '' or string.byte(entry) == 0xCB then
+  redis.call('SET', KEYS[1], string.char(0xCB) .. '0' .. ARGV[1], 'PX', ARGV[2])
+  return {false, 0}
+end
+if ARGV[3] == '0' or string.sub(entry, 1, #ARGV[4]) ~= ARGV[4] then return {entry} end
+local beginning = string.sub(entry, 1, 10)
 local lease = redis.pcall('GET', KEYS[2])
-local left = type(lease) == 'string' and #lease == 17 and redis.call('PTTL', KEYS[2]) or 0
-if left > 0 then
-  local first = string.sub(lease, 1, 1)
-  if first ~= '2' then
-    if first ~= '1' then redis.call('SETRANGE', KEYS[2], 0, '1') end
-    return {false, left, type(entry) == 'string' and string.sub(entry, 1, 10)}
+local beside = left(lease, KEYS[2], 18 + #beginning)
+-- One of an entry that is there no more is of no use.
+if beside > 0 and string.sub(lease, 19) == beginning then
+  if string.sub(lease, 2, 2) ~= '2' then
+    redis.call('SETRANGE', KEYS[2], 1, '1')
+    return {false, beside, beginning}
   end
-  if ARGV[5] == '1' then return {false, -1} end
+  if ARGV[6] == '1' then return {false, -1} end
 end
-redis.call('SET', KEYS[2], '0' .. ARGV[1], 'PX', ARGV[2])
+if ARGV[5] == '0' then
+  redis.call('SET', KEYS[1], string.char(0xCB) .. '0' .. ARGV[1], 'PX', ARGV[2])
+  return {false, 0}
+end
+redis.call('SET', KEYS[2], string.char(0xCB) .. '0' .. ARGV[1] .. beginning, 'PX', ARGV[2])
+-- Its readers know themselves when it is over, and what replaces it is compared with it.
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return {false, 0}

@@ -1,18 +1,24 @@
 -- Gives a lease back under which nothing is stored, and tells those who wait, if any does. Where a load has failed, those who have
 -- something to go on with leave it alone for a while.
 --
--- KEYS[1]  lease: string, expires
+-- KEYS[1]  entry: string, expires; or the lease
+-- KEYS[2]  lease beside the entry: string, expires; its name is the channel on which its end is told
 -- ARGV[1]  its token
 -- ARGV[2]  for how many milliseconds it is left alone, 0 when it can be loaded at once
 -- returns  1 it was given back, 0 it was ended before
-local lease = redis.pcall('GET', KEYS[1])
-if type(lease) ~= 'string' or string.sub(lease, 2) ~= ARGV[1] then
-  -- Whoever ended it may have had no way to tell.
-  if not lease then redis.pcall('PUBLISH', KEYS[1], '') end
-  return 0
+for at = 1, 2 do
+  local lease = redis.pcall('GETRANGE', KEYS[at], 0, 27)
+  if type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1] then
+    local entry = at == 2 and redis.pcall('GETRANGE', KEYS[1], 0, 9)
+    local is_whole = at == 1 or entry == string.sub(lease, 19)
+    -- A full server takes nothing, and then everybody may try.
+    local note = at == 2 and is_whole and ARGV[2] ~= '0'
+      and redis.pcall('SET', KEYS[2], string.char(0xCB) .. '2' .. string.sub(lease, 3), 'PX', ARGV[2])
+    if not note or note.err then redis.call('UNLINK', KEYS[at]) end
+    if string.sub(lease, 2, 2) == '1' then redis.pcall('PUBLISH', KEYS[2], '') end
+    return is_whole and 1 or 0
+  end
 end
--- A full server takes nothing, and then everybody may try.
-local note = ARGV[2] ~= '0' and redis.pcall('SET', KEYS[1], '2' .. ARGV[1], 'PX', ARGV[2])
-if not note or note.err then redis.call('UNLINK', KEYS[1]) end
-if string.sub(lease, 1, 1) == '1' then redis.pcall('PUBLISH', KEYS[1], '') end
-return 1
+-- Whoever ended it may have had no way to tell.
+redis.pcall('PUBLISH', KEYS[2], '')
+return 0

@@ -4,7 +4,7 @@ use redbrick_cache::Invalidated;
 use redbrick_testkit::unique;
 use tokio::time::timeout;
 
-use crate::{PATIENCE, number, numbers_below};
+use crate::{PATIENCE, numbers_below};
 
 #[tokio::test]
 async fn changes_by_others_are_said_and_what_is_no_entry_is_not() {
@@ -17,11 +17,10 @@ async fn changes_by_others_are_said_and_what_is_no_entry_is_not() {
     assert_eq!(next(&mut feed).await, Invalidated::Everything, "at first");
 
     other.increment("counter", 1).await.unwrap();
-    other.get_or_load("a:{1}", || number(1)).await.unwrap();
+    other.set("a:{1}", &1).await.unwrap();
     assert_eq!(next(&mut feed).await, Invalidated::Entry("a:{1}".into()));
     other.delete("a:{1}").await.unwrap();
     assert_eq!(next(&mut feed).await, Invalidated::Entry("a:{1}".into()));
-    // Leases come and go without a word.
     other.set("b", &1).tags(["t"]).await.unwrap();
     let said = [next(&mut feed).await, next(&mut feed).await];
     assert!(said.contains(&Invalidated::Tag("t".into())), "{said:?}");

@@ -195,14 +195,14 @@ async fn whoever_waits_loads_when_the_entry_is_invalidated_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_given_what_is_set_meanwhile() {
+async fn whoever_waits_is_given_what_was_set_meanwhile_when_the_load_has_ended() {
     let prefix = unique("fleet and set");
     let cache = numbers_below(&prefix).await;
     let load = load(&prefix).await;
     let waiting = Waiting::begin(&prefix).await;
     cache.set("a", &3).await.unwrap();
-    assert_eq!(waiting.given().await, Fetched { value: 3, origin: Origin::Cached });
     assert_eq!(load.end().await, LOADED);
+    assert_eq!(waiting.given().await, Fetched { value: 3, origin: Origin::Cached });
     assert_eq!(cache.get("a").await.unwrap(), Some(3));
 }
 
