@@ -1,9 +1,7 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{
-    Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Token, Ttl,
-};
+use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -256,10 +254,7 @@ impl Inner {
     /// For how long an entry is fresh that is to be so for `time_to_live`.
     pub(crate) fn fresh(&self, time_to_live: Duration) -> Duration {
         let most = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
-        let more = match most {
-            0 => 0,
-            most => u64::from_be_bytes(*Token::<8>::random().as_bytes()) % most.saturating_add(1),
-        };
+        let more = fastrand::u64(..=most);
         time_to_live.saturating_add(Duration::from_millis(more)).min(LONGEST_TIME_TO_LIVE)
     }
 

@@ -14,7 +14,6 @@
 //! In its place can lie a lease, whose first byte is another one: then somebody loads, and nothing is there yet.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use redbrick_core_conn::Token;
 
 const MAGIC: u8 = 0xCA;
 const VERSION: u8 = 3;
@@ -103,7 +102,8 @@ pub(crate) fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
 
 fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, tags: usize) {
     out.put_slice(&[MAGIC, VERSION]);
-    out.put_slice(Token::<8>::random().as_bytes());
+    // Nobody is to be kept from guessing it.
+    out.put_u64(fastrand::u64(..));
     out.put_slice(&moment(fresh_until));
     out.put_u16(cost);
     out.put_u8(0);

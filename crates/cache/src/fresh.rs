@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use redbrick_core_conn::Token;
 use tokio::time::Instant;
 
 use crate::{
@@ -91,8 +90,7 @@ fn is_due(left: u64, cost: u16) -> bool {
         return false;
     }
     // Above 0, up to 1, so that its logarithm is zero or below.
-    let chance = u32::from_be_bytes(*Token::<4>::random().as_bytes()).max(1);
-    let chance = f64::from(chance) / f64::from(u32::MAX);
+    let chance = f64::from(fastrand::u32(1..)) / f64::from(u32::MAX);
     -f64::from(cost) * chance.ln() >= f64::from(u32::try_from(left).unwrap_or(u32::MAX))
 }
 

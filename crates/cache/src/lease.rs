@@ -206,7 +206,8 @@ async fn release(
     token: Token<16>,
     rest: Duration,
 ) -> redbrick_core_conn::Result<bool> {
-    let call = conn.script(&RELEASE).key(keys.0).key(keys.1).arg(token.as_bytes().as_slice()).arg(rest);
+    let call =
+        conn.script(&RELEASE).key(keys.0).key(keys.1).arg(token.as_bytes().as_slice()).arg(rest);
     call.run::<bool>().replay(Replay::Idempotent).await
 }
 

@@ -26,7 +26,11 @@ static SET: Script = Script::new("cache.set", include_str!("lua/set.lua"));
 /// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
 #[must_use = "nothing is stored until it is awaited"]
 pub struct Set<'a, V> {
-    many: SetMany<'a, V>,
+    cache: &'a Cache<V>,
+    key: Key,
+    encoded: Result<Bytes, Error>,
+    time_to_live: Duration,
+    tags: Vec<Bytes>,
 }
 
 /// A [`Cache::set_many`] that has not been sent yet; awaiting it sends it.
@@ -47,7 +51,10 @@ struct Life {
 
 impl<'a, V: Serialize> Set<'a, V> {
     pub(crate) fn new(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
-        Self { many: SetMany::new(cache, [(id, value)]) }
+        let inner = &*cache.inner;
+        let encoded = inner.codec.encode(value).map_err(Error::Unencodable);
+        let (key, time_to_live) = (inner.prefix.tagged(id), inner.time_to_live);
+        Self { cache, key, encoded, time_to_live, tags: Vec::new() }
     }
 }
 
@@ -56,7 +63,7 @@ impl<V> Set<'_, V> {
     ///
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.many.time_to_live = time_to_live;
+        self.time_to_live = time_to_live;
         self
     }
 
@@ -64,7 +71,7 @@ impl<V> Set<'_, V> {
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.many.tags = tags::named(tags);
+        self.tags = tags::named(tags);
         self
     }
 }
@@ -116,8 +123,9 @@ impl Inner {
     /// The call that does so with the versions that its tags have; none where it cannot reach all of these.
     fn set_with_tags(
         &self,
-        (key, value): &(Key, Bytes),
-        life: Life,
+        key: &Key,
+        encoded: &[u8],
+        life: &Life,
         tags: &[Bytes],
     ) -> Option<Call<'_, bool>> {
         let keys: Vec<Key> = tags.iter().map(|tag| self.tags.tagged(tag)).collect();
@@ -128,7 +136,7 @@ impl Inner {
         for key in &keys {
             call = call.key(key);
         }
-        call = call.arg(entry::header(life.fresh_until, 0, tags.len())).arg(value.clone());
+        call = call.arg(entry::header(life.fresh_until, 0, tags.len())).arg(encoded);
         call = call.arg(life.kept).arg(tags::life(life.kept));
         for tag in tags {
             let new = Token::<8>::random();
@@ -152,44 +160,66 @@ impl Inner {
 
     async fn set(
         &self,
-        entries: Vec<(Key, Bytes)>,
+        key: &Key,
+        encoded: &[u8],
         time_to_live: Duration,
         tags: &[Bytes],
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
-        let now = self.now().await;
-        let life = || self.life(now, time_to_live);
-        if let ([one], false) = (&entries[..], tags.is_empty())
-            && let Some(set) = self.set_with_tags(one, life(), tags)
-        {
-            let outcome = set.await;
-            self.stored(&bytes(&one.0));
-            return Ok(outcome.map(drop)?);
+        let outcome = if tags.is_empty() {
+            let life = self.life(self.now().await, time_to_live);
+            let entry = entry::encode(life.fresh_until, 0, &[], encoded);
+            self.set_entry(key, entry, life.kept).await
+        } else {
+            Box::pin(self.set_tagged(key, encoded, time_to_live, tags)).await
+        };
+        self.stored(&bytes(key));
+        Ok(outcome?)
+    }
+
+    async fn set_tagged(
+        &self,
+        key: &Key,
+        encoded: &[u8],
+        time_to_live: Duration,
+        tags: &[Bytes],
+    ) -> redbrick_core_conn::Result<()> {
+        let life = self.life(self.now().await, time_to_live);
+        if let Some(set) = self.set_with_tags(key, encoded, &life, tags) {
+            return set.await.map(drop);
         }
+        let versions = self.tag_versions(&self.conn, tags, life.kept).await?;
+        let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
+        self.set_entry(key, entry, life.kept).await
+    }
+
+    async fn set_many(
+        &self,
+        entries: &[(Key, Bytes)],
+        time_to_live: Duration,
+        tags: &[Bytes],
+    ) -> Result<(), Error> {
+        check(time_to_live)?;
+        tags::check(tags)?;
         let conn = &self.conn;
         let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
-        let store = |(key, value): &(Key, Bytes)| {
-            let life = life();
-            let entry = entry::encode(life.fresh_until, 0, &versions, value);
-            self.set_entry(key, entry, life.kept)
-        };
-        let outcome = match &entries[..] {
-            [one] => store(one).await,
-            _ => {
-                let mut outcome = Ok(());
-                for some in entries.chunks(AT_ONCE) {
-                    let mut pipeline = conn.pipeline();
-                    let tickets: Vec<_> = some.iter().map(|one| pipeline.add(store(one))).collect();
-                    let mut results = Box::pin(pipeline.send()).await;
-                    let taken = tickets.into_iter().map(|ticket| results.take(ticket));
-                    outcome = outcome.and(taken.collect());
-                }
-                outcome
-            }
-        };
-        for (entry, _) in &entries {
-            self.stored(&bytes(entry));
+        let now = self.now().await;
+        let mut outcome = Ok(());
+        for some in entries.chunks(AT_ONCE) {
+            let mut pipeline = conn.pipeline();
+            let calls = some.iter().map(|(key, encoded)| {
+                let life = self.life(now, time_to_live);
+                let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
+                self.set_entry(key, entry, life.kept)
+            });
+            let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
+            let mut results = Box::pin(pipeline.send()).await;
+            let taken = tickets.into_iter().map(|ticket| results.take(ticket));
+            outcome = outcome.and(taken.collect());
+        }
+        for (key, _) in entries {
+            self.stored(&bytes(key));
         }
         Ok(outcome?)
     }
@@ -203,7 +233,9 @@ impl<'a, V> IntoFuture for SetMany<'a, V> {
         let Self { cache, entries, time_to_live, tags } = self;
         let span = tracing::debug_span!("cache.set");
         let inner = &*cache.inner;
-        Box::pin(async move { inner.set(entries?, time_to_live, &tags).await }.instrument(span))
+        Box::pin(
+            async move { inner.set_many(&entries?, time_to_live, &tags).await }.instrument(span),
+        )
     }
 }
 
@@ -212,14 +244,18 @@ impl<'a, V> IntoFuture for Set<'a, V> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        self.many.into_future()
+        let Self { cache, key, encoded, time_to_live, tags } = self;
+        let span = tracing::debug_span!("cache.set");
+        let inner = &*cache.inner;
+        let set = async move { inner.set(&key, &encoded?, time_to_live, &tags).await };
+        Box::pin(set.instrument(span))
     }
 }
 
 impl<V> fmt::Debug for Set<'_, V> {
     /// Shows neither the key nor the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Set").field("time_to_live", &self.many.time_to_live).finish_non_exhaustive()
+        f.debug_struct("Set").field("time_to_live", &self.time_to_live).finish_non_exhaustive()
     }
 }
 

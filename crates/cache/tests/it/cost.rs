@@ -74,17 +74,14 @@ async fn every_call_costs_what_it_says() {
     // Where nothing is expected, the lease is asked for at once.
     cache.delete("t").await.unwrap();
     costs!(cache.get_or_load("t", || number(1)), "evalsha 2, get 1, getrange 1, set 2");
-    costs!(cache.refresh("t", || number(1)), "evalsha 2, get 2, getrange 3, pttl 1, set 2, unlink 1");
+    costs!(
+        cache.refresh("t", || number(1)),
+        "evalsha 2, get 2, getrange 3, pttl 1, set 2, unlink 1"
+    );
 
     // Several entries go out in a pipeline, which carries the text of its script.
-    costs!(
-        cache.set("t", &1).tags(["x", "y"]),
-        "evalsha 1, get 2, pttl 1, set 2"
-    );
-    costs!(
-        cache.set_many([("t", &1), ("u", &2)]).tags(["x"]),
-        "evalsha 1, get 1, pttl 1, set 2"
-    );
+    costs!(cache.set("t", &1).tags(["x", "y"]), "evalsha 1, get 2, pttl 1, set 2");
+    costs!(cache.set_many([("t", &1), ("u", &2)]).tags(["x"]), "evalsha 1, get 1, pttl 1, set 2");
 
     costs!(cache.increment("n", 1), "evalsha 1, get 1, incrby 1, pexpire 1, pttl 1");
     costs!(cache.decrement("n", 1), "decrby 1, evalsha 1, get 1, pttl 1");

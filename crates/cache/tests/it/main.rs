@@ -10,6 +10,7 @@ mod invalidations;
 mod leftovers;
 mod load;
 mod metrics;
+mod place;
 mod poison;
 mod race;
 mod refresh;

@@ -1,0 +1,113 @@
+//! Where a lease lies: in the place of an entry, or beside one that is served meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
+use redbrick_core_conn::Ttl;
+use redbrick_testkit::unique;
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::{Gate, PATIENCE, connect_below, number, numbers_below, race::Load};
+
+const LOADED: Fetched<u64> = Fetched { value: 2, origin: Origin::Loaded };
+
+/// A refresh that loads a 2, as soon as its gate is open.
+async fn refresh(cache: &Cache<u64>) -> (JoinHandle<Fetched<u64>>, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let task = tokio::spawn({
+        let (cache, gate) = (cache.clone(), Arc::clone(&gate));
+        async move { cache.refresh("a", || gate.pass(2)).with_origin().await.unwrap() }
+    });
+    gate.entered().await;
+    (task, gate)
+}
+
+/// Waits until nothing is found.
+async fn is_over(cache: &Cache<u64>) {
+    let over = async {
+        while cache.get("a").await.unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, over).await.expect("its life is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_loaded_is_not_there_for_those_who_read() {
+    let prefix = unique("place");
+    let cache = numbers_below(&prefix).await;
+    let load = Load::begin(&prefix, 1).await;
+    assert_eq!(cache.get("a").await.unwrap(), None);
+    assert_eq!(cache.get_many(["a"]).await.unwrap(), [None]);
+    assert!(!cache.exists("a").await.unwrap());
+    assert_eq!(cache.ttl("a").await.unwrap(), Ttl::Missing);
+    assert_eq!(cache.statistics().unreadable, 0, "it is nothing foreign");
+    load.end().await;
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_ends_while_it_is_refreshed_is_replaced_all_the_same() {
+    // Where the lease is longer than the entry, and where it is renewed in time.
+    for (lease, life) in [(60_000, 100), (600, 700)] {
+        let cache = Cache::builder(connect_below(&unique("ends")).await, "products");
+        let cache = cache.redis_timeout(PATIENCE).lease(Duration::from_millis(lease));
+        let cache = cache.build().unwrap();
+        cache.set("a", &1).time_to_live(Duration::from_millis(life)).await.unwrap();
+        let (refreshing, gate) = refresh(&cache).await;
+        is_over(&cache).await;
+        assert_eq!(cache.ttl("a").await.unwrap(), Ttl::Expires(Duration::ZERO));
+        gate.open();
+        assert_eq!(refreshing.await.unwrap(), LOADED);
+        assert_eq!(cache.get("a").await.unwrap(), Some(2), "{lease}, {life}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_while_it_is_refreshed_stays() {
+    let cache = numbers_below(&unique("set and refresh")).await;
+    cache.set("a", &1).await.unwrap();
+    let (refreshing, gate) = refresh(&cache).await;
+    cache.set("a", &3).await.unwrap();
+    gate.open();
+    assert_eq!(refreshing.await.unwrap(), LOADED);
+    assert_eq!(cache.get("a").await.unwrap(), Some(3));
+    assert_eq!(cache.statistics().refused_fills, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_of_what_is_there_no_more_holds_up_nobody() {
+    let prefix = unique("doomed");
+    let (cache, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
+    for anew in [false, true] {
+        cache.set("a", &1).await.unwrap();
+        let (refreshing, gate) = refresh(&cache).await;
+        other.clear_all().await.unwrap();
+        if anew {
+            // Another entry is there by now, and the lease beside it is not its own.
+            other.set("a", &4).await.unwrap();
+            assert_eq!(other.refresh("a", || number(5)).await.unwrap(), 5);
+        } else {
+            assert_eq!(other.get_or_load("a", || number(5)).await.unwrap(), 5);
+        }
+        gate.open();
+        assert_eq!(refreshing.await.unwrap(), LOADED, "for its caller");
+        assert_eq!(cache.get("a").await.unwrap(), Some(5), "anew: {anew}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_that_was_shortened_is_not_made_longer_by_a_refresh() {
+    let cache = numbers_below(&unique("shortened")).await;
+    cache.set("a", &1).await.unwrap();
+    let target = Target::shorten("a", Duration::from_millis(200));
+    let rules = Rules::builder().on("x", Change::Update, [target]).build().unwrap();
+    assert_eq!(cache.apply(&rules, "x", Change::Update, &[]).await.unwrap().shortened, 1);
+    let (refreshing, gate) = refresh(&cache).await;
+    is_over(&cache).await;
+    gate.open();
+    assert_eq!(refreshing.await.unwrap(), LOADED);
+    assert_eq!(cache.get("a").await.unwrap(), Some(2));
+}
