@@ -142,7 +142,7 @@ impl<V> CacheBuilder<V> {
     /// invalidated is never served.
     ///
     /// It counts for [`get_or_load`](Cache::get_or_load); other reads find fresh entries only. How old an entry is, is told by the
-    /// server's clock, for which it is asked once a minute (one round trip more).
+    /// server's clock, for which it is asked once a minute.
     ///
     /// Default: not at all.
     pub fn stale_while_revalidate(mut self, stale: Duration) -> Self {

@@ -131,7 +131,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     }
 
     /// Loads the value of `key` and stores it, also where there is one already; otherwise as [`get_or_load`](Self::get_or_load).
-    /// Until it is stored, others are given what is there.
+    /// Until it is stored, others are given what is there, as long as it is fresh.
     ///
     /// Where another process is loading the key, its load counts, and this call waits for that.
     ///

@@ -114,9 +114,9 @@ impl<V> SetMany<'_, V> {
 
 impl Inner {
     /// The call that stores an entry in any case. A load under way finds its lease gone.
-    fn set_entry(&self, key: &Key, entry: Bytes, kept: Duration) -> Call<'_, ()> {
+    fn set_entry(&self, key: &Key, entry: &Bytes, kept: Duration) -> Call<'_, ()> {
         // Never done once more: it would undo what others did meanwhile.
-        let set = self.conn.set(key, &entry).time_to_live(kept).replay(Replay::IfUnsent);
+        let set = self.conn.set(key, entry).time_to_live(kept).replay(Replay::IfUnsent);
         set.into()
     }
 
@@ -170,7 +170,7 @@ impl Inner {
         let outcome = if tags.is_empty() {
             let life = self.life(self.now().await, time_to_live);
             let entry = entry::encode(life.fresh_until, 0, &[], encoded);
-            self.set_entry(key, entry, life.kept).await
+            self.set_entry(key, &entry, life.kept).await
         } else {
             Box::pin(self.set_tagged(key, encoded, time_to_live, tags)).await
         };
@@ -191,7 +191,7 @@ impl Inner {
         }
         let versions = self.tag_versions(&self.conn, tags, life.kept).await?;
         let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
-        self.set_entry(key, entry, life.kept).await
+        self.set_entry(key, &entry, life.kept).await
     }
 
     async fn set_many(
@@ -211,7 +211,7 @@ impl Inner {
             let calls = some.iter().map(|(key, encoded)| {
                 let life = self.life(now, time_to_live);
                 let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
-                self.set_entry(key, entry, life.kept)
+                self.set_entry(key, &entry, life.kept)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
             let mut results = Box::pin(pipeline.send()).await;

@@ -6,19 +6,26 @@
 -- ARGV[1]  its token
 -- ARGV[2]  for how many milliseconds it is left alone, 0 when it can be loaded at once
 -- returns  1 it was given back, 0 it was ended before
-for at = 1, 2 do
-  local lease = redis.pcall('GETRANGE', KEYS[at], 0, 27)
-  if type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1] then
-    local entry = at == 2 and redis.pcall('GETRANGE', KEYS[1], 0, 9)
-    local is_whole = at == 1 or entry == string.sub(lease, 19)
-    -- A full server takes nothing, and then everybody may try.
-    local note = at == 2 and is_whole and ARGV[2] ~= '0'
-      and redis.pcall('SET', KEYS[2], string.char(0xCB) .. '2' .. string.sub(lease, 3), 'PX', ARGV[2])
-    if not note or note.err then redis.call('UNLINK', KEYS[at]) end
-    if string.sub(lease, 2, 2) == '1' then redis.pcall('PUBLISH', KEYS[2], '') end
-    return is_whole and 1 or 0
-  end
+local function lease_at(key)
+  local lease = redis.pcall('GETRANGE', key, 0, 27)
+  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
+  return is_it and lease
 end
--- Whoever ended it may have had no way to tell.
-redis.pcall('PUBLISH', KEYS[2], '')
-return 0
+local here = lease_at(KEYS[1])
+local lease = here or lease_at(KEYS[2])
+if not lease then
+  -- Whoever ended it may have had no way to tell.
+  redis.pcall('PUBLISH', KEYS[2], '')
+  return 0
+end
+local is_whole = here or redis.pcall('GETRANGE', KEYS[1], 0, 9) == string.sub(lease, 19)
+if here then
+  redis.call('UNLINK', KEYS[1])
+else
+  -- A full server takes nothing, and then everybody may try.
+  local note = is_whole and ARGV[2] ~= '0'
+    and redis.pcall('SET', KEYS[2], string.char(0xCB) .. '2' .. string.sub(lease, 3), 'PX', ARGV[2])
+  if not note or note.err then redis.call('UNLINK', KEYS[2]) end
+end
+if string.sub(lease, 2, 2) == '1' then redis.pcall('PUBLISH', KEYS[2], '') end
+return is_whole and 1 or 0

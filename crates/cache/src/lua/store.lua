@@ -7,17 +7,20 @@
 -- ARGV[2]  the entry
 -- ARGV[3]  time to live in milliseconds
 -- returns  1 stored, 0 refused
-for at = 1, 2 do
-  local lease = redis.pcall('GETRANGE', KEYS[at], 0, 27)
-  if type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1] then
-    local entry = at == 2 and redis.pcall('GETRANGE', KEYS[1], 0, 9)
-    local is_whole = at == 1 or entry == string.sub(lease, 19)
-    if is_whole then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-    if at == 2 then redis.call('UNLINK', KEYS[2]) end
-    if string.sub(lease, 2, 2) == '1' then redis.pcall('PUBLISH', KEYS[2], '') end
-    return is_whole and 1 or 0
-  end
+local function lease_at(key)
+  local lease = redis.pcall('GETRANGE', key, 0, 27)
+  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
+  return is_it and lease
 end
--- Whoever ended it may have had no way to tell.
-redis.pcall('PUBLISH', KEYS[2], '')
-return 0
+local here = lease_at(KEYS[1])
+local lease = here or lease_at(KEYS[2])
+if not lease then
+  -- Whoever ended it may have had no way to tell.
+  redis.pcall('PUBLISH', KEYS[2], '')
+  return 0
+end
+local is_whole = here or redis.pcall('GETRANGE', KEYS[1], 0, 9) == string.sub(lease, 19)
+if is_whole then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+if not here then redis.call('UNLINK', KEYS[2]) end
+if string.sub(lease, 2, 2) == '1' then redis.pcall('PUBLISH', KEYS[2], '') end
+return is_whole and 1 or 0
