@@ -41,8 +41,8 @@ pub(crate) enum Stored {
     Entry(Entry),
     /// Somebody loads.
     Lease,
-    /// What another program or another release wrote.
-    Foreign,
+    /// What another program or another release wrote, and how that begins.
+    Foreign(Bytes),
 }
 
 /// An entry that was read.
@@ -130,14 +130,24 @@ fn put_name(out: &mut BytesMut, name: &[u8]) {
 }
 
 /// Tells what is stored. Nearly all entries have no tags, and nothing of them is copied.
-pub(crate) fn decode(stored: &Bytes) -> Stored {
-    if is_lease(stored) {
+pub(crate) fn decode(stored: Bytes) -> Stored {
+    if is_lease(&stored) {
         return Stored::Lease;
     }
-    entry(stored).map_or(Stored::Foreign, Stored::Entry)
+    let Some(head) = head(&stored) else { return Stored::Foreign(mark(&stored)) };
+    let Head { fresh_until, cost, tags, value_at } = head;
+    Stored::Entry(Entry { fresh_until, cost, tags, stored, value_at })
 }
 
-fn entry(stored: &Bytes) -> Option<Entry> {
+/// What stands before the value.
+struct Head {
+    fresh_until: u64,
+    cost: u16,
+    tags: Vec<Tag>,
+    value_at: usize,
+}
+
+fn head(stored: &Bytes) -> Option<Head> {
     let mut rest = &**stored;
     if *take(&mut rest, 2)? != [MAGIC, VERSION] {
         return None;
@@ -158,8 +168,7 @@ fn entry(stored: &Bytes) -> Option<Entry> {
         let name = stored.slice_ref(take(&mut rest, length)?);
         tags.push((name, take(&mut rest, 8)?.try_into().ok()?));
     }
-    let value_at = stored.len() - rest.len();
-    Some(Entry { fresh_until, cost, tags, stored: stored.clone(), value_at })
+    Some(Head { fresh_until, cost, tags, value_at: stored.len() - rest.len() })
 }
 
 /// Until when an entry is fresh that begins so; nothing where that is no entry.
@@ -190,7 +199,7 @@ mod tests {
         encode(258, cost, tags, value)
     }
 
-    fn decoded(stored: &Bytes) -> Entry {
+    fn decoded(stored: Bytes) -> Entry {
         match decode(stored) {
             Stored::Entry(entry) => entry,
             other => panic!("no entry: {other:?}"),
@@ -202,7 +211,7 @@ mod tests {
         let named = |length: usize| (Bytes::from(vec![b'x'; length]), [7; 8]);
         let tags = [0, 1, 254, 255, 256, 70_000].map(named).to_vec();
         for tags in [Vec::new(), tags] {
-            let entry = decoded(&stored(9, &tags, b"value"));
+            let entry = decoded(stored(9, &tags, b"value"));
             assert_eq!((entry.fresh_until, entry.cost, entry.encoded()), (258, 9, &b"value"[..]));
             assert_eq!(entry.tags, tags);
             assert_eq!(entry.into_encoded(), b"value".as_slice());
@@ -212,14 +221,14 @@ mod tests {
     #[test]
     fn parts_that_the_server_puts_together_are_read() {
         let whole = [&header(258, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
-        let entry = decoded(&whole.into());
+        let entry = decoded(whole.into());
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(entry.encoded(), b"value");
     }
 
     #[test]
     fn a_moment_that_does_not_fit_is_never_over() {
-        assert_eq!(decoded(&encode(u64::MAX, 0, &[], b"")).fresh_until, NEVER_OVER);
+        assert_eq!(decoded(encode(u64::MAX, 0, &[], b"")).fresh_until, NEVER_OVER);
     }
 
     #[test]
@@ -234,15 +243,15 @@ mod tests {
     fn what_is_cut_off_or_from_elsewhere_is_no_entry() {
         let stored = stored(0, &[(Bytes::from_static(b"tag"), [1; 8])], b"");
         for length in 0..stored.len() {
-            assert!(matches!(decode(&stored.slice(..length)), Stored::Foreign), "{length}");
+            assert!(matches!(decode(stored.slice(..length)), Stored::Foreign(_)), "{length}");
         }
         let (mut newer, mut flagged) = (stored.to_vec(), stored.to_vec());
         (newer[1], flagged[18]) = (4, 1);
         let text = b"hello, this is another program".to_vec();
         for other in [newer, flagged, text, vec![0xFF; 40]] {
-            assert!(matches!(decode(&other.into()), Stored::Foreign));
+            assert!(matches!(decode(other.into()), Stored::Foreign(_)));
         }
-        assert!(matches!(decode(&Bytes::from_static(b"\xCB0")), Stored::Lease));
+        assert!(matches!(decode(Bytes::from_static(b"\xCB0")), Stored::Lease));
     }
 
     #[test]
@@ -250,7 +259,7 @@ mod tests {
         let stored = Bytes::from_static(
             b"\xCA\x03markmark\x01\x9A\x00\x00\x00\x01\x00\x32\x00\x00\x01\x03tagversion!\xB5\x01\x01\x00\x07",
         );
-        let entry = decoded(&stored);
+        let entry = decoded(stored.clone());
         assert_eq!((entry.fresh_until, entry.cost), (0x019A_0000_0001, 50));
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(entry.encoded(), b"\xB5\x01\x01\x00\x07");

@@ -151,12 +151,12 @@ impl Inner {
     /// The entry in what is stored, or what is there in its place.
     fn parsed(&self, stored: Option<Bytes>) -> Result<Entry, Seen> {
         let Some(stored) = stored else { return Err(Seen::Nothing) };
-        match entry::decode(&stored) {
+        match entry::decode(stored) {
             Stored::Entry(entry) => Ok(entry),
             Stored::Lease => Err(Seen::Nothing),
-            Stored::Foreign => {
+            Stored::Foreign(beginning) => {
                 self.counters.add(Counter::Unreadable);
-                Err(Seen::Beginning(entry::mark(&stored)))
+                Err(Seen::Beginning(beginning))
             }
         }
     }
