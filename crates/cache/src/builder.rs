@@ -5,8 +5,8 @@ use redbrick_core_conn::{
 };
 
 use crate::{
-    Cache, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights, remembered::Remembered,
-    statistics::Counters,
+    Cache, Compression, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights,
+    remembered::Remembered, statistics::Counters,
 };
 
 /// How long a loader may take, unless told otherwise: 30 seconds.
@@ -55,6 +55,7 @@ pub struct CacheBuilder<V> {
     early_refresh: bool,
     jitter: Duration,
     on_wait_timeout: OnWaitTimeout,
+    compression: Compression,
     values: PhantomData<fn() -> V>,
 }
 
@@ -74,6 +75,7 @@ impl<V> CacheBuilder<V> {
             early_refresh: false,
             jitter: Duration::ZERO,
             on_wait_timeout: OnWaitTimeout::Load,
+            compression: Compression::None,
             values: PhantomData,
         }
     }
@@ -178,6 +180,15 @@ impl<V> CacheBuilder<V> {
         self
     }
 
+    /// Has values of a kibibyte and more compressed, where that makes them smaller; within the call that stores them, so large
+    /// ones hold up their thread for a moment. Reading needs no setting, but the feature of the algorithm, `zstd` or `lz4`.
+    ///
+    /// Default: no.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
     /// Makes it; sends nothing.
     ///
     /// # Errors
@@ -220,6 +231,7 @@ impl<V> CacheBuilder<V> {
             conn,
             quick,
             codec,
+            compression: self.compression,
             leases: prefix.join("lease"),
             tags: prefix.join("tag"),
             counts: prefix.join("count"),
@@ -263,6 +275,7 @@ impl<V> fmt::Debug for CacheBuilder<V> {
             .field("stale_while_revalidate", &self.stale_while_revalidate)
             .field("stale_if_error", &self.stale_if_error)
             .field("early_refresh", &self.early_refresh)
+            .field("compression", &self.compression)
             .field("jitter", &self.jitter)
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay,
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CacheBuilder, Error, OnError, OnWaitTimeout,
+    CacheBuilder, Compression, Error, OnError, OnWaitTimeout,
     clock::Clock,
     entry,
     flight::Flights,
@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) quick: Conn,
     /// How values are written.
     pub(crate) codec: Codec,
+    pub(crate) compression: Compression,
     pub(crate) prefix: Prefix,
     pub(crate) leases: Prefix,
     pub(crate) tags: Prefix,

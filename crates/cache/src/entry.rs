@@ -9,11 +9,14 @@
 //!
 //! The version is 3 and numbers are big-endian. The mark is random and tells two entries of one key apart. *Fresh until* is by the
 //! server's clock, in milliseconds since 1970; where that is not known, all its bits are set. The cost is how long the load
-//! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set. No flag is defined yet.
+//! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set. The flags say how the value is compressed: 0 not
+//! at all, 1 by Zstandard, 2 by LZ4.
 //!
 //! In its place can lie a lease, whose first byte is another one: then somebody loads, and nothing is there yet.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::compress::{Packed, unpack};
 
 const MAGIC: u8 = 0xCA;
 const VERSION: u8 = 3;
@@ -53,6 +56,8 @@ pub(crate) struct Entry {
     /// In milliseconds.
     pub(crate) cost: u16,
     pub(crate) tags: Vec<Tag>,
+    /// How it begins, where that does not stand before the value.
+    beginning: Option<Bytes>,
     stored: Bytes,
     value_at: usize,
 }
@@ -70,27 +75,27 @@ impl Entry {
 
     /// How it begins, by which it is known again.
     pub(crate) fn mark(&self) -> Bytes {
-        mark(&self.stored)
+        self.beginning.clone().unwrap_or_else(|| mark(&self.stored))
     }
 }
 
 /// Puts an entry together, under a mark of its own.
-pub(crate) fn encode(fresh_until: u64, cost: u16, tags: &[Tag], value: &[u8]) -> Bytes {
+pub(crate) fn encode(fresh_until: u64, cost: u16, tags: &[Tag], packed: &Packed) -> Bytes {
     let names: usize = tags.iter().map(|(name, _)| name.len() + 13).sum();
-    let mut out = BytesMut::with_capacity(HEADER_LEN + names + value.len());
-    put_header(&mut out, fresh_until, cost, tags.len());
+    let mut out = BytesMut::with_capacity(HEADER_LEN + names + packed.value.len());
+    put_header(&mut out, fresh_until, cost, packed.flags, tags.len());
     for (name, version) in tags {
         put_name(&mut out, name);
         out.put_slice(version);
     }
-    out.put_slice(value);
+    out.put_slice(&packed.value);
     out.freeze()
 }
 
 /// What stands before the tags of an entry, under a mark of its own.
-pub(crate) fn header(fresh_until: u64, cost: u16, tags: usize) -> Bytes {
+pub(crate) fn header(fresh_until: u64, cost: u16, flags: u8, tags: usize) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_LEN);
-    put_header(&mut out, fresh_until, cost, tags);
+    put_header(&mut out, fresh_until, cost, flags, tags);
     out.freeze()
 }
 
@@ -100,13 +105,13 @@ pub(crate) fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
     moment
 }
 
-fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, tags: usize) {
+fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, flags: u8, tags: usize) {
     out.put_slice(&[MAGIC, VERSION]);
     // Nobody is to be kept from guessing it.
     out.put_u64(fastrand::u64(..));
     out.put_slice(&moment(fresh_until));
     out.put_u16(cost);
-    out.put_u8(0);
+    out.put_u8(flags);
     // More tags than fit are refused where they are named.
     out.put_u16(u16::try_from(tags).unwrap_or(u16::MAX));
 }
@@ -135,14 +140,25 @@ pub(crate) fn decode(stored: Bytes) -> Stored {
         return Stored::Lease;
     }
     let Some(head) = head(&stored) else { return Stored::Foreign(mark(&stored)) };
-    let Head { fresh_until, cost, tags, value_at } = head;
-    Stored::Entry(Entry { fresh_until, cost, tags, stored, value_at })
+    let Head { fresh_until, cost, flags, tags, value_at } = head;
+    if flags == 0 {
+        return Stored::Entry(Entry { fresh_until, cost, tags, beginning: None, stored, value_at });
+    }
+    let beginning = mark(&stored);
+    match unpack(flags, &stored.slice(value_at..)) {
+        Some(stored) => {
+            let beginning = Some(beginning);
+            Stored::Entry(Entry { fresh_until, cost, tags, beginning, stored, value_at: 0 })
+        }
+        None => Stored::Foreign(beginning),
+    }
 }
 
 /// What stands before the value.
 struct Head {
     fresh_until: u64,
     cost: u16,
+    flags: u8,
     tags: Vec<Tag>,
     value_at: usize,
 }
@@ -155,9 +171,7 @@ fn head(stored: &Bytes) -> Option<Head> {
     take(&mut rest, MARK_END - 2)?;
     let fresh_until = take(&mut rest, FRESH_END - MARK_END)?.get_uint(FRESH_END - MARK_END);
     let cost = rest.try_get_u16().ok()?;
-    if rest.try_get_u8().ok()? != 0 {
-        return None;
-    }
+    let flags = rest.try_get_u8().ok()?;
     let count = rest.try_get_u16().ok()?;
     let mut tags = Vec::new();
     for _ in 0..count {
@@ -168,7 +182,7 @@ fn head(stored: &Bytes) -> Option<Head> {
         let name = stored.slice_ref(take(&mut rest, length)?);
         tags.push((name, take(&mut rest, 8)?.try_into().ok()?));
     }
-    Some(Head { fresh_until, cost, tags, value_at: stored.len() - rest.len() })
+    Some(Head { fresh_until, cost, flags, tags, value_at: stored.len() - rest.len() })
 }
 
 /// Until when an entry is fresh that begins so; nothing where that is no entry.
@@ -195,8 +209,12 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
+    fn packed(value: &[u8]) -> Packed {
+        Packed { flags: 0, value: Bytes::copy_from_slice(value) }
+    }
+
     fn stored(cost: u16, tags: &[Tag], value: &[u8]) -> Bytes {
-        encode(258, cost, tags, value)
+        encode(258, cost, tags, &packed(value))
     }
 
     fn decoded(stored: Bytes) -> Entry {
@@ -220,7 +238,7 @@ mod tests {
 
     #[test]
     fn parts_that_the_server_puts_together_are_read() {
-        let whole = [&header(258, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
+        let whole = [&header(258, 0, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
         let entry = decoded(whole.into());
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(entry.encoded(), b"value");
@@ -228,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_moment_that_does_not_fit_is_never_over() {
-        assert_eq!(decoded(encode(u64::MAX, 0, &[], b"")).fresh_until, NEVER_OVER);
+        assert_eq!(decoded(encode(u64::MAX, 0, &[], &packed(b""))).fresh_until, NEVER_OVER);
     }
 
     #[test]
@@ -246,7 +264,7 @@ mod tests {
             assert!(matches!(decode(stored.slice(..length)), Stored::Foreign(_)), "{length}");
         }
         let (mut newer, mut flagged) = (stored.to_vec(), stored.to_vec());
-        (newer[1], flagged[18]) = (4, 1);
+        (newer[1], flagged[18]) = (4, 0x80);
         let text = b"hello, this is another program".to_vec();
         for other in [newer, flagged, text, vec![0xFF; 40]] {
             assert!(matches!(decode(other.into()), Stored::Foreign(_)));

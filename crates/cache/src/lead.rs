@@ -176,7 +176,8 @@ impl Inner {
         };
         let cost = u16::try_from(loaded.took.as_millis()).unwrap_or(u16::MAX);
         let fresh = self.fresh(ask.time_to_live);
-        let entry = entry::encode(self.fresh_until(fresh).await, cost, tags, &loaded.encoded);
+        let packed = self.compression.pack(loaded.encoded.clone());
+        let entry = entry::encode(self.fresh_until(fresh).await, cost, tags, &packed);
         let origin = match lease.store(entry, self.kept(fresh)).await {
             Ok(is_stored) => {
                 lease.used();

@@ -6,6 +6,7 @@ mod builder;
 mod cache;
 mod clear;
 mod clock;
+mod compress;
 mod count;
 mod entry;
 mod error;
@@ -32,6 +33,7 @@ pub use builder::{
     OnWaitTimeout,
 };
 pub use cache::Cache;
+pub use compress::Compression;
 pub use error::Error;
 pub use fleet::ServerStatistics;
 pub use invalidations::{Invalidated, Invalidations};

@@ -16,6 +16,7 @@ use crate::{
     Cache, Error,
     builder::check,
     cache::{Inner, bytes},
+    compress::Packed,
     entry,
     fresh::after,
     tags::{self, AT_ONCE},
@@ -124,7 +125,7 @@ impl Inner {
     fn set_with_tags(
         &self,
         key: &Key,
-        encoded: &[u8],
+        packed: &Packed,
         life: &Life,
         tags: &[Bytes],
     ) -> Option<Call<'_, bool>> {
@@ -136,7 +137,8 @@ impl Inner {
         for key in &keys {
             call = call.key(key);
         }
-        call = call.arg(entry::header(life.fresh_until, 0, tags.len())).arg(encoded);
+        let header = entry::header(life.fresh_until, 0, packed.flags, tags.len());
+        call = call.arg(header).arg(packed.value.clone());
         call = call.arg(life.kept).arg(tags::life(life.kept));
         for tag in tags {
             let new = Token::<8>::random();
@@ -161,18 +163,19 @@ impl Inner {
     async fn set(
         &self,
         key: &Key,
-        encoded: &[u8],
+        encoded: Bytes,
         time_to_live: Duration,
         tags: &[Bytes],
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
+        let packed = self.compression.pack(encoded);
+        let life = self.life(self.now().await, time_to_live);
         let outcome = if tags.is_empty() {
-            let life = self.life(self.now().await, time_to_live);
-            let entry = entry::encode(life.fresh_until, 0, &[], encoded);
+            let entry = entry::encode(life.fresh_until, 0, &[], &packed);
             self.set_entry(key, &entry, life.kept).await
         } else {
-            Box::pin(self.set_tagged(key, encoded, time_to_live, tags)).await
+            Box::pin(self.set_tagged(key, &packed, &life, tags)).await
         };
         self.stored(&bytes(key));
         Ok(outcome?)
@@ -181,16 +184,15 @@ impl Inner {
     async fn set_tagged(
         &self,
         key: &Key,
-        encoded: &[u8],
-        time_to_live: Duration,
+        packed: &Packed,
+        life: &Life,
         tags: &[Bytes],
     ) -> redbrick_core_conn::Result<()> {
-        let life = self.life(self.now().await, time_to_live);
-        if let Some(set) = self.set_with_tags(key, encoded, &life, tags) {
+        if let Some(set) = self.set_with_tags(key, packed, life, tags) {
             return set.await.map(drop);
         }
         let versions = self.tag_versions(&self.conn, tags, life.kept).await?;
-        let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
+        let entry = entry::encode(life.fresh_until, 0, &versions, packed);
         self.set_entry(key, &entry, life.kept).await
     }
 
@@ -209,8 +211,9 @@ impl Inner {
         for some in entries.chunks(AT_ONCE) {
             let mut pipeline = conn.pipeline();
             let calls = some.iter().map(|(key, encoded)| {
-                let life = self.life(now, time_to_live);
-                let entry = entry::encode(life.fresh_until, 0, &versions, encoded);
+                let (life, packed) =
+                    (self.life(now, time_to_live), self.compression.pack(encoded.clone()));
+                let entry = entry::encode(life.fresh_until, 0, &versions, &packed);
                 self.set_entry(key, &entry, life.kept)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
@@ -247,7 +250,7 @@ impl<'a, V> IntoFuture for Set<'a, V> {
         let Self { cache, key, encoded, time_to_live, tags } = self;
         let span = tracing::debug_span!("cache.set");
         let inner = &*cache.inner;
-        let set = async move { inner.set(&key, &encoded?, time_to_live, &tags).await };
+        let set = async move { inner.set(&key, encoded?, time_to_live, &tags).await };
         Box::pin(set.instrument(span))
     }
 }

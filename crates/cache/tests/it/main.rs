@@ -1,6 +1,8 @@
 //! cache against real servers, one file per behavior.
 
 mod clear;
+#[cfg(all(feature = "zstd", feature = "lz4"))]
+mod compression;
 mod cost;
 mod count;
 mod down;
