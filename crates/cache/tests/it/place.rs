@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
-use redbrick_core_conn::Ttl;
+use redbrick_core_conn::{Bytes, Codec, Prefix, Ttl};
 use redbrick_testkit::unique;
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::{Gate, PATIENCE, connect_below, number, numbers_below, race::Load};
+use crate::{Gate, PATIENCE, connect_below, never, number, numbers_below, race::Load, until};
 
 const LOADED: Fetched<u64> = Fetched { value: 2, origin: Origin::Loaded };
 
@@ -58,11 +58,53 @@ async fn an_entry_that_ends_while_it_is_refreshed_is_replaced_all_the_same() {
         cache.set("a", &1).time_to_live(Duration::from_millis(life)).await.unwrap();
         let (refreshing, gate) = refresh(&cache).await;
         is_over(&cache).await;
+        // By the server's clock, too, which is known to a millisecond or so.
+        cache.set("later", &1).time_to_live(Duration::from_millis(20)).await.unwrap();
+        while cache.ttl("later").await.unwrap() != Ttl::Missing {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(cache.ttl("a").await.unwrap(), Ttl::Expires(Duration::ZERO));
         gate.open();
         assert_eq!(refreshing.await.unwrap(), LOADED);
         assert_eq!(cache.get("a").await.unwrap(), Some(2), "{lease}, {life}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_refresh_is_told_when_it_has_ended_and_no_lease_is_left() {
+    let prefix = unique("refresh and wait");
+    let long = async || {
+        let cache = Cache::builder(connect_below(&prefix).await, "products");
+        cache.redis_timeout(PATIENCE).lease(PATIENCE * 3).build().unwrap()
+    };
+    let (cache, other) = (long().await, long().await);
+    cache.set("a", &1).await.unwrap();
+    let (refreshing, gate) = refresh(&cache).await;
+    let waiting = tokio::spawn({
+        let other = other.clone();
+        async move { other.refresh("a", never).await.unwrap() }
+    });
+    until("it waits", move || other.statistics().waits == 1).await;
+    gate.open();
+    assert_eq!(refreshing.await.unwrap(), LOADED);
+    let told = timeout(PATIENCE, waiting).await.expect("somebody tells it");
+    assert_eq!(told.unwrap(), 2);
+    let lease = Prefix::new("cache").join("products").join("lease").tagged("a");
+    assert!(!connect_below(&prefix).await.exists(lease).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_begins_like_a_lease_holds_up_nobody() {
+    let prefix = unique("no lease");
+    let conn = connect_below(&prefix).await.with_codec(Codec::Plain);
+    let key = Prefix::new("cache").join("products").tagged("a");
+    let foreign = Bytes::from_static(b"\xCB0 and so on, and so on");
+    conn.set(key, &foreign).time_to_live(PATIENCE * 3).await.unwrap();
+    let cache = numbers_below(&prefix).await;
+    assert_eq!(cache.get("a").await.unwrap(), None);
+    let loaded = timeout(PATIENCE, cache.get_or_load("a", || number(1)).into_future()).await;
+    assert_eq!(loaded.expect("nobody is waited for").unwrap(), 1);
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -325,7 +325,8 @@ async fn a_key_that_is_read_all_the_time_is_loaded_once_in_its_life_and_nobody_w
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_invalidated_while_its_load_failed_is_not_served() {
     let prefix = unique("stale and deleted meanwhile");
-    for cache in [revalidating(&prefix).await, falling_back(&prefix).await] {
+    for (all, errs) in [(false, false), (false, true), (true, false), (true, true)] {
+        let cache = if errs { falling_back(&prefix).await } else { revalidating(&prefix).await };
         stale(&cache).await;
         let gate = Arc::new(Gate::default());
         let failing = tokio::spawn({
@@ -337,7 +338,10 @@ async fn what_was_invalidated_while_its_load_failed_is_not_served() {
             async move { cache.get_or_load("a", loader).await }
         });
         gate.entered().await;
-        cache.delete("a").await.unwrap();
+        match all {
+            true => assert_eq!(cache.clear_all().await.unwrap(), 1),
+            false => assert!(cache.delete("a").await.unwrap()),
+        }
         gate.open();
         assert!(matches!(failing.await.unwrap(), Err(Error::Load(_))));
     }
