@@ -3,9 +3,10 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use redbrick_core_conn::{
     Codec, Conn, DEFAULT_COMMAND_TIMEOUT, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Cache, Compression, Error, MEDIUM, cache::Inner, clock::Clock, flight::Flights,
+    Cache, Compression, Error, MEDIUM, ValueCodec, cache::Inner, clock::Clock, flight::Flights,
     remembered::Remembered, statistics::Counters,
 };
 
@@ -56,6 +57,7 @@ pub struct CacheBuilder<V> {
     jitter: Duration,
     on_wait_timeout: OnWaitTimeout,
     compression: Compression,
+    follow_tags: bool,
     values: PhantomData<fn() -> V>,
 }
 
@@ -76,6 +78,7 @@ impl<V> CacheBuilder<V> {
             jitter: Duration::ZERO,
             on_wait_timeout: OnWaitTimeout::Load,
             compression: Compression::None,
+            follow_tags: false,
             values: PhantomData,
         }
     }
@@ -189,13 +192,45 @@ impl<V> CacheBuilder<V> {
         self
     }
 
-    /// Makes it; sends nothing.
+    /// Has the servers say which tags change, so that their versions need not be asked for again and again: a read of an entry with
+    /// tags is one round trip then, and so is storing one. Up to 8,192 tags and more are known at a time.
+    ///
+    /// The price: another process's [`invalidate_tag`](Cache::invalidate_tag) is known here when the server's word of it has
+    /// arrived, which takes about as long as a reply; while the network is silent up to a second. So a read that begins within that
+    /// time can be given what was invalidated elsewhere. What this process invalidates it knows at once. Where servers do not
+    /// say what changes (see [`Conn::track`]), versions are asked for as always.
+    ///
+    /// Default: no.
+    pub fn follow_tags(mut self, follow: bool) -> Self {
+        self.follow_tags = follow;
+        self
+    }
+
+    /// Makes it, for values that are written with the codec of the connection; sends nothing.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidDuration`] when the time to live, the load timeout or the lease is below 1 millisecond, or one of
     /// the durations above 100 years.
-    pub fn build(self) -> Result<Cache<V>, Error> {
+    pub fn build(self) -> Result<Cache<V>, Error>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        self.check()?;
+        Ok(self.build_serde())
+    }
+
+    /// Makes it, for values that are written with a codec of your own. All who use the cache need the same one.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_with(self, codec: impl ValueCodec<V> + 'static) -> Result<Cache<V>, Error> {
+        self.check()?;
+        Ok(self.build_checked(Arc::new(codec)))
+    }
+
+    fn check(&self) -> Result<(), Error> {
         check(self.time_to_live)?;
         check(self.load_timeout)?;
         check(self.lease)?;
@@ -204,10 +239,18 @@ impl<V> CacheBuilder<V> {
                 return Err(Error::InvalidDuration);
             }
         }
-        Ok(self.build_checked())
+        Ok(())
     }
 
-    pub(crate) fn build_checked(self) -> Cache<V> {
+    pub(crate) fn build_serde(self) -> Cache<V>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let codec = self.conn.codec();
+        self.build_checked(Arc::new(codec))
+    }
+
+    fn build_checked(self, values: Arc<dyn ValueCodec<V>>) -> Cache<V> {
         let codec = self.conn.codec();
         // A replica can still have what was invalidated.
         let conn = self.conn.with_codec(Codec::Plain).with_read_from(ReadFrom::Master);
@@ -227,7 +270,7 @@ impl<V> CacheBuilder<V> {
         let patience = patience.saturating_add(wait_timeout);
         let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
-        Cache::from_inner(Arc::new(Inner {
+        let inner = Inner {
             conn,
             quick,
             codec,
@@ -247,12 +290,15 @@ impl<V> CacheBuilder<V> {
             stale_if_error: self.stale_if_error,
             early_refresh: self.early_refresh,
             jitter: self.jitter,
+            follow_tags: self.follow_tags,
+            known: Arc::default(),
             clock: Clock::default(),
             refreshes: Remembered::default(),
             gone: Remembered::default(),
             flights: Flights::default(),
             counters,
-        }))
+        };
+        Cache { inner: Arc::new(inner), codec: values }
     }
 }
 
@@ -277,6 +323,7 @@ impl<V> fmt::Debug for CacheBuilder<V> {
             .field("early_refresh", &self.early_refresh)
             .field("compression", &self.compression)
             .field("jitter", &self.jitter)
+            .field("follow_tags", &self.follow_tags)
             .finish_non_exhaustive()
     }
 }

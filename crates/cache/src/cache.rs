@@ -1,14 +1,15 @@
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CacheBuilder, Compression, Error, OnError, OnWaitTimeout,
+    CacheBuilder, Compression, Error, OnError, OnWaitTimeout, ValueCodec,
     clock::Clock,
     entry,
     flight::Flights,
+    known::Known,
     read::Found,
     remembered::Remembered,
     statistics::Counters,
@@ -23,11 +24,13 @@ static LIFE: Script = Script::new("cache.life", include_str!("lua/life.lua"));
 
 /// A cache of values of one type in Redis.
 ///
-/// Clones are cheap and share everything. Values are encoded with the codec of the connection. All reads ask the
-/// master, also on a connection that reads from replicas: those can have what was invalidated.
+/// Clones are cheap and share everything. Values are encoded with the codec of the connection, or [one of your
+/// own](CacheBuilder::build_with). All reads ask the master, also on a connection that reads from replicas: those can have what
+/// was invalidated.
 pub struct Cache<V> {
     pub(crate) inner: Arc<Inner>,
-    values: PhantomData<fn() -> V>,
+    /// How values are written.
+    pub(crate) codec: Arc<dyn ValueCodec<V>>,
 }
 
 pub(crate) struct Inner {
@@ -35,7 +38,7 @@ pub(crate) struct Inner {
     pub(crate) conn: Conn,
     /// The same with less patience.
     pub(crate) quick: Conn,
-    /// How values are written.
+    /// That of the connection.
     pub(crate) codec: Codec,
     pub(crate) compression: Compression,
     pub(crate) prefix: Prefix,
@@ -59,6 +62,9 @@ pub(crate) struct Inner {
     pub(crate) jitter: Duration,
     /// Whether entries are loaded anew a little before they end.
     pub(crate) early_refresh: bool,
+    /// Whether the servers are to say which tags change.
+    pub(crate) follow_tags: bool,
+    pub(crate) known: Arc<Known>,
     pub(crate) clock: Clock,
     /// Keys that nobody here needs to ask the lease for, because somebody loads them anew or has just failed to.
     pub(crate) refreshes: Remembered,
@@ -68,21 +74,26 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
 }
 
-impl<V> Cache<V> {
+impl<V: Serialize + DeserializeOwned> Cache<V> {
     /// Makes one with the defaults of its [builder](Self::builder); sends nothing. Two caches of one name on one server
     /// share their entries.
     #[must_use]
     pub fn new(conn: Conn, name: impl AsRef<[u8]>) -> Self {
-        Self::builder(conn, name).build_checked()
+        Self::builder(conn, name).build_serde()
     }
+}
 
+impl<V> Cache<V> {
     /// Begins one of which more is to be said.
     pub fn builder(conn: Conn, name: impl AsRef<[u8]>) -> CacheBuilder<V> {
         CacheBuilder::new(conn, name.as_ref())
     }
 
-    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self { inner, values: PhantomData }
+    /// The same cache for values of another type, which are written with the codec of the connection. An entry is of one type:
+    /// read as another one, it is a miss.
+    #[must_use]
+    pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
+        Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.codec) }
     }
 
     /// Returns the prefix of its keys, behind that of the connection.
@@ -175,7 +186,7 @@ impl<V> Cache<V> {
     }
 }
 
-impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
+impl<V: Send + 'static> Cache<V> {
     /// Returns the value of `key`; `None` when there is none, when one of its tags was invalidated, and when what is stored
     /// cannot be read as a `V`, which [`statistics`](Self::statistics) count.
     ///
@@ -188,7 +199,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
         let entry = self.inner.prefix.tagged(key);
         let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(self.inner.counted(found))
+        Ok(self.counted(found))
     }
 
     /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
@@ -206,7 +217,7 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
         let inner = &*self.inner;
         let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
         let found = inner.read_many(&entries).await?;
-        Ok(found.into_iter().map(|found| inner.counted(found)).collect())
+        Ok(found.into_iter().map(|found| self.counted(found)).collect())
     }
 
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
@@ -281,7 +292,7 @@ pub(crate) fn bytes(key: &Key) -> Bytes {
 
 impl<V> Clone for Cache<V> {
     fn clone(&self) -> Self {
-        Self::from_inner(Arc::clone(&self.inner))
+        Self { inner: Arc::clone(&self.inner), codec: Arc::clone(&self.codec) }
     }
 }
 

@@ -28,8 +28,8 @@ pub enum Error {
     MissingValue(String),
     /// Rules lead to more than 10,000 targets, as one does that names itself again and again. Nothing was invalidated.
     EndlessRules,
-    /// A value could not be encoded. Nothing was stored.
-    Unencodable(redbrick_core_conn::Error),
+    /// A value could not be encoded; the codec says why. Nothing was stored.
+    Unencodable(Arc<dyn StdError + Send + Sync>),
 }
 
 impl Error {
@@ -71,6 +71,10 @@ impl Error {
     pub(crate) fn load(error: impl Into<BoxError>) -> Self {
         Self::Load(error.into().into())
     }
+
+    pub(crate) fn unencodable(error: BoxError) -> Self {
+        Self::Unencodable(error.into())
+    }
 }
 
 impl From<redbrick_core_conn::Error> for Error {
@@ -83,8 +87,8 @@ impl From<redbrick_core_conn::Error> for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Conn(error) | Self::Unencodable(error) => Some(error),
-            Self::Load(error) => Some(&**error),
+            Self::Conn(error) => Some(error),
+            Self::Load(error) | Self::Unencodable(error) => Some(&**error),
             _ => None,
         }
     }
@@ -117,7 +121,7 @@ impl fmt::Display for Error {
             }
             Self::EndlessRules => f.write_str("the rules lead to more than 10,000 targets"),
             Self::Unencodable(_) => {
-                f.write_str("the value cannot be encoded; see what its `Serialize` says")
+                f.write_str("the value cannot be encoded; see what its codec says")
             }
         }
     }

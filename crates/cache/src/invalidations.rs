@@ -1,6 +1,6 @@
 //! What changes in a cache, as it happens.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Freshness, Invalidation, Tracking};
@@ -25,7 +25,7 @@ pub enum Invalidated {
 #[must_use = "dropping it ends the feed"]
 pub struct Invalidations {
     tracking: Tracking,
-    cache: Cache<()>,
+    inner: Arc<Inner>,
 }
 
 impl<V> Cache<V> {
@@ -44,7 +44,7 @@ impl<V> Cache<V> {
         let inner = &*self.inner;
         let (entries, tags) = (format!("{}:{{", inner.prefix), format!("{}:{{", inner.tags));
         let tracking = inner.conn.track().prefix(entries).prefix(tags).await?;
-        Ok(Invalidations { tracking, cache: Cache::from_inner(self.inner.clone()) })
+        Ok(Invalidations { tracking, inner: Arc::clone(&self.inner) })
     }
 }
 
@@ -53,7 +53,7 @@ impl Invalidations {
     pub async fn next(&mut self) -> Option<Invalidated> {
         loop {
             let change = match self.tracking.next().await? {
-                Invalidation::Key(key) => self.cache.inner.changed(&key),
+                Invalidation::Key(key) => self.inner.changed(&key),
                 _ => Some(Invalidated::Everything),
             };
             if change.is_some() {
@@ -78,6 +78,6 @@ impl Inner {
 
 impl fmt::Debug for Invalidations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Invalidations").field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Invalidations").field("prefix", &self.inner.prefix).finish_non_exhaustive()
     }
 }

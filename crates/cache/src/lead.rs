@@ -1,21 +1,24 @@
 //! Loading, in one process of the fleet.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{BoxError, ErrorKind};
-use serde::{Serialize, de::DeserializeOwned};
+use redbrick_core_conn::ErrorKind;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    Error, Fetched, OnError, OnWaitTimeout, Origin,
+    Cache, Error, Fetched, Loaded, OnError, OnWaitTimeout, Origin,
+    builder::check,
     cache::{Inner, bytes},
     entry,
+    fetch::Refreshing,
     flight::{Landing, Outcome},
     lease::{Lease, Leased, Tags},
     load::Ask,
+    loader::{Loader, Loading},
     read::{Seen, Value},
     statistics::Counter,
+    tags,
 };
 
 /// How often an entry comes that does not count, before whatever is there is overlooked.
@@ -39,29 +42,28 @@ pub(crate) struct Failed {
 }
 
 /// What was loaded and is written.
-struct Loaded<V> {
+struct Written<V> {
     value: V,
     encoded: Bytes,
+    /// As the loader says, where it does.
+    time_to_live: Option<Duration>,
+    tags: Vec<Bytes>,
     /// How long that took.
     took: Duration,
 }
 
-impl Inner {
+impl<V: Send + 'static> Cache<V> {
     /// Loads, unless there is an entry by now. Returns what others are given, if anything, and what the caller is. Who
     /// `has_spare` has something to go on with when it cannot be loaded.
-    pub(crate) async fn lead<V, L, Loading, E>(
+    pub(crate) async fn lead(
         &self,
         ask: &Ask,
         seen: Option<Seen>,
         has_spare: bool,
-        loader: L,
-    ) -> (Option<Landing>, Result<Fetched<V>, Failed>)
-    where
-        V: Serialize + DeserializeOwned + Send,
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
-        E: Into<BoxError>,
-    {
+        previous: Option<V>,
+        loader: Loader<'_, V>,
+    ) -> (Option<Landing>, Result<Fetched<V>, Failed>) {
+        let inner = &*self.inner;
         let failed = |began, error: Error, serves| {
             let outcome = Outcome::Failed(error.clone(), serves);
             (Some(Landing { began, outcome }), Err(Failed { error, serves }))
@@ -70,7 +72,7 @@ impl Inner {
             None => Ok(Turn::Load(None)),
             Some(seen) => self.turn(ask, seen, has_spare).await,
         };
-        let began = self.flights.moment();
+        let began = inner.flights.moment();
         let lease = match turn {
             Ok(Turn::Load(lease)) => lease,
             Ok(Turn::Found(found, began)) => {
@@ -88,18 +90,18 @@ impl Inner {
             Err(error) => return failed(began, error, true),
         };
         let loaded = match lease {
-            Some((lease, tags)) => self.load_under(ask, lease, &tags, loader).await,
+            Some((lease, tags)) => self.load_under(ask, lease, tags, previous, loader).await,
             None => {
-                let loaded = self.load(loader).await;
-                if loaded.is_ok() {
-                    self.counters.add(Counter::Bypassed);
+                let written = self.load(loader.begin(previous)).await;
+                if written.is_ok() {
+                    inner.counters.add(Counter::Bypassed);
                 }
-                let loaded = loaded.map(|loaded| (loaded, Origin::Bypassed));
+                let loaded = written.map(|written| (written, Origin::Bypassed));
                 loaded.map_err(|error| Failed { error, serves: true })
             }
         };
         match loaded {
-            Ok((Loaded { value, encoded, .. }, origin)) => {
+            Ok((Written { value, encoded, .. }, origin)) => {
                 let outcome = Outcome::Value(encoded, origin, None);
                 (Some(Landing { began, outcome }), Ok(Fetched { value, origin }))
             }
@@ -108,27 +110,20 @@ impl Inner {
     }
 
     /// Loads anew what is still served.
-    pub(crate) async fn refresh<V, L, Loading, E>(
+    pub(crate) async fn refresh_under(
         &self,
-        ask: &Ask,
-        lease: Lease,
-        tags: Tags,
-        loader: L,
-    ) -> Result<Fetched<V>, Failed>
-    where
-        V: Serialize + DeserializeOwned + Send,
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
-        E: Into<BoxError>,
-    {
+        refreshing: Refreshing<'_, V>,
+    ) -> Result<Fetched<V>, Failed> {
+        let Refreshing { ask, lease, tags, previous, loader } = refreshing;
+        let inner = &*self.inner;
         let key = bytes(&ask.entry);
-        let loaded = self.load_under(ask, lease, &tags, loader).await;
-        self.refreshes.take(&key);
+        let loaded = self.load_under(&ask, lease, tags, previous, loader).await;
+        inner.refreshes.take(&key);
         if !matches!(loaded, Ok((_, Origin::Loaded))) {
-            self.refreshes.add(&key, self.lease_life);
+            inner.refreshes.add(&key, inner.lease_life);
         }
         match loaded {
-            Ok((loaded, origin)) => Ok(Fetched { value: loaded.value, origin }),
+            Ok((written, origin)) => Ok(Fetched { value: written.value, origin }),
             Err(failed) => {
                 tracing::debug!(error = %failed.error, "what is there could not be loaded anew");
                 Err(failed)
@@ -136,6 +131,135 @@ impl Inner {
         }
     }
 
+    /// Loads under a lease, and stores what was loaded, unless it was invalidated meanwhile.
+    async fn load_under(
+        &self,
+        ask: &Ask,
+        lease: Lease,
+        mut tags: Tags,
+        previous: Option<V>,
+        loader: Loader<'_, V>,
+    ) -> Result<(Written<V>, Origin), Failed> {
+        let inner = &*self.inner;
+        let began = inner.flights.moment();
+        let loading = async {
+            let written = self.load(loader.begin(previous)).await?;
+            let life = written.time_to_live.unwrap_or(ask.time_to_live);
+            let more = inner.tags_of_load(&written.tags, &tags, life, began).await;
+            Ok((written, life, more))
+        };
+        let (written, life, more) = match lease.during(loading).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
+                return Err(Failed { error, serves: lease.fail().await });
+            }
+        };
+        let stored = match more {
+            Ok(Some(more)) => {
+                tags.extend(more);
+                let cost = u16::try_from(written.took.as_millis()).unwrap_or(u16::MAX);
+                let fresh = inner.fresh(life);
+                let packed = inner.compression.pack(written.encoded.clone());
+                let entry = entry::encode(inner.fresh_until(fresh).await, cost, &tags, &packed);
+                lease.store(entry, inner.kept(fresh)).await
+            }
+            // A tag of which nobody here can tell whether it was invalidated meanwhile.
+            Ok(None) => {
+                inner.counters.add(Counter::RefusedFills);
+                lease.give_up().await;
+                return Ok((written, Origin::Loaded));
+            }
+            Err(error) => Err(error),
+        };
+        let origin = match stored {
+            Ok(is_stored) => {
+                lease.used();
+                if !is_stored {
+                    inner.counters.add(Counter::RefusedFills);
+                }
+                Origin::Loaded
+            }
+            // The value is there, and the cache is not what it was loaded for.
+            Err(_) => {
+                inner.counters.add(Counter::Bypassed);
+                Origin::Bypassed
+            }
+        };
+        Ok((written, origin))
+    }
+
+    /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
+    async fn turn(&self, ask: &Ask, mut seen: Seen, has_spare: bool) -> Result<Turn<V>, Error> {
+        let inner = &*self.inner;
+        let (mut unfit, mut watch) = (0, None);
+        let deadline = Instant::now() + inner.wait_timeout;
+        loop {
+            let began = inner.flights.moment();
+            let leased = inner.lease(ask, &seen, has_spare).await;
+            let stored = match leased {
+                Ok(Leased::Entry(stored)) => stored,
+                Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),
+                Ok(Leased::Nobody) => return Ok(Turn::Load(None)),
+                Ok(Leased::Failed) => return Ok(Turn::Rest),
+                Ok(Leased::Elsewhere(left, there)) => {
+                    if seen.is_anything() {
+                        // What the other one stores is not to be overlooked.
+                        seen = there;
+                    }
+                    let patience = deadline.saturating_duration_since(Instant::now());
+                    if patience.is_zero() {
+                        return match inner.on_wait_timeout {
+                            OnWaitTimeout::Load => Ok(Turn::Load(None)),
+                            OnWaitTimeout::Fail => Err(Error::WaitTimeout(inner.wait_timeout)),
+                        };
+                    }
+                    match &mut watch {
+                        None => {
+                            watch = Some(inner.watch(&ask.lease).await);
+                            inner.counters.add(Counter::Waits);
+                        }
+                        Some(watch) => watch.ended(left.min(patience)).await,
+                    }
+                    continue;
+                }
+                Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
+            };
+            let found =
+                match inner.judge(&inner.quick, Some(stored), &ask.tags, HashMap::new()).await {
+                    Ok(found) => found,
+                    Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
+                };
+            match self.value(found) {
+                Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
+                Ok(found) => seen = Seen::Beginning(found.entry.mark()),
+                Err(stale) => seen = stale,
+            }
+            unfit += 1;
+            if unfit == MOST_UNFIT {
+                // Whatever is stored there again and again, it is of no use.
+                seen = Seen::Beginning(Bytes::new());
+            }
+        }
+    }
+
+    async fn load(&self, loading: Loading<'_, V>) -> Result<Written<V>, Error> {
+        let inner = &*self.inner;
+        let began = Instant::now();
+        let loaded = match timeout(inner.load_timeout, loading).await {
+            Ok(loaded) => loaded.map_err(Error::load),
+            Err(_elapsed) => Err(Error::LoadTimeout(inner.load_timeout)),
+        };
+        inner.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
+        let Loaded { value, time_to_live, tags } = loaded?;
+        time_to_live.map(check).transpose()?;
+        tags::check(&tags)?;
+        let encoded = self.codec.encode(&value).map_err(Error::unencodable)?;
+        Ok(Written { value, encoded, time_to_live, tags, took: began.elapsed() })
+    }
+}
+
+impl Inner {
     /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
     pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
         match self.lease(ask, seen, true).await {
@@ -151,124 +275,6 @@ impl Inner {
                 None
             }
         }
-    }
-
-    /// Loads under a lease, and stores what was loaded, unless it was invalidated meanwhile.
-    async fn load_under<V, L, Loading, E>(
-        &self,
-        ask: &Ask,
-        lease: Lease,
-        tags: &[entry::Tag],
-        loader: L,
-    ) -> Result<(Loaded<V>, Origin), Failed>
-    where
-        V: Serialize,
-        L: FnOnce() -> Loading,
-        Loading: Future<Output = Result<V, E>>,
-        E: Into<BoxError>,
-    {
-        let loaded = match lease.during(self.load(loader)).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
-                return Err(Failed { error, serves: lease.fail().await });
-            }
-        };
-        let cost = u16::try_from(loaded.took.as_millis()).unwrap_or(u16::MAX);
-        let fresh = self.fresh(ask.time_to_live);
-        let packed = self.compression.pack(loaded.encoded.clone());
-        let entry = entry::encode(self.fresh_until(fresh).await, cost, tags, &packed);
-        let origin = match lease.store(entry, self.kept(fresh)).await {
-            Ok(is_stored) => {
-                lease.used();
-                if !is_stored {
-                    self.counters.add(Counter::RefusedFills);
-                }
-                Origin::Loaded
-            }
-            // The value is there, and the cache is not what it was loaded for.
-            Err(_) => {
-                self.counters.add(Counter::Bypassed);
-                Origin::Bypassed
-            }
-        };
-        Ok((loaded, origin))
-    }
-
-    /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
-    async fn turn<V: DeserializeOwned>(
-        &self,
-        ask: &Ask,
-        mut seen: Seen,
-        has_spare: bool,
-    ) -> Result<Turn<V>, Error> {
-        let (mut unfit, mut watch) = (0, None);
-        let deadline = Instant::now() + self.wait_timeout;
-        loop {
-            let began = self.flights.moment();
-            let leased = self.lease(ask, &seen, has_spare).await;
-            let stored = match leased {
-                Ok(Leased::Entry(stored)) => stored,
-                Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),
-                Ok(Leased::Nobody) => return Ok(Turn::Load(None)),
-                Ok(Leased::Failed) => return Ok(Turn::Rest),
-                Ok(Leased::Elsewhere(left, there)) => {
-                    if seen.is_anything() {
-                        // What the other one stores is not to be overlooked.
-                        seen = there;
-                    }
-                    let patience = deadline.saturating_duration_since(Instant::now());
-                    if patience.is_zero() {
-                        return match self.on_wait_timeout {
-                            OnWaitTimeout::Load => Ok(Turn::Load(None)),
-                            OnWaitTimeout::Fail => Err(Error::WaitTimeout(self.wait_timeout)),
-                        };
-                    }
-                    match &mut watch {
-                        None => {
-                            watch = Some(self.watch(&ask.lease).await);
-                            self.counters.add(Counter::Waits);
-                        }
-                        Some(watch) => watch.ended(left.min(patience)).await,
-                    }
-                    continue;
-                }
-                Err(error) => return self.does_without(error).map(|()| Turn::Load(None)),
-            };
-            let found = match self.judge(&self.quick, Some(stored), &ask.tags, HashMap::new()).await
-            {
-                Ok(found) => found,
-                Err(error) => return self.does_without(error).map(|()| Turn::Load(None)),
-            };
-            match self.value(found) {
-                Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
-                Ok(found) => seen = Seen::Beginning(found.entry.mark()),
-                Err(stale) => seen = stale,
-            }
-            unfit += 1;
-            if unfit == MOST_UNFIT {
-                // Whatever is stored there again and again, it is of no use.
-                seen = Seen::Beginning(Bytes::new());
-            }
-        }
-    }
-
-    async fn load<V, L, Loading, E>(&self, loader: L) -> Result<Loaded<V>, Error>
-    where
-        V: Serialize,
-        L: FnOnce() -> Loading,
-        Loading: Future<Output = Result<V, E>>,
-        E: Into<BoxError>,
-    {
-        let began = Instant::now();
-        let loaded = match timeout(self.load_timeout, loader()).await {
-            Ok(loaded) => loaded.map_err(Error::load),
-            Err(_elapsed) => Err(Error::LoadTimeout(self.load_timeout)),
-        };
-        self.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
-        let value = loaded?;
-        let encoded = self.codec.encode(&value).map_err(Error::Unencodable)?;
-        Ok(Loaded { value, encoded, took: began.elapsed() })
     }
 
     /// Whether a failure to ask Redis is one that the loader makes up for.

@@ -172,7 +172,17 @@ impl Lease {
     pub(crate) async fn fail(mut self) -> bool {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
-        match release(self.quick.clone(), self.keys.clone(), self.token, self.rest).await {
+        let rest = self.rest;
+        self.give_back(rest).await
+    }
+
+    /// Gives it back, so that others may load at once.
+    pub(crate) async fn give_up(self) {
+        self.give_back(Duration::ZERO).await;
+    }
+
+    async fn give_back(self, rest: Duration) -> bool {
+        match release(self.quick.clone(), self.keys.clone(), self.token, rest).await {
             Ok(was_there) => {
                 self.used();
                 was_there

@@ -1,30 +1,17 @@
-//! Getting a value, or loading it: once in the fleet, and stored only if nothing was invalidated meanwhile.
+//! Asking for a value, or for its load.
 
 use std::{
     fmt,
-    future::{Future, IntoFuture, ready},
+    future::{Future, IntoFuture},
     pin::Pin,
-    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Key};
-use serde::{Serialize, de::DeserializeOwned};
 use tracing::Instrument;
 
-use crate::{
-    Cache, Error,
-    builder::check,
-    cache::{Inner, bytes},
-    flight::{Landing, Outcome, Seat},
-    fresh::Age,
-    lead::Failed,
-    lease::{Lease, Tags},
-    read::{Seen, Value},
-    statistics::Counter,
-    tags,
-};
+use crate::{Cache, Error, Loaded, cache::Inner, fetch::Refresh, loader::Loader, tags};
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -54,19 +41,22 @@ pub struct Fetched<V> {
 
 /// A [`Cache::get_or_load`] that has not been sent yet; awaiting it gives the value.
 #[must_use = "nothing is asked until it is awaited"]
-pub struct GetOrLoad<'a, V, L> {
-    cache: &'a Cache<V>,
-    ask: Ask,
-    loader: L,
+pub struct GetOrLoad<'c, 'l, V> {
+    pub(crate) cache: &'c Cache<V>,
+    pub(crate) ask: Ask,
+    pub(crate) loader: Loader<'l, V>,
 }
 
 /// A [`GetOrLoad`] that says where the value came from: awaiting it gives a [`Fetched`].
 #[must_use = "nothing is asked until it is awaited"]
-pub struct GetOrLoadWithOrigin<'a, V, L>(GetOrLoad<'a, V, L>);
+pub struct GetOrLoadWithOrigin<'c, 'l, V>(GetOrLoad<'c, 'l, V>);
 
 /// A [`GetOrLoad`] that lets nobody wait for a refresh; awaiting it gives a [`Fetched`].
 #[must_use = "nothing is asked until it is awaited"]
-pub struct RefreshInBackground<'a, V, L>(GetOrLoad<'a, V, L>);
+pub struct RefreshInBackground<'c, V> {
+    load: GetOrLoad<'c, 'static, V>,
+    soft_timeout: Option<Duration>,
+}
 
 /// What is asked for.
 pub(crate) struct Ask {
@@ -85,7 +75,7 @@ impl Ask {
     }
 }
 
-impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
+impl<V: Send + 'static> Cache<V> {
     /// Returns the value of `key`, or what `loader` returns, which it stores.
     ///
     /// ```no_run
@@ -117,17 +107,62 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// trying again cannot mend, as a missing right or a closed connection. [`Error::Unencodable`]; nothing is stored.
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
     #[doc(alias("remember", "get_or_compute", "get_or_insert_with"))]
-    pub fn get_or_load<L, Loading, E>(
+    pub fn get_or_load<'l, L, F, E>(&self, key: impl AsRef<[u8]>, loader: L) -> GetOrLoad<'_, 'l, V>
+    where
+        L: FnOnce() -> F + Send + 'l,
+        F: Future<Output = Result<V, E>> + Send + 'l,
+        E: Into<BoxError>,
+    {
+        let ask = Ask::new(&self.inner, key.as_ref());
+        GetOrLoad { cache: self, ask, loader: Loader::new(loader) }
+    }
+
+    /// The same with a loader that says more of its value, and is given what is there past its time, if anything is: where its
+    /// source says that nothing has changed, it returns that once more.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use redbrick_cache::{Cache, Error, Loaded};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Page { etag: String, text: String, max_age: u64 }
+    /// # async fn fetch_if_not(etag: Option<&str>) -> std::io::Result<Option<Page>> { Ok(None) }
+    ///
+    /// # async fn f(cache: Cache<Page>) -> Result<(), Error> {
+    /// let page = cache.get_or_load_with("start", async |previous: Option<Page>| {
+    ///     let etag = previous.as_ref().map(|page| page.etag.as_str());
+    ///     let page = match (fetch_if_not(etag).await?, previous) {
+    ///         (Some(page), _) | (None, Some(page)) => page,
+    ///         (None, None) => return Err(std::io::ErrorKind::NotFound.into()),
+    ///     };
+    ///     let life = Duration::from_secs(page.max_age.max(1));
+    ///     Ok::<_, std::io::Error>(Loaded::new(page).time_to_live(life))
+    /// });
+    /// let page: Page = page.await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What is past its time is there for as long as [`stale_if_error`](crate::CacheBuilder::stale_if_error) or
+    /// [`stale_while_revalidate`](crate::CacheBuilder::stale_while_revalidate) says. What was invalidated is not given.
+    ///
+    /// One more round trip where the loader names [tags](Loaded::tags) that its call does not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get_or_load`](Self::get_or_load); [`Error::InvalidDuration`] and [`Error::TooManyTags`] also for what the loader
+    /// says, and then nothing is stored.
+    pub fn get_or_load_with<'l, L, F, E>(
         &self,
         key: impl AsRef<[u8]>,
         loader: L,
-    ) -> GetOrLoad<'_, V, L>
+    ) -> GetOrLoad<'_, 'l, V>
     where
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
+        L: FnOnce(Option<V>) -> F + Send + 'l,
+        F: Future<Output = Result<Loaded<V>, E>> + Send + 'l,
         E: Into<BoxError>,
     {
-        GetOrLoad { cache: self, ask: Ask::new(&self.inner, key.as_ref()), loader }
+        let ask = Ask::new(&self.inner, key.as_ref());
+        GetOrLoad { cache: self, ask, loader: Loader::revalidating(loader) }
     }
 
     /// Loads the value of `key` and stores it, also where there is one already; otherwise as [`get_or_load`](Self::get_or_load).
@@ -140,18 +175,18 @@ impl<V: Serialize + DeserializeOwned + Send> Cache<V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load); what was there stays.
-    pub fn refresh<L, Loading, E>(&self, key: impl AsRef<[u8]>, loader: L) -> GetOrLoad<'_, V, L>
+    pub fn refresh<'l, L, F, E>(&self, key: impl AsRef<[u8]>, loader: L) -> GetOrLoad<'_, 'l, V>
     where
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
+        L: FnOnce() -> F + Send + 'l,
+        F: Future<Output = Result<V, E>> + Send + 'l,
         E: Into<BoxError>,
     {
         let ask = Ask { anew: true, ..Ask::new(&self.inner, key.as_ref()) };
-        GetOrLoad { cache: self, ask, loader }
+        GetOrLoad { cache: self, ask, loader: Loader::new(loader) }
     }
 }
 
-impl<'a, V, L> GetOrLoad<'a, V, L> {
+impl<'c, 'l, V> GetOrLoad<'c, 'l, V> {
     /// Sets how long a loaded entry lives, from 1 millisecond to 100 years.
     ///
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
@@ -170,190 +205,34 @@ impl<'a, V, L> GetOrLoad<'a, V, L> {
     }
 
     /// Says also where the value came from.
-    pub fn with_origin(self) -> GetOrLoadWithOrigin<'a, V, L> {
+    pub fn with_origin(self) -> GetOrLoadWithOrigin<'c, 'l, V> {
         GetOrLoadWithOrigin(self)
     }
+}
 
+impl<'c, V> GetOrLoad<'c, 'static, V> {
     /// Gives what is there at once where it is to be [loaded anew](crate::CacheBuilder::stale_while_revalidate), and does that in
     /// a task of its own, which ends by the [`load_timeout`](crate::CacheBuilder::load_timeout). So the loader may not borrow.
     /// Where nothing is there that can be served, this call loads and waits. It says also where the value came from.
     ///
     /// Default: the call that finds out that it is time loads, and its caller waits for that; others do not.
-    pub fn refresh_in_background(self) -> RefreshInBackground<'a, V, L>
-    where
-        L: 'static,
-    {
-        RefreshInBackground(self)
+    pub fn refresh_in_background(self) -> RefreshInBackground<'c, V> {
+        RefreshInBackground { load: self, soft_timeout: None }
     }
 }
 
-impl<'a, V, L> GetOrLoad<'a, V, L> {
-    /// Looks for the value, and loads it where there is none. `refresh` loads one anew under a lease; what it gives is served,
-    /// and otherwise what is there.
-    async fn fetch<Loading, E, R>(
-        self,
-        refresh: impl FnOnce(&'a Cache<V>, Ask, Lease, Tags, L) -> R,
-    ) -> Result<Fetched<V>, Error>
-    where
-        V: Serialize + DeserializeOwned + Send,
-        L: FnOnce() -> Loading + Send,
-        Loading: Future<Output = Result<V, E>> + Send,
-        E: Into<BoxError>,
-        R: Future<Output = Option<Result<Fetched<V>, Failed>>>,
-    {
-        let Self { cache, ask, loader } = self;
-        let inner = &*cache.inner;
-        check(ask.time_to_live)?;
-        tags::check(&ask.tags)?;
-        let asked = inner.flights.moment();
-        let key = bytes(&ask.entry);
-        let mut is_first = true;
-        loop {
-            // What was invalidated here is hardly there, and asking for the lease looks once more.
-            let is_gone = is_first && inner.gone.take(&key);
-            let looked = if ask.anew {
-                // Whatever is there.
-                Look::Miss(Seen::Beginning(Bytes::new()))
-            } else if is_gone {
-                Look::Miss(Seen::Nothing)
-            } else {
-                inner.look::<V>(&ask).await?
-            };
-            let (seen, spare) = match looked {
-                Look::Away => (None, None),
-                Look::Miss(seen) => (Some(seen), None),
-                Look::Found(found) => {
-                    if is_first && !matches!(found.age, Age::Spare | Age::Over) {
-                        inner.counters.add(Counter::Hits);
-                    }
-                    match found.age {
-                        Age::Fresh => {
-                            return Ok(Fetched { value: found.value, origin: Origin::Cached });
-                        }
-                        Age::Due | Age::Stale => {
-                            let seen = Seen::Beginning(found.entry.mark());
-                            if inner.refreshes.add(&key, inner.lease_life)
-                                && let Some((lease, tags)) =
-                                    inner.lease_to_refresh(&ask, &seen).await
-                                && let Some(refreshed) =
-                                    refresh(cache, ask, lease, tags, loader).await
-                            {
-                                return refreshed.or_else(|failed| match failed.serves {
-                                    true => Ok(inner.serve(found)),
-                                    false => Err(failed.error),
-                                });
-                            }
-                            return Ok(inner.serve(found));
-                        }
-                        Age::Spare => (Some(Seen::Beginning(found.entry.mark())), Some(found)),
-                        Age::Over => (Some(Seen::Beginning(found.entry.mark())), None),
-                    }
-                }
-            };
-            if std::mem::take(&mut is_first) && seen.is_some() && !ask.anew {
-                inner.counters.add(Counter::Misses);
-            }
-            let lead = match inner.flights.join(&key, inner.patience).await {
-                Seat::Lead(lead) => lead,
-                Seat::Landed(landing) => {
-                    inner.counters.add(Counter::Coalesced);
-                    let is_away = seen.is_none();
-                    match (inner.take(landing, &ask.tags, asked, is_away), spare) {
-                        (Ok(Some(fetched)), _) => return Ok(fetched),
-                        (Ok(None), _) => continue,
-                        (Err(failed), spare) => return inner.serve_or_fail(spare, failed),
-                    }
-                }
-            };
-            let (landing, result) = inner.lead(&ask, seen, spare.is_some(), loader).await;
-            match landing {
-                Some(landing) => lead.land(landing),
-                None => drop(lead),
-            }
-            return result.or_else(|failed| inner.serve_or_fail(spare, failed));
-        }
+impl<V> RefreshInBackground<'_, V> {
+    /// Gives what is there past its time, where that is kept for [when a load fails](crate::CacheBuilder::stale_if_error), also when
+    /// the load takes longer than this. It goes on in its task.
+    ///
+    /// Default: such a load is waited for, until the [`load_timeout`](crate::CacheBuilder::load_timeout).
+    pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
+        self.soft_timeout = Some(soft_timeout);
+        self
     }
 }
 
-/// What a look for a value has come to.
-enum Look<V> {
-    Found(Value<V>),
-    Miss(Seen),
-    /// Redis cannot say.
-    Away,
-}
-
-impl Inner {
-    async fn look<V: DeserializeOwned>(&self, ask: &Ask) -> Result<Look<V>, Error> {
-        match self.read(&self.quick, &ask.entry, &ask.tags).await {
-            Ok(found) => Ok(self.value(found).map_or_else(Look::Miss, Look::Found)),
-            Err(error) => self.does_without(error).map(|()| Look::Away),
-        }
-    }
-
-    /// Gives a value that is to be loaded anew, or could not be.
-    fn serve<V>(&self, found: Value<V>) -> Fetched<V> {
-        let origin = if found.age.is_fresh() { Origin::Cached } else { Origin::Stale };
-        if origin == Origin::Stale {
-            self.counters.add(Counter::ServedStale);
-        }
-        Fetched { value: found.value, origin }
-    }
-
-    /// Gives what is there when it could not be loaded anew and may be served; otherwise the error.
-    fn serve_or_fail<V>(
-        &self,
-        spare: Option<Value<V>>,
-        failed: Failed,
-    ) -> Result<Fetched<V>, Error> {
-        match spare {
-            Some(spare) if failed.serves && failed.error.is_retryable() => Ok(self.serve(spare)),
-            _ => Err(failed.error),
-        }
-    }
-
-    /// What a caller that `asked` then may take of the load of another. A value only when its load began after that, or
-    /// when nobody here can tell anything newer because Redis is away.
-    fn take<V: DeserializeOwned>(
-        &self,
-        landing: Landing,
-        named: &[Bytes],
-        asked: u64,
-        is_away: bool,
-    ) -> Result<Option<Fetched<V>>, Failed> {
-        let began = landing.began;
-        let is_new = |origin| {
-            let is_best = is_away && origin == Origin::Bypassed && self.flights.no_tag_since(began);
-            began > asked || is_best
-        };
-        match landing.outcome {
-            Outcome::Failed(error, serves) => Err(Failed { error, serves }),
-            // An entry that lacks a tag which this caller names would stay when that is invalidated.
-            Outcome::Value(_, _, Some(tags)) if !named.iter().all(|tag| tags.contains(tag)) => {
-                Ok(None)
-            }
-            Outcome::Value(encoded, origin, _) if is_new(origin) => {
-                match self.codec.decode(&encoded) {
-                    Ok(value) => Ok(Some(Fetched { value, origin })),
-                    // A type that does not read what it writes: everybody loads for themselves.
-                    Err(_) => {
-                        self.counters.add(Counter::Unreadable);
-                        Ok(None)
-                    }
-                }
-            }
-            Outcome::Value(..) => Ok(None),
-        }
-    }
-}
-
-impl<'a, V, L, Loading, E> IntoFuture for GetOrLoad<'a, V, L>
-where
-    V: Serialize + DeserializeOwned + Send + 'a,
-    L: FnOnce() -> Loading + Send + 'a,
-    Loading: Future<Output = Result<V, E>> + Send + 'a,
-    E: Into<BoxError> + 'a,
-{
+impl<'a, V: Send + 'static> IntoFuture for GetOrLoad<'a, 'a, V> {
     type Output = Result<V, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
@@ -363,49 +242,27 @@ where
     }
 }
 
-impl<'a, V, L, Loading, E> IntoFuture for GetOrLoadWithOrigin<'a, V, L>
-where
-    V: Serialize + DeserializeOwned + Send + 'a,
-    L: FnOnce() -> Loading + Send + 'a,
-    Loading: Future<Output = Result<V, E>> + Send + 'a,
-    E: Into<BoxError> + 'a,
-{
+impl<'a, V: Send + 'static> IntoFuture for GetOrLoadWithOrigin<'a, 'a, V> {
     type Output = Result<Fetched<V>, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let refresh = async |cache: &'a Cache<V>, ask, lease, tags, loader| {
-            Some(cache.inner.refresh(&ask, lease, tags, loader).await)
-        };
-        Box::pin(self.0.fetch(refresh).instrument(tracing::debug_span!("cache.get_or_load")))
+        let fetch = self.0.fetch(Refresh::in_foreground());
+        Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
     }
 }
 
-impl<'a, V, L, Loading, E> IntoFuture for RefreshInBackground<'a, V, L>
-where
-    V: Serialize + DeserializeOwned + Send + 'static,
-    L: FnOnce() -> Loading + Send + 'static,
-    Loading: Future<Output = Result<V, E>> + Send + 'static,
-    E: Into<BoxError> + 'static,
-{
+impl<'a, V: Send + 'static> IntoFuture for RefreshInBackground<'a, V> {
     type Output = Result<Fetched<V>, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let refresh = |cache: &'a Cache<V>, ask, lease, tags, loader| {
-            let inner = Arc::clone(&cache.inner);
-            let refreshing = async move {
-                // Said in the log, and nobody waits for it.
-                let _: Result<Fetched<V>, Failed> = inner.refresh(&ask, lease, tags, loader).await;
-            };
-            drop(tokio::spawn(refreshing.instrument(tracing::debug_span!("cache.refresh"))));
-            ready(None)
-        };
-        Box::pin(self.0.fetch(refresh).instrument(tracing::debug_span!("cache.get_or_load")))
+        let fetch = self.load.fetch(Refresh::in_background(self.soft_timeout));
+        Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
     }
 }
 
-impl<V, L> fmt::Debug for GetOrLoad<'_, V, L> {
+impl<V> fmt::Debug for GetOrLoad<'_, '_, V> {
     /// Shows neither the key nor the tags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("GetOrLoad");
@@ -413,14 +270,15 @@ impl<V, L> fmt::Debug for GetOrLoad<'_, V, L> {
     }
 }
 
-impl<V, L> fmt::Debug for GetOrLoadWithOrigin<'_, V, L> {
+impl<V> fmt::Debug for GetOrLoadWithOrigin<'_, '_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GetOrLoadWithOrigin").field(&self.0).finish()
     }
 }
 
-impl<V, L> fmt::Debug for RefreshInBackground<'_, V, L> {
+impl<V> fmt::Debug for RefreshInBackground<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RefreshInBackground").field(&self.0).finish()
+        let mut out = f.debug_struct("RefreshInBackground");
+        out.field("load", &self.load).field("soft_timeout", &self.soft_timeout).finish()
     }
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use redbrick_core_conn::{Conn, Key};
-use serde::de::DeserializeOwned;
 
 use crate::{
+    Cache,
     cache::Inner,
-    entry::{self, Entry, Stored, Tag},
+    entry::{self, Entry, Stored, Tag, Version},
     fresh::Age,
     statistics::Counter,
 };
@@ -44,7 +44,7 @@ impl Seen {
 }
 
 /// The versions of tags right now.
-type Versions = HashMap<Bytes, Option<Bytes>>;
+type Versions = HashMap<Bytes, Option<Version>>;
 
 impl Inner {
     /// Reads an entry, together with the tags that its caller names.
@@ -126,28 +126,6 @@ impl Inner {
         Ok(found)
     }
 
-    /// Decodes what was found, or says what is to be overlooked.
-    pub(crate) fn value<V: DeserializeOwned>(&self, found: Found) -> Result<Value<V>, Seen> {
-        match found {
-            Found::Miss(seen) => Err(seen),
-            Found::Valid(entry, age) => match self.codec.decode(entry.encoded()) {
-                Ok(value) => Ok(Value { value, entry, age }),
-                Err(_shape) => {
-                    self.counters.add(Counter::Unreadable);
-                    Err(Seen::Beginning(entry.mark()))
-                }
-            },
-        }
-    }
-
-    /// Decodes what was found, and counts a hit or a miss.
-    pub(crate) fn counted<V: DeserializeOwned>(&self, found: Found) -> Option<V> {
-        let value = self.value(found).ok().filter(|found| found.age.is_fresh());
-        let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
-        self.counters.add(counter);
-        value.map(|found| found.value)
-    }
-
     /// The entry in what is stored, or what is there in its place.
     fn parsed(&self, stored: Option<Bytes>) -> Result<Entry, Seen> {
         let Some(stored) = stored else { return Err(Seen::Nothing) };
@@ -166,9 +144,47 @@ impl Inner {
         conn: &Conn,
         tags: Vec<Bytes>,
     ) -> redbrick_core_conn::Result<Versions> {
+        let (followed, tags) = self.followed(&tags, None);
+        let followed = followed.into_iter().map(|(name, version)| (name, Some(version)));
+        let mut versions: Versions = followed.collect();
+        if tags.is_empty() {
+            return Ok(versions);
+        }
+        let asking = self.known.asking();
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
-        let versions = Box::pin(conn.get_many::<Bytes, _>(keys.collect::<Vec<_>>())).await?;
-        Ok(tags.into_iter().zip(versions).collect())
+        let now = Box::pin(conn.get_many::<Bytes, _>(keys.collect::<Vec<_>>())).await?;
+        for (tag, version) in tags.into_iter().zip(now) {
+            let version = version.and_then(|version| Version::try_from(&*version).ok());
+            if let (Some(asking), Some(version)) = (asking, version) {
+                self.known.learn(asking, self.flights.moment(), &tag, version, None);
+            }
+            versions.insert(tag, version);
+        }
+        Ok(versions)
+    }
+}
+
+impl<V> Cache<V> {
+    /// Decodes what was found, or says what is to be overlooked.
+    pub(crate) fn value(&self, found: Found) -> Result<Value<V>, Seen> {
+        match found {
+            Found::Miss(seen) => Err(seen),
+            Found::Valid(entry, age) => match self.codec.decode(entry.encoded()) {
+                Ok(value) => Ok(Value { value, entry, age }),
+                Err(_shape) => {
+                    self.inner.counters.add(Counter::Unreadable);
+                    Err(Seen::Beginning(entry.mark()))
+                }
+            },
+        }
+    }
+
+    /// Decodes what was found, and counts a hit or a miss.
+    pub(crate) fn counted(&self, found: Found) -> Option<V> {
+        let value = self.value(found).ok().filter(|found| found.age.is_fresh());
+        let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
+        self.inner.counters.add(counter);
+        value.map(|found| found.value)
     }
 }
 
@@ -179,8 +195,6 @@ fn unknown(entry: &Entry, versions: &Versions) -> Vec<Bytes> {
 
 /// Whether all tags are there and have the versions that they had when the entry was stored.
 fn counts(entry: &Entry, versions: &Versions) -> bool {
-    let is_same = |(name, then): &Tag| {
-        versions.get(name).is_some_and(|now| now.as_deref() == Some(then.as_slice()))
-    };
+    let is_same = |(name, then): &Tag| versions.get(name).is_some_and(|now| *now == Some(*then));
     entry.tags.iter().all(is_same)
 }

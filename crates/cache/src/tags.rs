@@ -28,8 +28,9 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &*self.inner;
+        let tag = tag.as_ref();
         let deleted = inner.conn.delete(inner.tags.tagged(tag)).await;
-        inner.flights.invalidated_tag();
+        inner.invalidated_tag(tag);
         Ok(deleted?)
     }
 
@@ -47,21 +48,30 @@ impl<V> Cache<V> {
         tags: impl IntoIterator<Item = T> + Send,
     ) -> Result<u64, Error> {
         let inner = &*self.inner;
-        let keys: Vec<_> = tags.into_iter().map(|tag| inner.tags.tagged(tag)).collect();
+        let tags = named(tags);
+        let keys: Vec<_> = tags.iter().map(|tag| inner.tags.tagged(tag)).collect();
         let deleted = inner.conn.delete_many(keys).await;
-        inner.flights.invalidated_tag();
+        for tag in &tags {
+            inner.invalidated_tag(tag);
+        }
         Ok(deleted?)
     }
 }
 
 impl Inner {
-    /// The call that gets or makes the version of a tag, for an entry that lives as long.
-    pub(crate) fn tag_version<'a>(
+    /// A tag was invalidated here.
+    fn invalidated_tag(&self, tag: &[u8]) {
+        self.known.forget(tag);
+        self.flights.invalidated_tag();
+    }
+
+    /// The call that gets or makes the version of a tag, for an entry that lives as long, and says how long it is there.
+    fn tag_version<'a>(
         &self,
         conn: &'a Conn,
         tag: &Bytes,
         time_to_live: Duration,
-    ) -> Call<'a, Bytes> {
+    ) -> Call<'a, (Bytes, i64)> {
         let life = life(time_to_live);
         let new = Token::<8>::random();
         let call = conn.script(&TAG).key(self.tags.tagged(tag)).arg(new.as_bytes().as_slice());
@@ -69,20 +79,29 @@ impl Inner {
         call.arg(time_to_live).arg(life).run()
     }
 
-    /// Gets or makes the versions of tags: one round trip, or none without tags.
+    /// Gets or makes the versions of tags: one round trip, or none without tags, and where all of them are followed.
     pub(crate) async fn tag_versions(
         &self,
         conn: &Conn,
         tags: &[Bytes],
         time_to_live: Duration,
     ) -> redbrick_core_conn::Result<Vec<Tag>> {
-        let mut versions = Vec::with_capacity(tags.len());
-        if let [tag] = tags {
+        let (mut versions, unknown) = self.followed(tags, Some(time_to_live));
+        let asking = self.known.asking();
+        let mut learn = |tag: &Bytes, (version, left): (Bytes, i64)| {
+            let version = version_of(&version);
+            if let Some(asking) = asking {
+                let left = u64::try_from(left).ok().map(Duration::from_millis);
+                self.known.learn(asking, self.flights.moment(), tag, version, left);
+            }
+            versions.push((tag.clone(), version));
+        };
+        if let [tag] = &*unknown {
             let version = self.tag_version(conn, tag, time_to_live).await?;
-            versions.push((tag.clone(), version_of(&version)));
+            learn(tag, version);
             return Ok(versions);
         }
-        for some in tags.chunks(AT_ONCE) {
+        for some in unknown.chunks(AT_ONCE) {
             let mut pipeline = conn.pipeline();
             let tickets: Vec<_> = some
                 .iter()
@@ -90,10 +109,55 @@ impl Inner {
                 .collect();
             let mut results = Box::pin(pipeline.send()).await;
             for (tag, ticket) in tickets {
-                versions.push((tag.clone(), version_of(&results.take(ticket)?)));
+                learn(tag, results.take(ticket)?);
             }
         }
         Ok(versions)
+    }
+
+    /// The versions of tags that are followed, and the other tags.
+    pub(crate) fn followed(
+        &self,
+        tags: &[Bytes],
+        life: Option<Duration>,
+    ) -> (Vec<Tag>, Vec<Bytes>) {
+        if tags.is_empty() || !self.follow_tags {
+            return (Vec::with_capacity(tags.len()), tags.to_vec());
+        }
+        self.follow();
+        let (mut versions, mut unknown) = (Vec::with_capacity(tags.len()), Vec::new());
+        for (tag, version) in tags.iter().zip(self.known.now(tags, life)) {
+            match version {
+                Some(version) => versions.push((tag.clone(), version)),
+                None => unknown.push(tag.clone()),
+            }
+        }
+        (versions, unknown)
+    }
+
+    /// The tags that a load has found out, with versions that they had already when it began; nothing where that cannot be told
+    /// of one of them. Those of `known` have theirs.
+    pub(crate) async fn tags_of_load(
+        &self,
+        tags: &[Bytes],
+        known: &[Tag],
+        time_to_live: Duration,
+        began: u64,
+    ) -> redbrick_core_conn::Result<Option<Vec<Tag>>> {
+        let is_new = |tag: &&Bytes| !known.iter().any(|(name, _)| name == *tag);
+        let tags: Vec<Bytes> = tags.iter().filter(is_new).cloned().collect();
+        if tags.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        self.known.use_it();
+        let before: Vec<_> = tags.iter().map(|tag| self.known.before(tag, began)).collect();
+        let life = self.kept_at_most(time_to_live);
+        let now = self.tag_versions(&self.quick, &tags, life).await?;
+        let is_same = |(tag, version): &Tag| {
+            let at = tags.iter().position(|it| it == tag);
+            at.is_some_and(|at| before[at] == Some(*version))
+        };
+        Ok(now.iter().all(is_same).then_some(now))
     }
 }
 

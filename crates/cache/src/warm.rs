@@ -11,7 +11,6 @@ use std::{
 
 use bytes::Bytes;
 use redbrick_core_conn::BoxError;
-use serde::{Serialize, de::DeserializeOwned};
 use tracing::Instrument;
 
 use crate::{Cache, Error, Origin, tags};
@@ -90,7 +89,7 @@ impl<V, Keys, L> Warm<'_, V, Keys, L> {
 
 impl<'a, V, K, Keys, L, Loading, E> IntoFuture for Warm<'a, V, Keys, L>
 where
-    V: Serialize + DeserializeOwned + Send + 'a,
+    V: Send + 'static,
     K: AsRef<[u8]> + Clone + Send + 'a,
     Keys: IntoIterator<Item = K> + Send + 'a,
     Keys::IntoIter: Send,

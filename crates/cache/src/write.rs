@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Key, Replay, Script, Token};
-use serde::Serialize;
 use tracing::Instrument;
 
 use crate::{
@@ -50,10 +49,10 @@ struct Life {
     kept: Duration,
 }
 
-impl<'a, V: Serialize> Set<'a, V> {
+impl<'a, V> Set<'a, V> {
     pub(crate) fn new(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
         let inner = &*cache.inner;
-        let encoded = inner.codec.encode(value).map_err(Error::Unencodable);
+        let encoded = cache.codec.encode(value).map_err(Error::unencodable);
         let (key, time_to_live) = (inner.prefix.tagged(id), inner.time_to_live);
         Self { cache, key, encoded, time_to_live, tags: Vec::new() }
     }
@@ -77,7 +76,7 @@ impl<V> Set<'_, V> {
     }
 }
 
-impl<'a, V: Serialize> SetMany<'a, V> {
+impl<'a, V> SetMany<'a, V> {
     pub(crate) fn new<'v, K: AsRef<[u8]>>(
         cache: &'a Cache<V>,
         entries: impl IntoIterator<Item = (K, &'v V)>,
@@ -87,7 +86,7 @@ impl<'a, V: Serialize> SetMany<'a, V> {
     {
         let inner = &*cache.inner;
         let encoded = entries.into_iter().map(|(id, value)| {
-            let encoded = inner.codec.encode(value).map_err(Error::Unencodable)?;
+            let encoded = cache.codec.encode(value).map_err(Error::unencodable)?;
             Ok((inner.prefix.tagged(id), encoded))
         });
         let (entries, time_to_live) = (encoded.collect(), inner.time_to_live);
@@ -188,7 +187,10 @@ impl Inner {
         life: &Life,
         tags: &[Bytes],
     ) -> redbrick_core_conn::Result<()> {
-        if let Some(set) = self.set_with_tags(key, packed, life, tags) {
+        // Where tags are followed, their versions are worth being known.
+        if !self.follow_tags
+            && let Some(set) = self.set_with_tags(key, packed, life, tags)
+        {
             return set.await.map(drop);
         }
         let versions = self.tag_versions(&self.conn, tags, life.kept).await?;

@@ -4,13 +4,15 @@
 -- ARGV[1]  a new version, used when there is none
 -- ARGV[2]  how long an entry will need it, in milliseconds
 -- ARGV[3]  life that it is given when it has less than that, in milliseconds
--- returns  the version
+-- returns  {version, milliseconds for which it is there}
 local version = redis.pcall('GET', KEYS[1])
 if type(version) ~= 'string' or #version ~= 8 then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-  return ARGV[1]
+  return {ARGV[1], tonumber(ARGV[3])}
 end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+local left = redis.call('PTTL', KEYS[1])
+if left < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  left = tonumber(ARGV[3])
 end
-return version
+return {version, left}

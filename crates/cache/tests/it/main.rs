@@ -1,16 +1,19 @@
 //! cache against real servers, one file per behavior.
 
 mod clear;
+mod codec;
 #[cfg(all(feature = "zstd", feature = "lz4"))]
 mod compression;
 mod cost;
 mod count;
 mod down;
 mod fleet;
+mod follow;
 mod input;
 mod invalidations;
 mod leftovers;
 mod load;
+mod loaded;
 mod metrics;
 mod place;
 mod poison;
