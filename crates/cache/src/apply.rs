@@ -5,15 +5,16 @@ use std::{
     time::Duration,
 };
 
-use redbrick_core_conn::{Replay, Script};
+use redbrick_core_conn::{Key, Replay, Script};
 
 use crate::{
     Cache, Change, Error, Rules, Target,
     cache::bytes,
     entry,
     fresh::after,
+    owed::{About, Underway},
     rules::{Parsed, What},
-    tags::AT_ONCE,
+    tags::{self, AT_ONCE},
     template::literally,
 };
 
@@ -64,21 +65,29 @@ impl<V> Cache<V> {
         change: Change,
         values: &[(&str, &str)],
     ) -> Result<Applied, Error> {
-        let inner = &*self.inner;
+        let inner = &self.inner;
         let plan = plan(rules, entity, change, values)?;
         let patterns = plan.patterns.iter().map(|text| inner.pattern(text));
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+        let ids = plan.keys.iter().chain(plan.shortened.keys());
+        let entries: Vec<Key> = ids.map(|id| inner.prefix.tagged(id)).collect();
+        let tags = tags::named(&plan.tags);
+        // What comes after a failure is owed as well.
+        let about = [About::Tags(&tags), About::Entries(&entries)];
+        let about = about.into_iter().chain(patterns.iter().map(About::Pattern));
+        let underway: Vec<_> = about.map(|about| Underway::new(inner, about)).collect();
         let mut applied = Applied::default();
         if !plan.tags.is_empty() {
-            applied.tags = Box::pin(self.invalidate_tags(&plan.tags)).await?;
+            applied.tags = Box::pin(self.invalidate_tags(&tags)).await?;
         }
         applied.shortened = Box::pin(self.shorten(&plan.shortened)).await?;
         if !plan.keys.is_empty() {
             applied.deleted = Box::pin(self.delete_many(&plan.keys)).await?;
         }
-        for entries in patterns {
-            applied.cleared += Box::pin(inner.clear(entries)).await?;
+        for entries in &patterns {
+            applied.cleared += Box::pin(inner.clear(entries.clone())).await?;
         }
+        underway.into_iter().for_each(Underway::done);
         Ok(applied)
     }
 

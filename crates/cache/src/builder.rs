@@ -6,8 +6,8 @@ use redbrick_core_conn::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Cache, Compression, Error, MEDIUM, ValueCodec, cache::Inner, clock::Clock, flight::Flights,
-    remembered::Remembered, statistics::Counters,
+    Cache, Compression, Error, MEDIUM, ValueCodec, breaker::Breaker, cache::Inner, clock::Clock,
+    flight::Flights, owed::Owed, remembered::Remembered, statistics::Counters,
 };
 
 /// How long a loader may take, unless told otherwise: 30 seconds.
@@ -295,6 +295,8 @@ impl<V> CacheBuilder<V> {
             clock: Clock::default(),
             refreshes: Remembered::default(),
             gone: Remembered::default(),
+            owed: Owed::default(),
+            breaker: Breaker::default(),
             flights: Flights::default(),
             counters,
         };

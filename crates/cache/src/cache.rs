@@ -6,10 +6,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     CacheBuilder, Compression, Error, OnError, OnWaitTimeout, ValueCodec,
+    breaker::Breaker,
     clock::Clock,
     entry,
     flight::Flights,
     known::Known,
+    owed::{About, Owed, Underway},
     read::Found,
     remembered::Remembered,
     statistics::Counters,
@@ -70,6 +72,9 @@ pub(crate) struct Inner {
     pub(crate) refreshes: Remembered,
     /// Keys that were invalidated here, and will hardly be there.
     pub(crate) gone: Remembered,
+    /// Invalidations that are still to be made.
+    pub(crate) owed: Owed,
+    pub(crate) breaker: Breaker,
     pub(crate) flights: Flights,
     pub(crate) counters: Counters,
 }
@@ -113,11 +118,12 @@ impl<V> Cache<V> {
     #[doc(alias("invalidate", "forget"))]
     #[tracing::instrument(level = "debug", name = "cache.delete", skip_all)]
     pub async fn delete(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
-        let inner = &*self.inner;
-        let id = key.as_ref();
-        let (entry, lease) = (inner.prefix.tagged(id), inner.leases.tagged(id));
+        let inner = &self.inner;
+        let (entry, lease) = inner.keys(key.as_ref());
+        let underway = Underway::new(inner, About::Entry(&entry));
         let call = inner.conn.script(&DELETE).key(&entry).key(lease);
         let deleted = call.run::<bool>().replay(Replay::Idempotent).await;
+        underway.ends(&deleted);
         inner.invalidated(&bytes(&entry));
         Ok(deleted?)
     }
@@ -135,9 +141,11 @@ impl<V> Cache<V> {
         &self,
         keys: impl IntoIterator<Item = K> + Send,
     ) -> Result<u64, Error> {
-        let inner = &*self.inner;
+        let inner = &self.inner;
         let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
+        let underway = Underway::new(inner, About::Entries(&entries));
         let deleted = Box::pin(inner.conn.delete_many(&entries)).await;
+        underway.ends(&deleted);
         for entry in &entries {
             inner.invalidated(&bytes(entry));
         }

@@ -1,8 +1,14 @@
 //! Deleting by pattern.
 
+use std::sync::Arc;
+
 use redbrick_core_conn::Pattern;
 
-use crate::{Cache, Error, cache::Inner};
+use crate::{
+    Cache, Error,
+    cache::Inner,
+    owed::{About, Underway},
+};
 
 impl<V> Cache<V> {
     /// Deletes the entries whose keys match one of `patterns`, and returns how many. What is being loaded for such a key
@@ -24,7 +30,7 @@ impl<V> Cache<V> {
         &self,
         patterns: impl IntoIterator<Item = P> + Send,
     ) -> Result<u64, Error> {
-        let inner = &*self.inner;
+        let inner = &self.inner;
         let patterns = patterns.into_iter().map(|text| inner.pattern(text.as_ref()));
         let patterns: Vec<Pattern> = patterns.collect::<Result<_, _>>()?;
         let mut deleted = 0;
@@ -52,8 +58,10 @@ impl Inner {
     }
 
     /// Deletes entries, and the leases in their places. One that the walk does not meet was taken after it began.
-    pub(crate) async fn clear(&self, entries: Pattern) -> Result<u64, Error> {
+    pub(crate) async fn clear(self: &Arc<Self>, entries: Pattern) -> Result<u64, Error> {
+        let underway = Underway::new(self, About::Pattern(&entries));
         let deleted = Box::pin(self.conn.delete_matching(entries.clone())).await;
+        underway.ends(&deleted);
         self.flights.detach_matching(|key| entries.matches(key));
         Ok(deleted?)
     }

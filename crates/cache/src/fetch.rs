@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::{
-    Cache, Error, Fetched, GetOrLoad, Origin,
+    Cache, Error, Fetched, GetOrLoad, OnError, Origin,
     builder::check,
     cache::{Inner, bytes},
     entry::Entry,
@@ -82,7 +82,9 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         loop {
             // What was invalidated here is hardly there, and asking for the lease looks once more.
             let is_gone = is_first && inner.gone.take(&key);
-            let looked = if ask.anew {
+            let looked = if inner.on_error == OnError::Load && !inner.breaker.lets_ask() {
+                Look::Away
+            } else if ask.anew {
                 // Whatever is there.
                 Look::Miss(Seen::Beginning(Bytes::new()))
             } else if is_gone {
@@ -167,7 +169,10 @@ impl<V: Send + 'static> Cache<V> {
     async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
         match inner.read(&inner.quick, &ask.entry, &ask.tags).await {
-            Ok(found) => Ok(self.value(found).map_or_else(Look::Miss, Look::Found)),
+            Ok(found) => {
+                inner.breaker.answered();
+                Ok(self.value(found).map_or_else(Look::Miss, Look::Found))
+            }
             Err(error) => inner.does_without(error).map(|()| Look::Away),
         }
     }

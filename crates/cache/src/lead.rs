@@ -196,6 +196,7 @@ impl<V: Send + 'static> Cache<V> {
         let deadline = Instant::now() + inner.wait_timeout;
         loop {
             let began = inner.flights.moment();
+            let doubt = inner.owed.doubt(&ask.entry);
             let leased = inner.lease(ask, &seen, has_spare).await;
             let stored = match leased {
                 Ok(Leased::Entry(stored)) => stored,
@@ -225,11 +226,13 @@ impl<V: Send + 'static> Cache<V> {
                 }
                 Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
             };
-            let found =
-                match inner.judge(&inner.quick, Some(stored), &ask.tags, HashMap::new()).await {
-                    Ok(found) => found,
-                    Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
-                };
+            let found = match inner
+                .judge(&inner.quick, Some(stored), &doubt, &ask.tags, HashMap::new())
+                .await
+            {
+                Ok(found) => found,
+                Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
+            };
             match self.value(found) {
                 Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
                 Ok(found) => seen = Seen::Beginning(found.entry.mark()),
@@ -281,6 +284,9 @@ impl Inner {
     pub(crate) fn does_without(&self, error: redbrick_core_conn::Error) -> Result<(), Error> {
         let is_away = error.is_retryable()
             || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
+        if error.is_timeout() {
+            self.breaker.timed_out();
+        }
         match self.on_error {
             OnError::Load if is_away => {
                 tracing::debug!(error = %error, "the cache goes to its loader without Redis");

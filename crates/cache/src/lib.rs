@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod apply;
+mod breaker;
 mod builder;
 mod cache;
 mod clear;
@@ -23,6 +24,7 @@ mod lease;
 mod life;
 mod load;
 mod loader;
+mod owed;
 mod read;
 mod remembered;
 mod rules;

@@ -10,6 +10,7 @@ use crate::{
     cache::Inner,
     entry::{self, Entry, Stored, Tag, Version},
     fresh::Age,
+    owed::Doubt,
     statistics::Counter,
 };
 
@@ -54,12 +55,13 @@ impl Inner {
         key: &Key,
         named: &[Bytes],
     ) -> redbrick_core_conn::Result<Found> {
+        let doubt = self.owed.doubt(key);
         let (stored, versions) = if named.is_empty() {
             (conn.get::<Bytes>(key).await, Ok(Versions::new()))
         } else {
             tokio::join!(conn.get::<Bytes>(key), self.versions(conn, named.to_vec()))
         };
-        self.judge(conn, stored?, named, versions?).await
+        self.judge(conn, stored?, &doubt, named, versions?).await
     }
 
     /// Tells whether a stored entry counts, asking for the tags that are not known yet. One without a tag that its caller
@@ -68,6 +70,7 @@ impl Inner {
         &self,
         conn: &Conn,
         stored: Option<Bytes>,
+        doubt: &Doubt,
         named: &[Bytes],
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
@@ -76,6 +79,10 @@ impl Inner {
             Err(seen) => return Ok(Found::Miss(seen)),
         };
         if !named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named)) {
+            return Ok(Found::Miss(Seen::Beginning(entry.mark())));
+        }
+        if doubt.concerns(&entry) {
+            self.counters.stale();
             return Ok(Found::Miss(Seen::Beginning(entry.mark())));
         }
         let unknown = unknown(&entry, &versions);
@@ -93,6 +100,7 @@ impl Inner {
 
     /// Reads entries, and then their tags, all at once.
     pub(crate) async fn read_many(&self, keys: &[Key]) -> redbrick_core_conn::Result<Vec<Found>> {
+        let doubts: Vec<Doubt> = keys.iter().map(|key| self.owed.doubt(key)).collect();
         let stored = Box::pin(self.conn.get_many::<Bytes, _>(keys)).await?;
         let mut tags = Vec::new();
         let mut entries = Vec::with_capacity(stored.len());
@@ -110,10 +118,10 @@ impl Inner {
         };
         let now = self.now().await;
         let mut found = Vec::with_capacity(entries.len());
-        for entry in entries {
+        for (entry, doubt) in entries.into_iter().zip(doubts) {
             found.push(match entry {
                 Err(seen) => Found::Miss(seen),
-                Ok(entry) if counts(&entry, &versions) => {
+                Ok(entry) if counts(&entry, &versions) && !doubt.concerns(&entry) => {
                     let age = self.age(&entry, now);
                     Found::Valid(entry, age)
                 }

@@ -9,6 +9,7 @@ use crate::{
     Cache, Error, STATIC,
     cache::Inner,
     entry::{Tag, Version},
+    owed::{About, Underway},
 };
 
 static TAG: Script = Script::new("cache.tag", include_str!("lua/tag.lua"));
@@ -27,10 +28,11 @@ impl<V> Cache<V> {
     /// [`Error::Conn`]; after an unknown outcome the tag may be invalidated.
     #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
-        let inner = &*self.inner;
-        let tag = tag.as_ref();
-        let deleted = inner.conn.delete(inner.tags.tagged(tag)).await;
-        inner.invalidated_tag(tag);
+        let (inner, tag) = (&self.inner, &named([tag])[..]);
+        let underway = Underway::new(inner, About::Tags(tag));
+        let deleted = inner.conn.delete(inner.tags.tagged(&tag[0])).await;
+        underway.ends(&deleted);
+        inner.invalidated_tag(&tag[0]);
         Ok(deleted?)
     }
 
@@ -47,10 +49,11 @@ impl<V> Cache<V> {
         &self,
         tags: impl IntoIterator<Item = T> + Send,
     ) -> Result<u64, Error> {
-        let inner = &*self.inner;
-        let tags = named(tags);
+        let (inner, tags) = (&self.inner, named(tags));
         let keys: Vec<_> = tags.iter().map(|tag| inner.tags.tagged(tag)).collect();
+        let underway = Underway::new(inner, About::Tags(&tags));
         let deleted = inner.conn.delete_many(keys).await;
+        underway.ends(&deleted);
         for tag in &tags {
             inner.invalidated_tag(tag);
         }

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     compress::Packed,
     entry,
     fresh::after,
+    owed::{About, Underway},
     tags::{self, AT_ONCE},
 };
 
@@ -160,7 +162,7 @@ impl Inner {
     }
 
     async fn set(
-        &self,
+        self: &Arc<Self>,
         key: &Key,
         encoded: Bytes,
         time_to_live: Duration,
@@ -169,6 +171,8 @@ impl Inner {
         check(time_to_live)?;
         tags::check(tags)?;
         let packed = self.compression.pack(encoded);
+        // What is there is not what it is to be, whatever comes.
+        let underway = Underway::new(self, About::Entry(key));
         let life = self.life(self.now().await, time_to_live);
         let outcome = if tags.is_empty() {
             let entry = entry::encode(life.fresh_until, 0, &[], &packed);
@@ -176,6 +180,7 @@ impl Inner {
         } else {
             Box::pin(self.set_tagged(key, &packed, &life, tags)).await
         };
+        underway.ends(&outcome);
         self.stored(&bytes(key));
         Ok(outcome?)
     }
@@ -199,13 +204,15 @@ impl Inner {
     }
 
     async fn set_many(
-        &self,
+        self: &Arc<Self>,
         entries: &[(Key, Bytes)],
         time_to_live: Duration,
         tags: &[Bytes],
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
+        let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
+        let underway = Underway::new(self, About::Entries(&keys));
         let conn = &self.conn;
         let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
         let now = self.now().await;
@@ -223,7 +230,8 @@ impl Inner {
             let taken = tickets.into_iter().map(|ticket| results.take(ticket));
             outcome = outcome.and(taken.collect());
         }
-        for (key, _) in entries {
+        underway.ends(&outcome);
+        for key in &keys {
             self.stored(&bytes(key));
         }
         Ok(outcome?)
@@ -237,7 +245,7 @@ impl<'a, V> IntoFuture for SetMany<'a, V> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, entries, time_to_live, tags } = self;
         let span = tracing::debug_span!("cache.set");
-        let inner = &*cache.inner;
+        let inner = &cache.inner;
         Box::pin(
             async move { inner.set_many(&entries?, time_to_live, &tags).await }.instrument(span),
         )
@@ -251,7 +259,7 @@ impl<'a, V> IntoFuture for Set<'a, V> {
     fn into_future(self) -> Self::IntoFuture {
         let Self { cache, key, encoded, time_to_live, tags } = self;
         let span = tracing::debug_span!("cache.set");
-        let inner = &*cache.inner;
+        let inner = &cache.inner;
         let set = async move { inner.set(&key, encoded?, time_to_live, &tags).await };
         Box::pin(set.instrument(span))
     }

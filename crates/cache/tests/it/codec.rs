@@ -1,7 +1,5 @@
 //! Values that serde does not write, and caches for values of several types.
 
-#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
-
 use bytes::Bytes;
 use redbrick_cache::{Cache, Error, ValueCodec};
 use redbrick_core_conn::BoxError;

@@ -15,6 +15,8 @@ mod leftovers;
 mod load;
 mod loaded;
 mod metrics;
+mod outage;
+mod owed;
 mod place;
 mod poison;
 mod race;

@@ -1,0 +1,253 @@
+//! Invalidations that Redis has not made yet, since it could not be asked: they are made as soon as it can be, and until then
+//! nothing counts here that they are about.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::pending,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redbrick_core_conn::{Key, Pattern, Result};
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::{
+    cache::{Inner, bytes},
+    entry::Entry,
+};
+
+/// How many are remembered, and of them by pattern; one more, and all entries are to be deleted.
+const MOST: usize = 10_000;
+const MOST_PATTERNS: usize = 100;
+/// How long after a failure it is tried once more, at first and in the end.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(crate) struct Owed {
+    is_any: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// Each with the number of the failure that it comes from: it can be owed once more while it is being made.
+#[derive(Default)]
+struct State {
+    debts: Debts,
+    failures: u64,
+    /// Whether somebody makes up for them.
+    is_paid: bool,
+}
+
+#[derive(Clone, Default)]
+struct Debts {
+    entries: HashMap<Bytes, u64>,
+    tags: Arc<HashMap<Bytes, u64>>,
+    patterns: Vec<(Pattern, u64)>,
+}
+
+/// What an invalidation is about.
+#[derive(Clone, Copy)]
+pub(crate) enum About<'a> {
+    Entry(&'a Key),
+    Entries(&'a [Key]),
+    Tags(&'a [Bytes]),
+    Pattern(&'a Pattern),
+}
+
+/// An invalidation under way. It is owed when it fails, and when it is dropped before its outcome is known.
+#[must_use = "it is owed when this is dropped"]
+pub(crate) struct Underway<'a> {
+    inner: &'a Arc<Inner>,
+    about: Option<About<'a>>,
+}
+
+/// What does not count of an entry that is about to be read.
+#[derive(Clone, Default)]
+pub(crate) struct Doubt {
+    is_owed: bool,
+    tags: Option<Arc<HashMap<Bytes, u64>>>,
+}
+
+impl Doubt {
+    /// Whether an entry does not count that was read.
+    pub(crate) fn concerns(&self, entry: &Entry) -> bool {
+        let is_owed = |tags: &Arc<HashMap<Bytes, u64>>| {
+            entry.tags.iter().any(|(name, _)| tags.contains_key(name))
+        };
+        self.is_owed || self.tags.as_ref().is_some_and(is_owed)
+    }
+}
+
+impl Owed {
+    /// Says what of an entry does not count, before it is read: what is made up for by then is not read any more.
+    pub(crate) fn doubt(&self, entry: &Key) -> Doubt {
+        if !self.is_any.load(Ordering::Acquire) {
+            return Doubt::default();
+        }
+        let debts = &self.state().debts;
+        let key = bytes(entry);
+        let matches = |(pattern, _): &(Pattern, u64)| pattern.matches(&key);
+        let is_owed = debts.entries.contains_key(&key) || debts.patterns.iter().any(matches);
+        Doubt { is_owed, tags: Some(Arc::clone(&debts.tags)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, about: About<'_>, all: impl Fn() -> Option<Pattern>) {
+        self.failures += 1;
+        let (number, debts) = (self.failures, &mut self.debts);
+        match about {
+            About::Entry(key) => drop(debts.entries.insert(bytes(key), number)),
+            About::Entries(keys) => {
+                debts.entries.extend(keys.iter().map(|key| (bytes(key), number)));
+            }
+            About::Tags(tags) => {
+                Arc::make_mut(&mut debts.tags).extend(tags.iter().map(|tag| (tag.clone(), number)));
+            }
+            About::Pattern(pattern) => debts.patterns.push((pattern.clone(), number)),
+        }
+        if debts.are_too_many()
+            && let Some(all) = all()
+        {
+            tracing::warn!(
+                "more invalidations failed than are remembered; the cache is to be emptied"
+            );
+            *debts = Debts { patterns: vec![(all, number)], ..Debts::default() };
+        }
+    }
+}
+
+impl Debts {
+    fn are_none(&self) -> bool {
+        self.entries.is_empty() && self.tags.is_empty() && self.patterns.is_empty()
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.entries.len() + self.tags.len() > MOST || self.patterns.len() > MOST_PATTERNS
+    }
+
+    /// Takes out what was made up for.
+    fn settle(&mut self, paid: &Self) {
+        let is_paid = |paid: &HashMap<Bytes, u64>, key: &Bytes, number: u64| {
+            paid.get(key).is_some_and(|it| *it == number)
+        };
+        self.entries.retain(|key, number| !is_paid(&paid.entries, key, *number));
+        let tags = Arc::make_mut(&mut self.tags);
+        tags.retain(|tag, number| !is_paid(&paid.tags, tag, *number));
+        self.patterns.retain(|(_, number)| !paid.patterns.iter().any(|(_, it)| it == number));
+    }
+}
+
+impl<'a> Underway<'a> {
+    pub(crate) fn new(inner: &'a Arc<Inner>, about: About<'a>) -> Self {
+        Self { inner, about: Some(about) }
+    }
+
+    /// What came of it.
+    pub(crate) fn ends<T>(mut self, outcome: &Result<T>) {
+        let is_owed =
+            |error: &redbrick_core_conn::Error| error.is_retryable() || error.is_outcome_unknown();
+        if !outcome.as_ref().is_err_and(is_owed) {
+            self.about = None;
+        }
+    }
+
+    /// It was made.
+    pub(crate) fn done(mut self) {
+        self.about = None;
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if let Some(about) = self.about.take() {
+            self.inner.owe(about);
+        }
+    }
+}
+
+impl Inner {
+    fn owe(self: &Arc<Self>, about: About<'_>) {
+        // Nobody can make up for it after the runtime has ended.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut state = self.owed.state();
+        state.add(about, || self.pattern("*").ok());
+        self.owed.is_any.store(true, Ordering::Release);
+        if !mem::replace(&mut state.is_paid, true) {
+            drop(runtime.spawn(make_up(Paying { cache: Arc::downgrade(self), is_done: false })));
+        }
+    }
+
+    async fn make_up(&self, debts: &Debts) -> Result<()> {
+        let tags: Vec<Key> = debts.tags.keys().map(|tag| self.tags.tagged(tag)).collect();
+        self.conn.delete_many(tags).await?;
+        let entries = debts.entries.keys().map(|key| self.prefix.id_of(key));
+        let entries: Vec<Key> = entries.flatten().map(|id| self.prefix.tagged(id)).collect();
+        self.conn.delete_many(entries).await?;
+        for (pattern, _) in &debts.patterns {
+            self.conn.delete_matching(pattern.clone()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Somebody who makes up for what is owed, for as long as there is a handle of the cache.
+struct Paying {
+    cache: Weak<Inner>,
+    is_done: bool,
+}
+
+impl Drop for Paying {
+    fn drop(&mut self) {
+        if !self.is_done
+            && let Some(inner) = self.cache.upgrade()
+        {
+            // Its runtime has ended, so the next failure begins anew.
+            inner.owed.state().is_paid = false;
+        }
+    }
+}
+
+async fn make_up(mut paying: Paying) {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let Some(inner) = paying.cache.upgrade() else { return };
+        let debts = inner.owed.state().debts.clone();
+        match Box::pin(inner.make_up(&debts)).await {
+            Ok(()) => pause = SHORTEST_PAUSE,
+            Err(error) if error.is_retryable() || error.is_outcome_unknown() => {
+                tracing::debug!(%error, "invalidations that failed are tried again");
+                drop(inner);
+                let _elapsed = timeout(pause, pending::<()>()).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "invalidations that failed cannot be made up for");
+            }
+        }
+        let mut state = inner.owed.state();
+        state.debts.settle(&debts);
+        if state.debts.are_none() {
+            (state.is_paid, paying.is_done) = (false, true);
+            inner.owed.is_any.store(false, Ordering::Release);
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for Owed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owed").finish_non_exhaustive()
+    }
+}
