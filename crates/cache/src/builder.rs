@@ -58,6 +58,7 @@ pub struct CacheBuilder<V> {
     on_wait_timeout: OnWaitTimeout,
     compression: Compression,
     follow_tags: bool,
+    fill_in_background: bool,
     values: PhantomData<fn() -> V>,
 }
 
@@ -79,6 +80,7 @@ impl<V> CacheBuilder<V> {
             on_wait_timeout: OnWaitTimeout::Load,
             compression: Compression::None,
             follow_tags: false,
+            fill_in_background: false,
             values: PhantomData,
         }
     }
@@ -206,6 +208,15 @@ impl<V> CacheBuilder<V> {
         self
     }
 
+    /// Has what was loaded stored in a task of its own, so that the caller has its value one round trip earlier. Who asks meanwhile
+    /// waits for that as for the load. Where Redis cannot store it, the origin is [`Loaded`](crate::Origin::Loaded) all the same.
+    ///
+    /// Default: it is stored before the call returns.
+    pub fn fill_in_background(mut self, in_background: bool) -> Self {
+        self.fill_in_background = in_background;
+        self
+    }
+
     /// Makes it, for values that are written with the codec of the connection; sends nothing.
     ///
     /// # Errors
@@ -295,6 +306,7 @@ impl<V> CacheBuilder<V> {
             clock: Clock::default(),
             refreshes: Remembered::default(),
             gone: Remembered::default(),
+            fill_in_background: self.fill_in_background,
             owed: Owed::default(),
             breaker: Breaker::default(),
             flights: Flights::default(),
@@ -326,6 +338,7 @@ impl<V> fmt::Debug for CacheBuilder<V> {
             .field("compression", &self.compression)
             .field("jitter", &self.jitter)
             .field("follow_tags", &self.follow_tags)
+            .field("fill_in_background", &self.fill_in_background)
             .finish_non_exhaustive()
     }
 }

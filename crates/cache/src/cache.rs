@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) refreshes: Remembered,
     /// Keys that were invalidated here, and will hardly be there.
     pub(crate) gone: Remembered,
+    /// Whether nobody waits until what was loaded is stored.
+    pub(crate) fill_in_background: bool,
     /// Invalidations that are still to be made.
     pub(crate) owed: Owed,
     pub(crate) breaker: Breaker,
@@ -224,7 +226,7 @@ impl<V: Send + 'static> Cache<V> {
     ) -> Result<Vec<Option<V>>, Error> {
         let inner = &*self.inner;
         let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
-        let found = inner.read_many(&entries).await?;
+        let found = inner.read_many(&inner.conn, &entries, &[]).await?;
         Ok(found.into_iter().map(|found| self.counted(found)).collect())
     }
 

@@ -221,7 +221,7 @@ impl<V: Send + 'static> Cache<V> {
 
 impl Inner {
     /// Gives a value that is to be loaded anew, or could not be.
-    fn serve<V>(&self, found: Value<V>) -> Fetched<V> {
+    pub(crate) fn serve<V>(&self, found: Value<V>) -> Fetched<V> {
         let origin = if found.age.is_fresh() { Origin::Cached } else { Origin::Stale };
         if origin == Origin::Stale {
             self.counters.add(Counter::ServedStale);

@@ -113,6 +113,14 @@ impl Flights {
         }
     }
 
+    /// Begins the load of `key`, if nobody loads it.
+    pub(crate) fn lead<'a>(&'a self, key: &'a Bytes) -> Option<Lead<'a>> {
+        let place = self.enter(key);
+        let flight = place.flight.clone()?;
+        let turn = Arc::clone(&flight.turn).try_lock_owned().ok()?;
+        flight.landing.get().is_none().then(|| Lead { place, _turn: turn })
+    }
+
     /// Lets nobody join the load of `key` any more that is under way.
     pub(crate) fn detach(&self, key: &Bytes) {
         self.map().remove(key);

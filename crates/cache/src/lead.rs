@@ -1,24 +1,22 @@
 //! Loading, in one process of the fleet.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use redbrick_core_conn::ErrorKind;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
-    Cache, Error, Fetched, Loaded, OnError, OnWaitTimeout, Origin,
-    builder::check,
+    Cache, Error, Fetched, OnError, OnWaitTimeout, Origin,
     cache::{Inner, bytes},
-    entry,
     fetch::Refreshing,
+    fill::Written,
     flight::{Landing, Outcome},
     lease::{Lease, Leased, Tags},
     load::Ask,
-    loader::{Loader, Loading},
+    loader::Loader,
     read::{Seen, Value},
     statistics::Counter,
-    tags,
 };
 
 /// How often an entry comes that does not count, before whatever is there is overlooked.
@@ -39,17 +37,6 @@ pub(crate) struct Failed {
     pub(crate) error: Error,
     /// Whether what was there may be served: nothing is known of its having been invalidated meanwhile.
     pub(crate) serves: bool,
-}
-
-/// What was loaded and is written.
-struct Written<V> {
-    value: V,
-    encoded: Bytes,
-    /// As the loader says, where it does.
-    time_to_live: Option<Duration>,
-    tags: Vec<Bytes>,
-    /// How long that took.
-    took: Duration,
 }
 
 impl<V: Send + 'static> Cache<V> {
@@ -118,10 +105,7 @@ impl<V: Send + 'static> Cache<V> {
         let inner = &*self.inner;
         let key = bytes(&ask.entry);
         let loaded = self.load_under(&ask, lease, tags, previous, loader).await;
-        inner.refreshes.take(&key);
-        if !matches!(loaded, Ok((_, Origin::Loaded))) {
-            inner.refreshes.add(&key, inner.lease_life);
-        }
+        inner.refreshed(&key, matches!(loaded, Ok((_, Origin::Loaded))));
         match loaded {
             Ok((written, origin)) => Ok(Fetched { value: written.value, origin }),
             Err(failed) => {
@@ -129,64 +113,6 @@ impl<V: Send + 'static> Cache<V> {
                 Err(failed)
             }
         }
-    }
-
-    /// Loads under a lease, and stores what was loaded, unless it was invalidated meanwhile.
-    async fn load_under(
-        &self,
-        ask: &Ask,
-        lease: Lease,
-        mut tags: Tags,
-        previous: Option<V>,
-        loader: Loader<'_, V>,
-    ) -> Result<(Written<V>, Origin), Failed> {
-        let inner = &*self.inner;
-        let began = inner.flights.moment();
-        let loading = async {
-            let written = self.load(loader.begin(previous)).await?;
-            let life = written.time_to_live.unwrap_or(ask.time_to_live);
-            let more = inner.tags_of_load(&written.tags, &tags, life, began).await;
-            Ok((written, life, more))
-        };
-        let (written, life, more) = match lease.during(loading).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
-                return Err(Failed { error, serves: lease.fail().await });
-            }
-        };
-        let stored = match more {
-            Ok(Some(more)) => {
-                tags.extend(more);
-                let cost = u16::try_from(written.took.as_millis()).unwrap_or(u16::MAX);
-                let fresh = inner.fresh(life);
-                let packed = inner.compression.pack(written.encoded.clone());
-                let entry = entry::encode(inner.fresh_until(fresh).await, cost, &tags, &packed);
-                lease.store(entry, inner.kept(fresh)).await
-            }
-            // A tag of which nobody here can tell whether it was invalidated meanwhile.
-            Ok(None) => {
-                inner.counters.add(Counter::RefusedFills);
-                lease.give_up().await;
-                return Ok((written, Origin::Loaded));
-            }
-            Err(error) => Err(error),
-        };
-        let origin = match stored {
-            Ok(is_stored) => {
-                lease.used();
-                if !is_stored {
-                    inner.counters.add(Counter::RefusedFills);
-                }
-                Origin::Loaded
-            }
-            // The value is there, and the cache is not what it was loaded for.
-            Err(_) => {
-                inner.counters.add(Counter::Bypassed);
-                Origin::Bypassed
-            }
-        };
-        Ok((written, origin))
     }
 
     /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
@@ -245,24 +171,17 @@ impl<V: Send + 'static> Cache<V> {
             }
         }
     }
-
-    async fn load(&self, loading: Loading<'_, V>) -> Result<Written<V>, Error> {
-        let inner = &*self.inner;
-        let began = Instant::now();
-        let loaded = match timeout(inner.load_timeout, loading).await {
-            Ok(loaded) => loaded.map_err(Error::load),
-            Err(_elapsed) => Err(Error::LoadTimeout(inner.load_timeout)),
-        };
-        inner.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
-        let Loaded { value, time_to_live, tags } = loaded?;
-        time_to_live.map(check).transpose()?;
-        tags::check(&tags)?;
-        let encoded = self.codec.encode(&value).map_err(Error::unencodable)?;
-        Ok(Written { value, encoded, time_to_live, tags, took: began.elapsed() })
-    }
 }
 
 impl Inner {
+    /// A load of what is served meanwhile has ended; where it is not stored, it is left alone for a while.
+    pub(crate) fn refreshed(&self, key: &Bytes, is_stored: bool) {
+        self.refreshes.take(key);
+        if !is_stored {
+            self.refreshes.add(key, self.lease_life);
+        }
+    }
+
     /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
     pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
         match self.lease(ask, seen, true).await {

@@ -1,7 +1,7 @@
 //! The lease of a key: one process of the fleet has it, and loads. What it loads is stored only while it has it, and
 //! invalidating ends it.
 
-use std::{convert::Infallible, future::pending, time::Duration};
+use std::{convert::Infallible, future::pending, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Conn, Key, Replay, Script, Subscription, Token};
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, interval_at, timeout},
 };
 
-use crate::{cache::Inner, entry::Tag, load::Ask, read::Seen};
+use crate::{bounded::bounded, cache::Inner, entry::Tag, load::Ask, read::Seen};
 
 static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
 static RENEW: Script = Script::new("cache.renew", include_str!("lua/renew.lua"));
@@ -143,6 +143,21 @@ impl Lease {
             biased;
             done = work => done,
             never = self.keep() => match never {},
+        }
+    }
+
+    /// Keeps several while something is done.
+    pub(crate) async fn during_all<T>(leases: Vec<&Self>, work: impl Future<Output = T>) -> T {
+        let keeps = leases.into_iter().map(Self::keep);
+        let keeping = async {
+            bounded(NonZeroUsize::MAX, keeps, |never| match never {}).await;
+            // Where there is none.
+            pending().await
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = keeping => never,
         }
     }
 

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod apply;
+mod bounded;
 mod breaker;
 mod builder;
 mod cache;
@@ -13,6 +14,7 @@ mod count;
 mod entry;
 mod error;
 mod fetch;
+mod fill;
 mod fleet;
 mod flight;
 mod follow;
@@ -24,6 +26,7 @@ mod lease;
 mod life;
 mod load;
 mod loader;
+mod many;
 mod owed;
 mod read;
 mod remembered;
@@ -48,6 +51,7 @@ pub use invalidations::{Invalidated, Invalidations};
 pub use life::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
 pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin, RefreshInBackground};
 pub use loader::Loaded;
+pub use many::GetOrLoadMany;
 pub use rules::{Change, Rule, Rules, RulesBuilder, Target};
 pub use statistics::Statistics;
 pub use warm::{Warm, Warmed};

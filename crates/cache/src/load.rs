@@ -59,6 +59,7 @@ pub struct RefreshInBackground<'c, V> {
 }
 
 /// What is asked for.
+#[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) entry: Key,
     pub(crate) lease: Key,
@@ -69,7 +70,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    fn new(inner: &Inner, id: &[u8]) -> Self {
+    pub(crate) fn new(inner: &Inner, id: &[u8]) -> Self {
         let (entry, lease) = inner.keys(id);
         Self { entry, lease, time_to_live: inner.time_to_live, tags: Vec::new(), anew: false }
     }

@@ -78,7 +78,7 @@ impl Inner {
             Ok(entry) => entry,
             Err(seen) => return Ok(Found::Miss(seen)),
         };
-        if !named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named)) {
+        if !has_all(&entry, named) {
             return Ok(Found::Miss(Seen::Beginning(entry.mark())));
         }
         if doubt.concerns(&entry) {
@@ -98,40 +98,43 @@ impl Inner {
         })
     }
 
-    /// Reads entries, and then their tags, all at once.
-    pub(crate) async fn read_many(&self, keys: &[Key]) -> redbrick_core_conn::Result<Vec<Found>> {
+    /// Reads entries at once, together with the tags that their caller names, and then the other tags.
+    pub(crate) async fn read_many(
+        &self,
+        conn: &Conn,
+        keys: &[Key],
+        named: &[Bytes],
+    ) -> redbrick_core_conn::Result<Vec<Found>> {
         let doubts: Vec<Doubt> = keys.iter().map(|key| self.owed.doubt(key)).collect();
-        let stored = Box::pin(self.conn.get_many::<Bytes, _>(keys)).await?;
-        let mut tags = Vec::new();
-        let mut entries = Vec::with_capacity(stored.len());
-        for stored in stored {
-            let entry = self.parsed(stored);
-            let named = entry.iter().flat_map(|entry| &entry.tags);
-            tags.extend(named.map(|(name, _)| name.clone()));
-            entries.push(entry);
-        }
-        tags.sort_unstable();
-        tags.dedup();
-        let versions = match tags.is_empty() {
-            true => Versions::new(),
-            false => self.versions(&self.conn, tags).await?,
+        let reading = Box::pin(conn.get_many::<Bytes, _>(keys));
+        let (stored, versions) = if named.is_empty() {
+            (reading.await, Ok(Versions::new()))
+        } else {
+            tokio::join!(reading, self.versions(conn, named.to_vec()))
         };
-        let now = self.now().await;
-        let mut found = Vec::with_capacity(entries.len());
-        for (entry, doubt) in entries.into_iter().zip(doubts) {
-            found.push(match entry {
-                Err(seen) => Found::Miss(seen),
-                Ok(entry) if counts(&entry, &versions) && !doubt.concerns(&entry) => {
-                    let age = self.age(&entry, now);
-                    Found::Valid(entry, age)
-                }
-                Ok(entry) => {
-                    self.counters.stale();
-                    Found::Miss(Seen::Beginning(entry.mark()))
-                }
-            });
+        let (stored, mut versions) = (stored?, versions?);
+        let entries: Vec<_> = stored.into_iter().map(|stored| self.parsed(stored)).collect();
+        let tagged = entries.iter().flatten().filter(|entry| has_all(entry, named));
+        let mut others: Vec<Bytes> = tagged.flat_map(|entry| unknown(entry, &versions)).collect();
+        if !others.is_empty() {
+            others.sort_unstable();
+            others.dedup();
+            versions.extend(self.versions(conn, others).await?);
         }
-        Ok(found)
+        let now = self.now().await;
+        let judged = entries.into_iter().zip(doubts).map(|(entry, doubt)| match entry {
+            Err(seen) => Found::Miss(seen),
+            Ok(entry) if !has_all(&entry, named) => Found::Miss(Seen::Beginning(entry.mark())),
+            Ok(entry) if counts(&entry, &versions) && !doubt.concerns(&entry) => {
+                let age = self.age(&entry, now);
+                Found::Valid(entry, age)
+            }
+            Ok(entry) => {
+                self.counters.stale();
+                Found::Miss(Seen::Beginning(entry.mark()))
+            }
+        });
+        Ok(judged.collect())
     }
 
     /// The entry in what is stored, or what is there in its place.
@@ -194,6 +197,11 @@ impl<V> Cache<V> {
         self.inner.counters.add(counter);
         value.map(|found| found.value)
     }
+}
+
+/// Whether an entry has the tags that its caller names.
+fn has_all(entry: &Entry, named: &[Bytes]) -> bool {
+    named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named))
 }
 
 fn unknown(entry: &Entry, versions: &Versions) -> Vec<Bytes> {

@@ -2,10 +2,9 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture, poll_fn},
+    future::{Future, IntoFuture},
     num::NonZeroUsize,
     pin::Pin,
-    task::Poll,
     time::Duration,
 };
 
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use redbrick_core_conn::BoxError;
 use tracing::Instrument;
 
-use crate::{Cache, Error, Origin, tags};
+use crate::{Cache, Error, Origin, bounded::bounded, tags};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -130,37 +129,4 @@ impl<V, Keys, L> fmt::Debug for Warm<'_, V, Keys, L> {
         out.field("concurrency", &self.concurrency).field("time_to_live", &self.time_to_live);
         out.finish_non_exhaustive()
     }
-}
-
-/// Runs futures, so many at a time, on the task that polls this one.
-async fn bounded<F: Future>(
-    most: NonZeroUsize,
-    futures: impl Iterator<Item = F>,
-    mut done: impl FnMut(F::Output),
-) {
-    let mut waiting = futures.fuse();
-    let mut running: Vec<Pin<Box<F>>> = Vec::new();
-    poll_fn(|cx| {
-        loop {
-            while running.len() < most.get() {
-                let Some(next) = waiting.next() else { break };
-                running.push(Box::pin(next));
-            }
-            if running.is_empty() {
-                return Poll::Ready(());
-            }
-            let before = running.len();
-            running.retain_mut(|future| match future.as_mut().poll(cx) {
-                Poll::Ready(output) => {
-                    done(output);
-                    false
-                }
-                Poll::Pending => true,
-            });
-            if running.len() == before {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await;
 }

@@ -14,6 +14,7 @@ mod invalidations;
 mod leftovers;
 mod load;
 mod loaded;
+mod many;
 mod metrics;
 mod outage;
 mod owed;

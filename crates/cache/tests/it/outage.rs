@@ -1,7 +1,5 @@
 //! A server that is killed under load, and is back with what it had.
 
-#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
-
 use std::{
     env,
     sync::{

@@ -1,0 +1,532 @@
+//! Getting many values, and loading together those that are missing.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::{Future, IntoFuture},
+    num::NonZeroUsize,
+    pin::Pin,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redbrick_core_conn::BoxError;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    Cache, Error, GetOrLoad, OnError, Origin,
+    bounded::bounded,
+    builder::check,
+    cache::bytes,
+    fill::Fill,
+    flight::{Landing, Lead, Outcome},
+    fresh::Age,
+    lease::{Lease, Leased, Tags},
+    load::Ask,
+    loader::Loader as One,
+    read::{Seen, Value},
+    statistics::Counter,
+    tags,
+};
+
+/// How many calls are under way at a time.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+
+/// A [`Cache::get_or_load_many`] that has not been sent yet; awaiting it gives the values.
+#[must_use = "nothing is asked until it is awaited"]
+pub struct GetOrLoadMany<'c, 'l, V, K> {
+    cache: &'c Cache<V>,
+    keys: Vec<K>,
+    time_to_live: Duration,
+    tags: Vec<Bytes>,
+    loader: Loader<'l, K, V>,
+}
+
+type Loader<'l, K, V> = Box<dyn Fn(Vec<K>) -> Loading<'l, K, V> + Send + Sync + 'l>;
+type Loading<'l, K, V> = Pin<Box<dyn Future<Output = Result<Vec<(K, V)>, BoxError>> + Send + 'l>>;
+
+/// The loader returned no value for a key.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the loader returned no value for this key")]
+struct Absent;
+
+impl<V: Send + 'static> Cache<V> {
+    /// Returns the values of `keys`, in their order, and has `loader` load together those that are missing, which it stores; each
+    /// otherwise as [`get_or_load`](Self::get_or_load). `None` stands for a key for which the loader returns no value, of which
+    /// nothing is stored.
+    ///
+    /// ```no_run
+    /// # use std::collections::HashMap;
+    /// # use redbrick_cache::{Cache, Error};
+    /// # async fn from_database(ids: &[u64]) -> std::io::Result<HashMap<u64, String>> { Ok(HashMap::new()) }
+    /// # async fn f(cache: Cache<String>) -> Result<(), Error> {
+    /// let names = cache.get_or_load_many(["7", "8", "9"], async |missing| {
+    ///     let ids: Vec<u64> = missing.iter().filter_map(|id| id.parse().ok()).collect();
+    ///     let mut names = from_database(&ids).await?;
+    ///     let named = missing.into_iter().filter_map(|id| Some((id, names.remove(&id.parse().ok()?)?)));
+    ///     Ok::<_, std::io::Error>(named.collect())
+    /// });
+    /// let names: Vec<Option<String>> = names.tags(["users"]).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What others load already, in this process or elsewhere, is waited for after that, and loaded key by key where they fail. What is
+    /// [past its time](crate::CacheBuilder::stale_while_revalidate) and to be served is loaded anew with the rest, by one caller in
+    /// the fleet.
+    ///
+    /// One round trip where all are there, two when they have tags. Otherwise two more and the loader: one to take the leases, one to
+    /// store; on Cluster each of them one for each slot, all at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get_or_load`](Self::get_or_load), when one of the keys that are missing meets one; others may be stored.
+    pub fn get_or_load_many<'l, K, L, F, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: L,
+    ) -> GetOrLoadMany<'_, 'l, V, K>
+    where
+        K: AsRef<[u8]> + Clone + Send + Sync,
+        L: Fn(Vec<K>) -> F + Send + Sync + 'l,
+        F: Future<Output = Result<Vec<(K, V)>, E>> + Send + 'l,
+        E: Into<BoxError>,
+    {
+        let load = move |keys| -> Loading<'l, K, V> {
+            let loading = loader(keys);
+            Box::pin(async move { loading.await.map_err(Into::into) })
+        };
+        GetOrLoadMany {
+            cache: self,
+            keys: keys.into_iter().collect(),
+            time_to_live: self.inner.time_to_live,
+            tags: Vec::new(),
+            loader: Box::new(load),
+        }
+    }
+}
+
+impl<V, K> GetOrLoadMany<'_, '_, V, K> {
+    /// Sets how long loaded entries live, from 1 millisecond to 100 years.
+    ///
+    /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
+    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
+        self.time_to_live = time_to_live;
+        self
+    }
+
+    /// Gives each loaded entry these tags; otherwise as [those of `get_or_load`](crate::GetOrLoad::tags).
+    ///
+    /// Default: none.
+    pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags::named(tags);
+        self
+    }
+}
+
+/// One key of those that are asked for.
+struct Asked<V> {
+    ask: Ask,
+    /// That of its entry.
+    key: Bytes,
+    state: State<V>,
+}
+
+/// How far a key has come.
+enum State<V> {
+    /// What is there, if anything, and how to overlook it; nothing where Redis cannot say.
+    Missing(Option<Seen>, Option<Value<V>>),
+    /// It has its value, or has none. The encoded one is for a key that is asked for twice.
+    Done(Option<(V, Bytes)>),
+    /// Somebody else loads it.
+    Elsewhere,
+}
+
+/// A key that this call loads.
+struct Mine<'f, V> {
+    at: usize,
+    /// The key of its entry.
+    name: &'f Bytes,
+    /// Nothing where what is there is served meanwhile.
+    lead: Option<Lead<'f>>,
+    /// What is served where it cannot be loaded.
+    old: Option<Value<V>>,
+    lease: Option<(Lease, Tags)>,
+}
+
+impl<'a, V, K> GetOrLoadMany<'a, 'a, V, K>
+where
+    V: Send + 'static,
+    K: AsRef<[u8]> + Clone + Send + Sync + 'a,
+{
+    async fn fetch(self) -> Result<Vec<Option<V>>, Error> {
+        let Self { cache, keys, time_to_live, tags, loader } = self;
+        check(time_to_live)?;
+        tags::check(&tags)?;
+        // Each once, and where in them each that was named is.
+        let mut places = HashMap::new();
+        let mut each: Vec<K> = Vec::new();
+        let at: Vec<usize> = keys
+            .iter()
+            .map(|key| {
+                *places.entry(key.as_ref().to_vec()).or_insert_with(|| {
+                    each.push(key.clone());
+                    each.len() - 1
+                })
+            })
+            .collect();
+        let asked = each.iter().map(|key| {
+            let ask = Ask::new(&cache.inner, key.as_ref());
+            let ask = Ask { time_to_live, tags: tags.clone(), ..ask };
+            let state = State::Missing(None, None);
+            Asked { key: bytes(&ask.entry), ask, state }
+        });
+        let mut asked: Vec<Asked<V>> = asked.collect();
+        cache.look_for(&mut asked, &tags).await?;
+        cache.load_together(&mut asked, &each, &loader).await?;
+        cache.await_others(&mut asked, &each, &loader).await?;
+        let mut done: Vec<Option<(V, Bytes)>> = asked
+            .into_iter()
+            .map(|asked| match asked.state {
+                State::Done(value) => value,
+                State::Missing(..) | State::Elsewhere => None,
+            })
+            .collect();
+        // What is asked for twice is decoded twice.
+        let mut left = vec![0_usize; done.len()];
+        at.iter().for_each(|at| left[*at] += 1);
+        let values = at.into_iter().map(|at| {
+            left[at] -= 1;
+            match (&done[at], left[at]) {
+                (_, 0) => done[at].take().map(|(value, _)| value),
+                (Some((_, encoded)), _) => cache.codec.decode(encoded).ok(),
+                (None, _) => None,
+            }
+        });
+        Ok(values.collect())
+    }
+}
+
+impl<V: Send + 'static> Cache<V> {
+    /// Reads what is there.
+    async fn look_for(&self, asked: &mut [Asked<V>], tags: &[Bytes]) -> Result<(), Error> {
+        let inner = &*self.inner;
+        if inner.on_error == OnError::Load && !inner.breaker.lets_ask() {
+            return Ok(());
+        }
+        let keys: Vec<_> = asked.iter().map(|asked| asked.ask.entry.clone()).collect();
+        let found = match inner.read_many(&inner.quick, &keys, tags).await {
+            Ok(found) => found,
+            Err(error) => return inner.does_without(error),
+        };
+        inner.breaker.answered();
+        for (asked, found) in asked.iter_mut().zip(found) {
+            asked.state = match self.value(found) {
+                Ok(found) if found.age == Age::Fresh => {
+                    inner.counters.add(Counter::Hits);
+                    State::Done(Some((found.value, found.entry.into_encoded())))
+                }
+                Ok(found) => {
+                    let is_served = matches!(found.age, Age::Due | Age::Stale);
+                    inner.counters.add(if is_served { Counter::Hits } else { Counter::Misses });
+                    State::Missing(Some(Seen::Beginning(found.entry.mark())), Some(found))
+                }
+                Err(seen) => {
+                    inner.counters.add(Counter::Misses);
+                    State::Missing(Some(seen), None)
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// What came of asking for the lease of a key.
+enum Turn<V> {
+    Load(Option<(Lease, Tags)>),
+    Found(Value<V>),
+    /// Somebody else loads, or has just failed to.
+    Rest {
+        has_failed: bool,
+    },
+}
+
+impl<V: Send + 'static> Cache<V> {
+    /// Loads what nobody else loads, all at once.
+    async fn load_together<K: AsRef<[u8]> + Clone>(
+        &self,
+        asked: &mut [Asked<V>],
+        keys: &[K],
+        loader: &Loader<'_, K, V>,
+    ) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let names: Vec<Bytes> = asked.iter().map(|asked| asked.key.clone()).collect();
+        let mine = self.lead_many(asked, &names).await?;
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let (began, since) = (inner.flights.moment(), Instant::now());
+        let loading = loader(mine.iter().map(|mine| keys[mine.at].clone()).collect());
+        let leases = mine.iter().filter_map(|mine| mine.lease.as_ref().map(|(lease, _)| lease));
+        let leases: Vec<&Lease> = leases.collect();
+        let loaded = Lease::during_all(leases, inner.in_time(loading)).await;
+        let mut outcome = Ok(());
+        match loaded {
+            Ok(loaded) => {
+                let took = since.elapsed();
+                let values = loaded.into_iter().map(|(key, value)| (key.as_ref().to_vec(), value));
+                let mut values: HashMap<Vec<u8>, V> = values.collect();
+                let ends = mine.into_iter().map(|mine| {
+                    let value = values.remove(keys[mine.at].as_ref());
+                    let life = asked[mine.at].ask.time_to_live;
+                    self.end(mine, value, life, took, began)
+                });
+                let mut ended = Vec::new();
+                bounded(AT_ONCE, ends.collect::<Vec<_>>().into_iter(), |end| ended.push(end)).await;
+                for (at, end) in ended {
+                    match end {
+                        Ok(value) => asked[at].state = State::Done(value),
+                        Err(error) => outcome = Err(error),
+                    }
+                }
+            }
+            Err(error) => {
+                let failures = mine.into_iter().map(|mine| self.fail(mine, error.clone(), began));
+                let mut failed = Vec::new();
+                bounded(AT_ONCE, failures, |it| failed.push(it)).await;
+                for (at, end) in failed {
+                    match end {
+                        Ok(served) => asked[at].state = State::Done(Some(served)),
+                        Err(error) => outcome = Err(error),
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Takes the leases of the keys that nobody loads, and says what has become of the others.
+    async fn lead_many<'f>(
+        &'f self,
+        asked: &mut [Asked<V>],
+        names: &'f [Bytes],
+    ) -> Result<Vec<Mine<'f, V>>, Error> {
+        let inner = &*self.inner;
+        let mut candidates = Vec::new();
+        for (at, (asked, name)) in asked.iter_mut().zip(names).enumerate() {
+            let state = std::mem::replace(&mut asked.state, State::Elsewhere);
+            let State::Missing(seen, old) = state else {
+                asked.state = state;
+                continue;
+            };
+            let is_served =
+                old.as_ref().is_some_and(|old| matches!(old.age, Age::Due | Age::Stale));
+            let lead = if is_served { None } else { inner.flights.lead(name) };
+            match (is_served, &lead) {
+                (true, _) if inner.refreshes.add(name, inner.lease_life) => {}
+                (false, Some(_)) => {}
+                (true, _) => {
+                    asked.state = State::Done(old.map(|old| self.served(old)));
+                    continue;
+                }
+                (false, None) => continue,
+            }
+            candidates.push((seen, Mine { at, name, lead, old, lease: None }));
+        }
+        let turns = candidates.into_iter().map(|(seen, mine)| {
+            let ask = asked[mine.at].ask.clone();
+            let has_spare = mine.old.as_ref().is_some_and(|old| old.age != Age::Over);
+            async move {
+                let turn = match seen {
+                    None => Ok(Turn::Load(None)),
+                    Some(seen) => self.turn_of(&ask, &seen, has_spare).await,
+                };
+                (mine, turn)
+            }
+        });
+        let mut taken = Vec::new();
+        bounded(AT_ONCE, turns.collect::<Vec<_>>().into_iter(), |turn| taken.push(turn)).await;
+        let mut mine = Vec::new();
+        for (it, turn) in taken {
+            let is_served = it.lead.is_none();
+            match (turn, it) {
+                (Ok(Turn::Load(None)) | Err(_), Mine { at, old: Some(old), lead: None, .. }) => {
+                    asked[at].state = State::Done(Some(self.served(old)));
+                }
+                (Ok(Turn::Load(lease)), it) => mine.push(Mine { lease, ..it }),
+                (Ok(Turn::Found(found)), Mine { at, .. }) => {
+                    if is_served {
+                        inner.refreshes.take(&names[at]);
+                    }
+                    let encoded = found.entry.into_encoded();
+                    asked[at].state = State::Done(Some((found.value, encoded)));
+                }
+                (Ok(Turn::Rest { has_failed }), Mine { at, old: Some(old), .. })
+                    if is_served || has_failed =>
+                {
+                    asked[at].state = State::Done(Some(self.served(old)));
+                }
+                (Ok(Turn::Rest { .. }), _) => {}
+                (Err(error), it) => {
+                    inner.does_without(error)?;
+                    mine.push(it);
+                }
+            }
+        }
+        Ok(mine)
+    }
+
+    async fn turn_of(
+        &self,
+        ask: &Ask,
+        seen: &Seen,
+        has_spare: bool,
+    ) -> redbrick_core_conn::Result<Turn<V>> {
+        let inner = &*self.inner;
+        let doubt = inner.owed.doubt(&ask.entry);
+        let stored = match inner.lease(ask, seen, has_spare).await? {
+            Leased::Taken(lease, tags) => return Ok(Turn::Load(Some((lease, tags)))),
+            Leased::Nobody => return Ok(Turn::Load(None)),
+            Leased::Failed => return Ok(Turn::Rest { has_failed: true }),
+            Leased::Elsewhere(..) => return Ok(Turn::Rest { has_failed: false }),
+            Leased::Entry(stored) => stored,
+        };
+        let versions = HashMap::new();
+        let found = inner.judge(&inner.quick, Some(stored), &doubt, &ask.tags, versions).await?;
+        Ok(match self.value(found) {
+            Ok(found) if found.age.is_fresh() => Turn::Found(found),
+            // Looked at once more by who waits for one key.
+            Ok(_) | Err(_) => Turn::Rest { has_failed: false },
+        })
+    }
+
+    fn served(&self, old: Value<V>) -> (V, Bytes) {
+        let encoded = Bytes::copy_from_slice(old.entry.encoded());
+        (self.inner.serve(old).value, encoded)
+    }
+
+    /// Ends the load of a key that has a value, or none.
+    async fn end(
+        &self,
+        mine: Mine<'_, V>,
+        value: Option<V>,
+        time_to_live: Duration,
+        took: Duration,
+        began: u64,
+    ) -> (usize, Result<Option<(V, Bytes)>, Error>) {
+        let inner = &*self.inner;
+        let Mine { at, name, lead, lease, .. } = mine;
+        let Some(value) = value else {
+            if let Some((lease, _)) = lease {
+                lease.give_up().await;
+            }
+            return (at, Ok(None));
+        };
+        let encoded = match self.codec.encode(&value) {
+            Ok(encoded) => encoded,
+            Err(error) => return (at, Err(Error::unencodable(error))),
+        };
+        let origin = match lease {
+            Some((lease, tags)) => {
+                let encoded = encoded.clone();
+                let fill = Fill { encoded, took, time_to_live, tags: Ok(Some(tags)) };
+                self.fill(lease, fill).await
+            }
+            None => {
+                inner.counters.add(Counter::Bypassed);
+                Origin::Bypassed
+            }
+        };
+        match lead {
+            Some(lead) => {
+                let outcome = Outcome::Value(encoded.clone(), origin, None);
+                lead.land(Landing { began, outcome });
+            }
+            None => inner.refreshed(name, origin == Origin::Loaded),
+        }
+        (at, Ok(Some((value, encoded))))
+    }
+
+    /// Ends the load of a key that has failed; what is there may be served.
+    async fn fail(
+        &self,
+        mine: Mine<'_, V>,
+        error: Error,
+        began: u64,
+    ) -> (usize, Result<(V, Bytes), Error>) {
+        let Mine { at, name, lead, lease, old } = mine;
+        let serves = match lease {
+            Some((lease, _)) => lease.fail().await,
+            None => true,
+        };
+        match lead {
+            Some(lead) => {
+                lead.land(Landing { began, outcome: Outcome::Failed(error.clone(), serves) });
+            }
+            None => self.inner.refreshed(name, false),
+        }
+        let old = old.filter(|old| serves && error.is_retryable() && old.age != Age::Over);
+        (at, old.map(|old| self.served(old)).ok_or(error))
+    }
+
+    /// Waits for what others load, one key by the other, and loads where they fail.
+    async fn await_others<K: AsRef<[u8]> + Clone + Send + Sync>(
+        &self,
+        asked: &mut [Asked<V>],
+        keys: &[K],
+        loader: &Loader<'_, K, V>,
+    ) -> Result<(), Error> {
+        let elsewhere = asked.iter().enumerate();
+        let elsewhere = elsewhere.filter(|(_, asked)| matches!(asked.state, State::Elsewhere));
+        let waits: Vec<_> = elsewhere
+            .map(|(at, asked)| {
+                let (ask, key) = (asked.ask.clone(), &keys[at]);
+                let load = move || async move {
+                    let loaded = loader(vec![key.clone()]).await?;
+                    let mut loaded = loaded.into_iter();
+                    let value = loaded.find(|(it, _)| it.as_ref() == key.as_ref());
+                    value.map(|(_, value)| value).ok_or_else(|| BoxError::from(Absent))
+                };
+                let load = GetOrLoad { cache: self, ask, loader: One::new(load) };
+                async move { (at, load.await) }
+            })
+            .collect();
+        let mut done = Vec::new();
+        bounded(AT_ONCE, waits.into_iter(), |it| done.push(it)).await;
+        for (at, value) in done {
+            asked[at].state = match value {
+                Ok(value) => {
+                    let encoded = self.codec.encode(&value).map_err(Error::unencodable)?;
+                    State::Done(Some((value, encoded)))
+                }
+                Err(error) if error.loader_error().is_some_and(|it| it.is::<Absent>()) => {
+                    State::Done(None)
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl<'a, V, K> IntoFuture for GetOrLoadMany<'a, 'a, V, K>
+where
+    V: Send + 'static,
+    K: AsRef<[u8]> + Clone + Send + Sync + 'a,
+{
+    type Output = Result<Vec<Option<V>>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.fetch().instrument(tracing::debug_span!("cache.get_or_load_many")))
+    }
+}
+
+impl<V, K> fmt::Debug for GetOrLoadMany<'_, '_, V, K> {
+    /// Shows neither keys nor tags.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("GetOrLoadMany");
+        out.field("keys", &self.keys.len()).field("time_to_live", &self.time_to_live);
+        out.finish_non_exhaustive()
+    }
+}
