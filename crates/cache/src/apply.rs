@@ -10,8 +10,6 @@ use redbrick_core_conn::{Key, Replay, Script};
 use crate::{
     Cache, Change, Error, Rules, Target,
     cache::bytes,
-    entry,
-    fresh::after,
     owed::{About, Underway},
     rules::{Parsed, What},
     tags::{self, AT_ONCE},
@@ -95,20 +93,19 @@ impl<V> Cache<V> {
     async fn shorten(&self, lives: &BTreeMap<String, Duration>) -> Result<u64, Error> {
         let inner = &*self.inner;
         let lives: Vec<_> =
-            lives.iter().map(|(id, life)| (inner.keys(id.as_bytes()), *life)).collect();
-        let now = if lives.is_empty() { None } else { inner.now().await };
+            lives.iter().map(|(id, life)| (inner.prefix.tagged(id), *life)).collect();
         let mut shortened = 0;
         for some in lives.chunks(AT_ONCE) {
             let mut pipeline = inner.conn.pipeline();
-            let calls = some.iter().map(|((entry, lease), life)| {
-                let over = entry::moment(after(now, *life));
-                let call = inner.conn.script(&SHORTEN).key(entry).key(lease);
-                let call = call.arg(*life).arg(over.as_slice());
+            let calls = some.iter().map(|(entry, life)| {
+                let mark = fastrand::u64(..).to_be_bytes();
+                let call = inner.conn.script(&SHORTEN).key(entry).arg(inner.end_of(entry));
+                let call = call.arg(*life).arg(mark.as_slice());
                 call.run::<u64>().replay(Replay::Idempotent)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
             let mut results = Box::pin(pipeline.send()).await;
-            for ((entry, _), _) in some {
+            for (entry, _) in some {
                 inner.flights.detach(&bytes(entry));
             }
             for ticket in tickets {

@@ -1,8 +1,6 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{
-    Codec, Conn, DEFAULT_COMMAND_TIMEOUT, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom,
-};
+use redbrick_core_conn::{Codec, Conn, LONGEST_TIME_TO_LIVE, Prefix, ReadFrom};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -271,7 +269,7 @@ impl<V> CacheBuilder<V> {
         };
         let step = match self.on_error {
             OnError::Load => self.redis_timeout,
-            OnError::Fail => DEFAULT_COMMAND_TIMEOUT,
+            OnError::Fail => conn.command_timeout(),
         };
         // At the end nobody waits longer than for the longest time there is.
         let longest = self.load_timeout.saturating_add(self.lease.saturating_mul(2));
@@ -303,8 +301,8 @@ impl<V> CacheBuilder<V> {
             jitter: self.jitter,
             follow_tags: self.follow_tags,
             known: Arc::default(),
-            clock: Clock::default(),
-            refreshes: Remembered::default(),
+            clock: Arc::new(Clock::default()),
+            refreshes: Arc::default(),
             gone: Remembered::default(),
             fill_in_background: self.fill_in_background,
             owed: Owed::default(),

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
@@ -8,8 +8,9 @@ use crate::{
     CacheBuilder, Compression, Error, OnError, OnWaitTimeout, ValueCodec,
     breaker::Breaker,
     clock::Clock,
-    entry,
+    entry::{self, Stored},
     flight::Flights,
+    fresh::after,
     known::Known,
     owed::{About, Owed, Underway},
     read::Found,
@@ -67,9 +68,9 @@ pub(crate) struct Inner {
     /// Whether the servers are to say which tags change.
     pub(crate) follow_tags: bool,
     pub(crate) known: Arc<Known>,
-    pub(crate) clock: Clock,
-    /// Keys that nobody here needs to ask the lease for, because somebody loads them anew or has just failed to.
-    pub(crate) refreshes: Remembered,
+    pub(crate) clock: Arc<Clock>,
+    /// Entries, by their marks, that nobody here needs to ask the lease for: somebody loads them anew, or has just failed to.
+    pub(crate) refreshes: Arc<Remembered>,
     /// Keys that were invalidated here, and will hardly be there.
     pub(crate) gone: Remembered,
     /// Whether nobody waits until what was loaded is stored.
@@ -121,9 +122,9 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.delete", skip_all)]
     pub async fn delete(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &self.inner;
-        let (entry, lease) = inner.keys(key.as_ref());
+        let entry = inner.prefix.tagged(key);
         let underway = Underway::new(inner, About::Entry(&entry));
-        let call = inner.conn.script(&DELETE).key(&entry).key(lease);
+        let call = inner.conn.script(&DELETE).key(&entry).arg(inner.end_of(&entry));
         let deleted = call.run::<bool>().replay(Replay::Idempotent).await;
         underway.ends(&deleted);
         inner.invalidated(&bytes(&entry));
@@ -165,8 +166,16 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.exists", skip_all)]
     pub async fn exists(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let entry = self.inner.prefix.tagged(key);
-        let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(matches!(found, Found::Valid(_, age) if age.is_fresh()))
+        let inner = &*self.inner;
+        let doubt = inner.owed.doubt(&entry);
+        let stored = inner.conn.get::<Bytes>(&entry).await?;
+        Ok(match stored.map(entry::decode) {
+            Some(Stored::Entry(entry)) => {
+                let found = inner.judge(&inner.conn, entry, &doubt, &[], HashMap::new()).await?;
+                matches!(found, Found::Valid(_, age) if age.is_fresh())
+            }
+            _ => false,
+        })
     }
 
     /// Returns how long the entry of `key` has to live, also when one of its tags was invalidated; zero once it is only kept to be
@@ -183,10 +192,7 @@ impl<V> Cache<V> {
         let call = inner.conn.script(&LIFE).key(inner.prefix.tagged(key));
         let call = call.run::<(i64, Option<Bytes>)>().replay(Replay::Idempotent);
         let (left, beginning) = call.await?;
-        let beginning = beginning.unwrap_or_default();
-        if beginning.is_empty() || entry::is_lease(&beginning) {
-            return Ok(Ttl::Missing);
-        }
+        let Some(beginning) = beginning else { return Ok(Ttl::Missing) };
         let Ok(left) = u64::try_from(left) else { return Ok(Ttl::Persistent) };
         let fresh = match (inner.now().await, entry::fresh_until(&beginning)) {
             (Some(now), Some(until)) => until.saturating_sub(now),
@@ -268,20 +274,28 @@ impl Inner {
         self.gone.add(key, GONE);
     }
 
+    /// The life of an entry that is stored now.
+    pub(crate) fn life(&self, now: Option<u64>, time_to_live: Duration) -> Life {
+        let fresh = self.fresh(time_to_live);
+        // Where nobody knows when it is over, it is not to be there any more.
+        let kept = if now.is_some() { self.kept(fresh) } else { fresh };
+        Life { fresh_until: after(now, fresh), kept }
+    }
+
     /// For how long an entry is kept when it is fresh no more.
-    pub(crate) fn window(&self) -> Duration {
+    fn window(&self) -> Duration {
         self.stale_while_revalidate.max(self.stale_if_error)
     }
 
     /// For how long an entry is fresh that is to be so for `time_to_live`.
-    pub(crate) fn fresh(&self, time_to_live: Duration) -> Duration {
+    fn fresh(&self, time_to_live: Duration) -> Duration {
         let most = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
         let more = fastrand::u64(..=most);
         time_to_live.saturating_add(Duration::from_millis(more)).min(LONGEST_TIME_TO_LIVE)
     }
 
     /// For how long an entry is kept that is fresh for so long.
-    pub(crate) fn kept(&self, fresh: Duration) -> Duration {
+    fn kept(&self, fresh: Duration) -> Duration {
         fresh.saturating_add(self.window()).min(LONGEST_TIME_TO_LIVE)
     }
 
@@ -290,10 +304,21 @@ impl Inner {
         self.kept(time_to_live.saturating_add(self.jitter))
     }
 
+    /// How long the part of an entry's key is that tells it from others of this cache.
+    pub(crate) fn end_of(&self, entry: &Key) -> usize {
+        entry.as_ref().len() - self.prefix.to_string().len() - 1
+    }
+
     /// The keys of an entry and its lease.
     pub(crate) fn keys(&self, id: &[u8]) -> (Key, Key) {
         (self.prefix.tagged(id), self.leases.tagged(id))
     }
+}
+
+/// For how long an entry is there, and how long of that it is fresh.
+pub(crate) struct Life {
+    pub(crate) fresh_until: u64,
+    pub(crate) kept: Duration,
 }
 
 pub(crate) fn bytes(key: &Key) -> Bytes {

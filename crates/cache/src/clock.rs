@@ -2,23 +2,21 @@
 //! much time has gone by since the server was asked.
 
 use std::{
+    future::Future,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex as Turn, MutexGuard as Turned},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 /// After so long an answer counts for less than a newer one, however long that took.
 const OLD: Duration = Duration::from_secs(30);
 /// After so long it is asked again: clocks differ a little in how fast they go, and another server may answer by now.
 const ASKED: Duration = Duration::from_secs(60);
-/// The same where it was asked in vain.
+/// The same where it was asked in vain, unless it refuses to say.
 const IN_VAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -29,8 +27,26 @@ pub(crate) struct Clock {
     then: AtomicU64,
     /// When it is to be asked.
     next: AtomicU64,
-    best: Mutex<Option<Answer>>,
-    turn: Turn<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    best: Option<Answer>,
+    /// Closed when it was asked, while somebody asks.
+    asking: Option<watch::Receiver<()>>,
+}
+
+/// Somebody who asks.
+struct Asking {
+    clock: Arc<Clock>,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.clock.state().asking = None;
+    }
 }
 
 /// An answer of the server's, the best one that is not old.
@@ -40,14 +56,29 @@ struct Answer {
     took: Duration,
 }
 
+/// Why the server does not say what time it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// It may say so soon.
+    ForNow,
+    /// Trying again does not help.
+    ForGood,
+}
+
+impl From<redbrick_core_conn::Error> for Refusal {
+    fn from(error: redbrick_core_conn::Error) -> Self {
+        tracing::debug!(%error, "the server does not say what time it is");
+        if error.is_retryable() { Self::ForNow } else { Self::ForGood }
+    }
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self {
             began: Instant::now(),
             then: AtomicU64::new(0),
             next: AtomicU64::new(0),
-            best: Mutex::default(),
-            turn: Turn::default(),
+            state: Mutex::default(),
         }
     }
 }
@@ -59,31 +90,63 @@ impl Clock {
         (then > 0).then(|| then.saturating_add(self.since(Instant::now())))
     }
 
-    /// The turn to ask, when it is time to. Whoever knows what time it was does not wait for the answer to another one.
-    pub(crate) async fn turn(&self) -> Option<Turned<'_, ()>> {
-        if !self.is_time() {
-            return None;
+    /// The same, having the server asked when it is time to, in a task of its own. Whoever knows what time it was does not wait for the
+    /// answer.
+    pub(crate) async fn told<A, E>(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Option<u64>
+    where
+        A: Future<Output = Result<Duration, E>> + Send + 'static,
+        E: Into<Refusal> + Send,
+    {
+        if self.is_time()
+            && let Some(mut asking) = self.asking(ask)
+            && self.now().is_none()
+        {
+            let _closed = asking.changed().await;
         }
-        let turn = match self.now() {
-            Some(_) => self.turn.try_lock().ok()?,
-            None => self.turn.lock().await,
-        };
-        self.is_time().then_some(turn)
+        self.now()
     }
 
-    /// Learns from an answer to what was asked then; nothing, when that was in vain.
-    pub(crate) fn learn(&self, asked: Instant, time: Option<u64>) {
+    fn asking<A, E>(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Option<watch::Receiver<()>>
+    where
+        A: Future<Output = Result<Duration, E>> + Send + 'static,
+        E: Into<Refusal> + Send,
+    {
+        let mut state = self.state();
+        if state.asking.is_none() && self.is_time() {
+            let (done, receiver) = watch::channel(());
+            let asking = Asking { clock: Arc::clone(self), _done: done };
+            let answer = ask();
+            tokio::spawn(async move {
+                let asked = Instant::now();
+                let answer = answer.await.map_err(Into::into);
+                asking.clock.learn(asked, answer);
+            });
+            state.asking = Some(receiver);
+        }
+        state.asking.clone()
+    }
+
+    /// Learns from an answer to what was asked then.
+    fn learn(&self, asked: Instant, answer: Result<Duration, Refusal>) {
         let took = asked.elapsed();
-        let again = if time.is_some() { ASKED } else { IN_VAIN };
+        let again = match answer {
+            Err(Refusal::ForNow) => IN_VAIN,
+            Ok(_) | Err(Refusal::ForGood) => ASKED,
+        };
         self.next.store(self.since(Instant::now() + again), Ordering::Release);
-        let Some(time) = time else { return };
-        let mut best = self.best.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(time) = answer else { return };
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let best = &mut self.state().best;
         if best.is_none_or(|best| took <= best.took || best.at.elapsed() >= OLD) {
             // The middle between question and answer.
             let at = asked + took / 2;
             *best = Some(Answer { at, took });
             self.then.store(time.saturating_sub(self.since(at)).max(1), Ordering::Release);
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_time(&self) -> bool {
@@ -98,7 +161,13 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    fn answer(millis: u64) -> Result<Duration, Refusal> {
+        Ok(Duration::from_millis(millis))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_on_from_the_best_answer_that_is_not_old() {
@@ -106,40 +175,73 @@ mod tests {
         assert_eq!(clock.now(), None);
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(10)).await;
-        clock.learn(asked, Some(5_000));
+        clock.learn(asked, answer(5_000));
         assert_eq!(clock.now(), Some(5_005));
         tokio::time::advance(Duration::from_millis(100)).await;
         assert_eq!(clock.now(), Some(5_105));
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(500)).await;
-        clock.learn(asked, Some(9_000));
+        clock.learn(asked, answer(9_000));
         assert_eq!(clock.now(), Some(5_605), "the first answer was better");
-        clock.learn(Instant::now(), Some(5_610));
+        clock.learn(Instant::now(), answer(5_610));
         assert_eq!(clock.now(), Some(5_610));
-        clock.learn(Instant::now(), None);
+        clock.learn(Instant::now(), Err(Refusal::ForNow));
         assert_eq!(clock.now(), Some(5_610), "it goes on without an answer");
         tokio::time::advance(OLD).await;
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(500)).await;
-        clock.learn(asked, Some(50_000));
+        clock.learn(asked, answer(50_000));
         assert_eq!(clock.now(), Some(50_250), "the best answer is old");
     }
 
+    /// What has been asked, and is to be answered.
+    #[derive(Default)]
+    struct Server(Mutex<Vec<oneshot::Sender<Result<Duration, Refusal>>>>);
+
+    impl Server {
+        fn ask(&self) -> impl Future<Output = Result<Duration, Refusal>> + Send + 'static + use<> {
+            let (sender, receiver) = oneshot::channel();
+            self.0.lock().unwrap().push(sender);
+            async move { receiver.await.expect("an answer") }
+        }
+
+        async fn answer(&self, answer: Result<Duration, Refusal>) {
+            let asked = self.0.lock().unwrap().pop().expect("it was asked");
+            asked.send(answer).expect("somebody waits");
+            tokio::task::yield_now().await;
+        }
+
+        fn is_asked(&self) -> bool {
+            !self.0.lock().unwrap().is_empty()
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn one_asks_once_a_minute_and_only_who_knows_nothing_waits_for_that() {
-        let clock = Clock::default();
-        let turn = clock.turn().await.expect("nobody has asked");
-        let mut waiting = std::pin::pin!(clock.turn());
-        let waits = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
-        assert!(waits.is_err(), "somebody asks");
-        clock.learn(Instant::now(), None);
-        drop(turn);
-        assert!(waiting.await.is_none(), "it was in vain, and is not tried again at once");
+    async fn it_is_asked_once_a_minute_and_only_who_knows_nothing_waits_for_that() {
+        let (clock, server) = (Arc::new(Clock::default()), Server::default());
+        // Whoever began it can leave it.
+        for _ in 0..2 {
+            let told = clock.told(|| server.ask());
+            assert!(tokio::time::timeout(IN_VAIN, told).await.is_err(), "somebody asks");
+        }
+        server.answer(Err(Refusal::ForNow)).await;
+        assert_eq!(clock.told(|| server.ask()).await, None);
+        assert!(!server.is_asked(), "it was in vain, and is not tried again at once");
         tokio::time::advance(IN_VAIN).await;
-        drop(clock.turn().await.expect("it is tried again"));
-        clock.learn(Instant::now(), Some(7));
+        let (told, ()) = tokio::join!(clock.told(|| server.ask()), async {
+            server.answer(answer(50_000)).await;
+        });
+        assert_eq!(told, Some(50_000));
         tokio::time::advance(ASKED).await;
-        let _turn = clock.turn().await.expect("it was a minute ago");
-        assert!(clock.turn().await.is_none(), "it goes on with what it knows");
+        assert_eq!(
+            clock.told(|| server.ask()).await,
+            Some(110_000),
+            "it goes on with what it knows"
+        );
+        assert!(server.is_asked());
+        server.answer(Err(Refusal::ForGood)).await;
+        tokio::time::advance(IN_VAIN).await;
+        clock.told(|| server.ask()).await;
+        assert!(!server.is_asked(), "it will not say so");
     }
 }

@@ -70,6 +70,18 @@ fn packed(
     (value.len() < encoded.len()).then(|| Packed { flags, value: value.freeze() })
 }
 
+/// Whether values with these flags can be read here.
+pub(crate) fn is_known(flags: u8) -> bool {
+    match flags {
+        PLAIN => true,
+        #[cfg(feature = "zstd")]
+        ZSTD => true,
+        #[cfg(feature = "lz4")]
+        LZ4 => true,
+        _ => false,
+    }
+}
+
 /// What a codec wrote, of a value that stands in an entry with these flags; `None` where that cannot be told here.
 pub(crate) fn unpack(flags: u8, value: &Bytes) -> Option<Bytes> {
     match flags {

@@ -10,18 +10,21 @@
 //! The version is 3 and numbers are big-endian. The mark is random and tells two entries of one key apart. *Fresh until* is by the
 //! server's clock, in milliseconds since 1970; where that is not known, all its bits are set. The cost is how long the load
 //! took, in milliseconds; 65,535 stands for all above, and 0 for a value that was set. The flags say how the value is compressed: 0 not
-//! at all, 1 by Zstandard, 2 by LZ4.
+//! at all, 1 by Zstandard, 2 by LZ4; and 128 more that it is not served when it is fresh no more.
 //!
-//! In its place can lie a lease, whose first byte is another one: then somebody loads, and nothing is there yet.
+//! In its place can lie a lease: then somebody loads, and nothing is there yet.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::compress::{Packed, unpack};
+use crate::compress::{self, Packed};
 
 const MAGIC: u8 = 0xCA;
 const VERSION: u8 = 3;
-/// What begins a lease.
+/// What a lease begins with, and how long it is.
 const LEASE: u8 = 0xCB;
+const LEASE_LEN: usize = 18;
+/// The flag of an entry whose life was shortened: it is over when it is fresh no more.
+const ENDS: u8 = 0x80;
 /// What is before it tells entries apart.
 const MARK_END: usize = 10;
 const FRESH_END: usize = 16;
@@ -55,27 +58,33 @@ pub(crate) struct Entry {
     pub(crate) fresh_until: u64,
     /// In milliseconds.
     pub(crate) cost: u16,
+    /// Whether it is over when it is fresh no more.
+    pub(crate) ends: bool,
     pub(crate) tags: Vec<Tag>,
-    /// How it begins, where that does not stand before the value.
-    beginning: Option<Bytes>,
+    /// How its value is compressed.
+    flags: u8,
     stored: Bytes,
     value_at: usize,
 }
 
 impl Entry {
-    /// What its codec wrote.
-    pub(crate) fn encoded(&self) -> &[u8] {
-        &self.stored[self.value_at..]
+    /// What its codec wrote, for somebody to read; nothing where that cannot be told here.
+    pub(crate) fn encoded<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        if self.flags == 0 {
+            return Some(read(&self.stored[self.value_at..]));
+        }
+        let encoded = compress::unpack(self.flags, &self.stored.slice(self.value_at..))?;
+        Some(read(&encoded))
     }
 
     /// The same, to keep.
-    pub(crate) fn into_encoded(mut self) -> Bytes {
-        self.stored.split_off(self.value_at)
+    pub(crate) fn into_encoded(self) -> Option<Bytes> {
+        compress::unpack(self.flags, &self.stored.slice(self.value_at..))
     }
 
     /// How it begins, by which it is known again.
     pub(crate) fn mark(&self) -> Bytes {
-        self.beginning.clone().unwrap_or_else(|| mark(&self.stored))
+        mark(&self.stored)
     }
 }
 
@@ -100,7 +109,7 @@ pub(crate) fn header(fresh_until: u64, cost: u16, flags: u8, tags: usize) -> Byt
 }
 
 /// A moment as it stands in an entry.
-pub(crate) fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
+fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
     let [_, _, moment @ ..] = moment.min(NEVER_OVER).to_be_bytes();
     moment
 }
@@ -134,24 +143,19 @@ fn put_name(out: &mut BytesMut, name: &[u8]) {
     out.put_slice(name);
 }
 
-/// Tells what is stored. Nearly all entries have no tags, and nothing of them is copied.
+/// Tells what is stored; nothing of it is copied.
 pub(crate) fn decode(stored: Bytes) -> Stored {
     if is_lease(&stored) {
         return Stored::Lease;
     }
-    let Some(head) = head(&stored) else { return Stored::Foreign(mark(&stored)) };
-    let Head { fresh_until, cost, flags, tags, value_at } = head;
-    if flags == 0 {
-        return Stored::Entry(Entry { fresh_until, cost, tags, beginning: None, stored, value_at });
+    let Some(Head { fresh_until, cost, flags, tags, value_at }) = head(&stored) else {
+        return Stored::Foreign(mark(&stored));
+    };
+    let (ends, flags) = (flags & ENDS != 0, flags & !ENDS);
+    if !compress::is_known(flags) {
+        return Stored::Foreign(mark(&stored));
     }
-    let beginning = mark(&stored);
-    match unpack(flags, &stored.slice(value_at..)) {
-        Some(stored) => {
-            let beginning = Some(beginning);
-            Stored::Entry(Entry { fresh_until, cost, tags, beginning, stored, value_at: 0 })
-        }
-        None => Stored::Foreign(beginning),
-    }
+    Stored::Entry(Entry { fresh_until, cost, ends, tags, flags, stored, value_at })
 }
 
 /// What stands before the value.
@@ -185,15 +189,15 @@ fn head(stored: &Bytes) -> Option<Head> {
     Some(Head { fresh_until, cost, flags, tags, value_at: stored.len() - rest.len() })
 }
 
-/// Until when an entry is fresh that begins so; nothing where that is no entry.
+/// Until when an entry is fresh that begins so; nothing where that is none.
 pub(crate) fn fresh_until(beginning: &[u8]) -> Option<u64> {
     let (head, mut moment) = beginning.get(..FRESH_END)?.split_at(MARK_END);
     head.starts_with(&[MAGIC, VERSION]).then(|| moment.get_uint(FRESH_END - MARK_END))
 }
 
-/// Whether a lease begins so.
-pub(crate) fn is_lease(beginning: &[u8]) -> bool {
-    beginning.first() == Some(&LEASE)
+/// Whether what is stored is a lease.
+fn is_lease(stored: &[u8]) -> bool {
+    matches!(stored, [LEASE, b'0'..=b'2', ..] if stored.len() == LEASE_LEN)
 }
 
 /// Returns how an entry begins, by which it is known again.
@@ -224,15 +228,19 @@ mod tests {
         }
     }
 
+    fn read(entry: &Entry) -> Vec<u8> {
+        entry.encoded(<[u8]>::to_vec).expect("it is not compressed")
+    }
+
     #[test]
     fn what_was_put_together_is_read() {
         let named = |length: usize| (Bytes::from(vec![b'x'; length]), [7; 8]);
         let tags = [0, 1, 254, 255, 256, 70_000].map(named).to_vec();
         for tags in [Vec::new(), tags] {
             let entry = decoded(stored(9, &tags, b"value"));
-            assert_eq!((entry.fresh_until, entry.cost, entry.encoded()), (258, 9, &b"value"[..]));
+            assert_eq!((entry.fresh_until, entry.cost, read(&entry)), (258, 9, b"value".to_vec()));
             assert_eq!(entry.tags, tags);
-            assert_eq!(entry.into_encoded(), b"value".as_slice());
+            assert_eq!(entry.into_encoded().unwrap(), b"value".as_slice());
         }
     }
 
@@ -241,7 +249,7 @@ mod tests {
         let whole = [&header(258, 0, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
         let entry = decoded(whole.into());
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
-        assert_eq!(entry.encoded(), b"value");
+        assert_eq!(read(&entry), b"value");
     }
 
     #[test]
@@ -264,12 +272,24 @@ mod tests {
             assert!(matches!(decode(stored.slice(..length)), Stored::Foreign(_)), "{length}");
         }
         let (mut newer, mut flagged) = (stored.to_vec(), stored.to_vec());
-        (newer[1], flagged[18]) = (4, 0x80);
+        (newer[1], flagged[18]) = (4, 0x40);
         let text = b"hello, this is another program".to_vec();
         for other in [newer, flagged, text, vec![0xFF; 40]] {
             assert!(matches!(decode(other.into()), Stored::Foreign(_)));
         }
-        assert!(matches!(decode(Bytes::from_static(b"\xCB0")), Stored::Lease));
+        for other in [&b"\xCB0"[..], b"\xCB3its token (16 B)", b"\xCB0its token is long"] {
+            assert!(matches!(decode(Bytes::from_static(other)), Stored::Foreign(_)));
+        }
+        assert!(matches!(decode(Bytes::from_static(b"\xCB0its token (16 B)")), Stored::Lease));
+    }
+
+    #[test]
+    fn one_whose_life_was_shortened_says_so() {
+        let mut shortened = stored(0, &[], b"value").to_vec();
+        assert!(!decoded(shortened.clone().into()).ends);
+        shortened[18] |= ENDS;
+        let entry = decoded(shortened.into());
+        assert!(entry.ends && read(&entry) == b"value");
     }
 
     #[test]
@@ -280,7 +300,7 @@ mod tests {
         let entry = decoded(stored.clone());
         assert_eq!((entry.fresh_until, entry.cost), (0x019A_0000_0001, 50));
         assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
-        assert_eq!(entry.encoded(), b"\xB5\x01\x01\x00\x07");
+        assert_eq!(read(&entry), b"\xB5\x01\x01\x00\x07");
         assert_eq!(mark(&stored), b"\xCA\x03markmark".as_slice());
     }
 

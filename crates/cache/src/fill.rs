@@ -11,7 +11,6 @@ use crate::{
     builder::check,
     cache::Inner,
     entry,
-    lead::Failed,
     lease::{Lease, Tags},
     load::Ask,
     loader::{Loader, Loading},
@@ -48,7 +47,7 @@ impl<V: Send + 'static> Cache<V> {
         mut tags: Tags,
         previous: Option<V>,
         loader: Loader<'_, V>,
-    ) -> Result<(Written<V>, Origin), Failed> {
+    ) -> Result<(Written<V>, Origin), Error> {
         let inner = &*self.inner;
         let began = inner.flights.moment();
         let loading = async {
@@ -61,7 +60,8 @@ impl<V: Send + 'static> Cache<V> {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
-                return Err(Failed { error, serves: lease.fail().await });
+                lease.fail().await;
+                return Err(error);
             }
         };
         let tags = more.map(|more| {
@@ -116,10 +116,10 @@ impl Inner {
         let stored = match tags {
             Ok(Some(tags)) => {
                 let cost = u16::try_from(took.as_millis()).unwrap_or(u16::MAX);
-                let fresh = self.fresh(time_to_live);
+                let life = self.life(self.now().await, time_to_live);
                 let packed = self.compression.pack(encoded);
-                let entry = entry::encode(self.fresh_until(fresh).await, cost, &tags, &packed);
-                lease.store(entry, self.kept(fresh)).await
+                let entry = entry::encode(life.fresh_until, cost, &tags, &packed);
+                lease.store(entry, life.kept).await
             }
             Ok(None) => {
                 self.counters.add(Counter::RefusedFills);

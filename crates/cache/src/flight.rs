@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -12,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Mutex as Turn, OwnedMutexGuard},
-    time::timeout,
+    sync::{Mutex as Turn, Notify, OwnedMutexGuard},
+    time::{Instant, timeout_at},
 };
 
 use crate::{Error, Origin};
@@ -33,6 +34,7 @@ pub(crate) struct Flights {
 struct Flight {
     turn: Arc<Turn<()>>,
     landing: OnceLock<Landing>,
+    landed: Notify,
 }
 
 /// What came of a load.
@@ -47,8 +49,7 @@ pub(crate) struct Landing {
 pub(crate) enum Outcome {
     /// The encoded value; where Redis had it, with the names of its tags.
     Value(Bytes, Origin, Option<Vec<Bytes>>),
-    /// And whether those who have something to go on with may be served that.
-    Failed(Error, bool),
+    Failed(Error),
 }
 
 /// What a caller may do now.
@@ -63,6 +64,19 @@ pub(crate) enum Seat<'a> {
 pub(crate) struct Lead<'a> {
     place: Place<'a>,
     _turn: OwnedMutexGuard<()>,
+}
+
+/// How long a call waits for others in its process.
+pub(crate) struct Patience {
+    until: Instant,
+    once_more: Duration,
+}
+
+impl Patience {
+    /// So long for one load, and as long for another.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, once_more: patience }
+    }
 }
 
 /// A caller's hold on a flight, the last of which takes it from the map.
@@ -88,28 +102,46 @@ impl Flights {
         self.tag_invalidated.load(Ordering::SeqCst) <= moment
     }
 
-    /// Waits for the load of `key` that is under way, at most for `patience`, or begins one.
+    /// Waits for the load of `key` that is under way, or begins one.
     ///
-    /// A leader can stop being polled without being dropped, which is why nobody waits for ever: after that, the
-    /// waiter begins a load beside it.
-    pub(crate) async fn join<'a>(&'a self, key: &'a Bytes, patience: Duration) -> Seat<'a> {
+    /// A leader can stop being polled without being dropped, which is why nobody waits for ever: at the end of its patience, a
+    /// waiter begins a load beside it, or waits as long once more for another one that has begun so.
+    pub(crate) async fn join<'a>(&'a self, key: &'a Bytes, patience: &mut Patience) -> Seat<'a> {
         loop {
             let place = self.enter(key);
             let Some(flight) = place.flight.clone() else { continue };
-            let turn = timeout(patience, Arc::clone(&flight.turn).lock_owned()).await;
-            let Ok(turn) = turn else {
-                // Only this one: others who lost patience may have begun the next.
-                let mut map = self.map();
-                if is_it(&map, key, &flight) {
-                    map.remove(key);
+            let turn = {
+                let mut landed = pin!(flight.landed.notified());
+                // What lands from here on is heard of, by all at once.
+                landed.as_mut().enable();
+                if let Some(landing) = flight.landing.get() {
+                    return Seat::Landed(landing.clone());
                 }
-                continue;
+                let turn = async {
+                    tokio::select! {
+                        biased;
+                        () = landed => None,
+                        turn = Arc::clone(&flight.turn).lock_owned() => Some(turn),
+                    }
+                };
+                timeout_at(patience.until, turn).await
             };
-            if let Some(landing) = flight.landing.get() {
-                return Seat::Landed(landing.clone());
+            match (flight.landing.get(), turn) {
+                (Some(landing), _) => return Seat::Landed(landing.clone()),
+                (None, Ok(Some(turn))) => {
+                    drop(flight);
+                    return Seat::Lead(Lead { place, _turn: turn });
+                }
+                (None, Ok(None)) => {}
+                (None, Err(_)) => {
+                    patience.until += std::mem::take(&mut patience.once_more);
+                    // Only this one: others who lost patience may have begun the next.
+                    let mut map = self.map();
+                    if is_it(&map, key, &flight) {
+                        map.remove(key);
+                    }
+                }
             }
-            drop(flight);
-            return Seat::Lead(Lead { place, _turn: turn });
         }
     }
 
@@ -165,6 +197,7 @@ impl Lead<'_> {
         drop(map);
         // It is set once: by who has the turn, before the next one has it.
         let _ = flight.landing.set(landing);
+        flight.landed.notify_waiters();
     }
 }
 
@@ -195,6 +228,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    async fn join<'a>(flights: &'a Flights, key: &'a Bytes, patience: Duration) -> Seat<'a> {
+        flights.join(key, &mut Patience::new(patience)).await
+    }
+
     fn landing() -> Landing {
         Landing { began: 0, outcome: Outcome::Value(Bytes::new(), Origin::Loaded, None) }
     }
@@ -203,8 +240,10 @@ mod tests {
     async fn the_next_leads_when_a_leader_is_dropped_and_nothing_stays() {
         let flights = Flights::default();
         let key = Bytes::from_static(b"key");
-        let Seat::Lead(first) = flights.join(&key, PATIENCE).await else { panic!("nobody leads") };
-        let mut second = Box::pin(flights.join(&key, PATIENCE));
+        let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
+            panic!("nobody leads")
+        };
+        let mut second = Box::pin(join(&flights, &key, PATIENCE));
         let waits = std::future::poll_fn(|cx| {
             std::task::Poll::Ready(second.as_mut().poll(cx).is_pending())
         });
@@ -220,12 +259,14 @@ mod tests {
     async fn who_waits_is_given_what_landed_and_who_comes_later_is_not() {
         let flights = Flights::default();
         let key = Bytes::from_static(b"key");
-        let Seat::Lead(first) = flights.join(&key, PATIENCE).await else { panic!("nobody leads") };
-        let (landed, ()) = tokio::join!(flights.join(&key, PATIENCE), async {
+        let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
+            panic!("nobody leads")
+        };
+        let (landed, ()) = tokio::join!(join(&flights, &key, PATIENCE), async {
             first.land(landing());
         });
         assert!(matches!(landed, Seat::Landed(_)));
-        assert!(matches!(flights.join(&key, PATIENCE).await, Seat::Lead(_)));
+        assert!(matches!(join(&flights, &key, PATIENCE).await, Seat::Lead(_)));
         assert_eq!(flights.len(), 0);
     }
 
@@ -233,9 +274,9 @@ mod tests {
     async fn a_leader_that_is_never_polled_is_not_waited_for_for_ever() {
         let flights = Flights::default();
         let key = Bytes::from_static(b"key");
-        let first = flights.join(&key, PATIENCE).await;
+        let first = join(&flights, &key, PATIENCE).await;
         assert!(matches!(first, Seat::Lead(_)));
-        assert!(matches!(flights.join(&key, Duration::from_millis(20)).await, Seat::Lead(_)));
+        assert!(matches!(join(&flights, &key, Duration::from_millis(20)).await, Seat::Lead(_)));
         drop(first);
         assert_eq!(flights.len(), 0);
     }
@@ -244,21 +285,56 @@ mod tests {
     async fn who_loses_patience_later_joins_the_load_that_another_began() {
         let flights = Flights::default();
         let key = Bytes::from_static(b"key");
-        let _stuck = flights.join(&key, PATIENCE).await;
+        let _stuck = join(&flights, &key, PATIENCE).await;
+        let (mut sooner, mut later) =
+            (Patience::new(PATIENCE), Patience::new(PATIENCE + Duration::from_secs(1)));
         let (mut one, mut two) =
-            (Box::pin(flights.join(&key, PATIENCE)), Box::pin(flights.join(&key, PATIENCE * 2)));
+            (Box::pin(flights.join(&key, &mut sooner)), Box::pin(flights.join(&key, &mut later)));
         let second = tokio::select! {
             seat = &mut one => seat,
             _ = &mut two => panic!("it has more patience"),
         };
         let Seat::Lead(second) = second else { panic!("nobody leads") };
         let (landed, ()) = tokio::join!(two, async {
-            tokio::time::advance(PATIENCE * 2).await;
+            tokio::time::advance(PATIENCE).await;
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
             second.land(landing());
         });
         assert!(matches!(landed, Seat::Landed(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_one_that_is_never_polled_is_given_what_landed() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
+            panic!("nobody leads")
+        };
+        let began = Instant::now();
+        let mut parked = Box::pin(join(&flights, &key, PATIENCE));
+        let polled = tokio::time::timeout(Duration::from_millis(1), &mut parked).await;
+        assert!(polled.is_err(), "it waits");
+        let (landed, ()) = tokio::join!(join(&flights, &key, PATIENCE), async {
+            first.land(landing());
+        });
+        assert!(matches!(landed, Seat::Landed(_)) && began.elapsed() < PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_many_that_are_never_polled_nobody_waits_for_more_than_two() {
+        let flights = Flights::default();
+        let key = Bytes::from_static(b"key");
+        let began = Instant::now();
+        let mut waiting = Box::pin(join(&flights, &key, PATIENCE));
+        let mut stuck = Vec::new();
+        for _ in 0..5 {
+            stuck.push(join(&flights, &key, Duration::ZERO).await);
+            let polled = tokio::time::timeout(PATIENCE / 4, &mut waiting).await;
+            assert!(polled.is_err(), "it waits");
+        }
+        assert!(matches!(waiting.await, Seat::Lead(_)));
+        assert_eq!(began.elapsed(), PATIENCE * 2);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::{
     cache::Inner,
     entry::{Entry, NEVER_OVER},
@@ -35,23 +33,13 @@ impl Age {
 impl Inner {
     /// What time it is by the server's clock; nothing where it does not say so.
     pub(crate) async fn now(&self) -> Option<u64> {
-        if let Some(_turn) = self.clock.turn().await {
-            let asked = Instant::now();
-            let time = match Box::pin(self.quick.server_time()).await {
-                Ok(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-                Err(error) => {
-                    tracing::debug!(%error, "the server does not say what time it is");
-                    None
-                }
-            };
-            self.clock.learn(asked, time);
-        }
-        self.clock.now()
-    }
-
-    /// Until when an entry is fresh that is stored now, to be so for that time.
-    pub(crate) async fn fresh_until(&self, fresh: Duration) -> u64 {
-        after(self.now().await, fresh)
+        let ask = || {
+            // For no longer than anybody waits.
+            let patience = self.quick.command_timeout().min(self.conn.command_timeout());
+            let conn = self.quick.with_command_timeout(patience);
+            async move { Box::pin(conn.server_time()).await }
+        };
+        self.clock.told(ask).await
     }
 
     /// Tells the age of an entry at a moment. Where that is not known, it is fresh, since it is there.
@@ -66,7 +54,9 @@ impl Inner {
             };
         }
         let since = Duration::from_millis(now - entry.fresh_until);
-        if since < self.stale_while_revalidate {
+        if entry.ends {
+            Age::Over
+        } else if since < self.stale_while_revalidate {
             Age::Stale
         } else if since < self.stale_if_error {
             Age::Spare

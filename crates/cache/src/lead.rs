@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use crate::{
     Cache, Error, Fetched, OnError, OnWaitTimeout, Origin,
-    cache::{Inner, bytes},
+    cache::Inner,
     fetch::Refreshing,
     fill::Written,
     flight::{Landing, Outcome},
+    fresh::Age,
     lease::{Lease, Leased, Tags},
     load::Ask,
     loader::Loader,
-    read::{Seen, Value},
+    read::{Found, Seen, Value},
+    remembered::Note,
     statistics::Counter,
 };
 
@@ -23,59 +25,28 @@ use crate::{
 const MOST_UNFIT: u32 = 2;
 
 /// What a caller who leads for its process does.
-enum Turn<V> {
+pub(crate) enum Turn<V> {
     /// Redis has the value by now: it was read after this moment, and so it was written.
     Found(Value<V>, u64),
     /// It loads: under a lease with these versions of its tags, or without storing what it loads.
     Load(Option<(Lease, Tags)>),
     /// It has something to go on with, and a load of another process has just failed.
     Rest,
-}
-
-/// A load that has failed.
-pub(crate) struct Failed {
-    pub(crate) error: Error,
-    /// Whether what was there may be served: nothing is known of its having been invalidated meanwhile.
-    pub(crate) serves: bool,
+    /// It looks once more: what is there by now is past its time, and may be served.
+    Look,
 }
 
 impl<V: Send + 'static> Cache<V> {
-    /// Loads, unless there is an entry by now. Returns what others are given, if anything, and what the caller is. Who
-    /// `has_spare` has something to go on with when it cannot be loaded.
+    /// Loads, under a lease if there is one. Returns what others are given, and what the caller is.
     pub(crate) async fn lead(
         &self,
         ask: &Ask,
-        seen: Option<Seen>,
-        has_spare: bool,
+        lease: Option<(Lease, Tags)>,
         previous: Option<V>,
         loader: Loader<'_, V>,
-    ) -> (Option<Landing>, Result<Fetched<V>, Failed>) {
+    ) -> (Landing, Result<Fetched<V>, Error>) {
         let inner = &*self.inner;
-        let failed = |began, error: Error, serves| {
-            let outcome = Outcome::Failed(error.clone(), serves);
-            (Some(Landing { began, outcome }), Err(Failed { error, serves }))
-        };
-        let turn = match seen {
-            None => Ok(Turn::Load(None)),
-            Some(seen) => self.turn(ask, seen, has_spare).await,
-        };
         let began = inner.flights.moment();
-        let lease = match turn {
-            Ok(Turn::Load(lease)) => lease,
-            Ok(Turn::Found(found, began)) => {
-                let tags = found.entry.tags.iter().map(|(name, _)| name.clone()).collect();
-                let encoded = found.entry.into_encoded();
-                let outcome = Outcome::Value(encoded, Origin::Cached, Some(tags));
-                let fetched = Fetched { value: found.value, origin: Origin::Cached };
-                return (Some(Landing { began, outcome }), Ok(fetched));
-            }
-            Ok(Turn::Rest) => {
-                // Who has nothing to go on with is not to be told that, and loads.
-                let error = Error::load("a load of another process has just failed");
-                return (None, Err(Failed { error, serves: true }));
-            }
-            Err(error) => return failed(began, error, true),
-        };
         let loaded = match lease {
             Some((lease, tags)) => self.load_under(ask, lease, tags, previous, loader).await,
             None => {
@@ -83,16 +54,18 @@ impl<V: Send + 'static> Cache<V> {
                 if written.is_ok() {
                     inner.counters.add(Counter::Bypassed);
                 }
-                let loaded = written.map(|written| (written, Origin::Bypassed));
-                loaded.map_err(|error| Failed { error, serves: true })
+                written.map(|written| (written, Origin::Bypassed))
             }
         };
         match loaded {
             Ok((Written { value, encoded, .. }, origin)) => {
                 let outcome = Outcome::Value(encoded, origin, None);
-                (Some(Landing { began, outcome }), Ok(Fetched { value, origin }))
+                (Landing { began, outcome }, Ok(Fetched { value, origin }))
             }
-            Err(Failed { error, serves }) => failed(began, error, serves),
+            Err(error) => {
+                let outcome = Outcome::Failed(error.clone());
+                (Landing { began, outcome }, Err(error))
+            }
         }
     }
 
@@ -100,23 +73,30 @@ impl<V: Send + 'static> Cache<V> {
     pub(crate) async fn refresh_under(
         &self,
         refreshing: Refreshing<'_, V>,
-    ) -> Result<Fetched<V>, Failed> {
-        let Refreshing { ask, lease, tags, previous, loader } = refreshing;
-        let inner = &*self.inner;
-        let key = bytes(&ask.entry);
-        let loaded = self.load_under(&ask, lease, tags, previous, loader).await;
-        inner.refreshed(&key, matches!(loaded, Ok((_, Origin::Loaded))));
-        match loaded {
-            Ok((written, origin)) => Ok(Fetched { value: written.value, origin }),
-            Err(failed) => {
-                tracing::debug!(error = %failed.error, "what is there could not be loaded anew");
-                Err(failed)
+    ) -> Result<Fetched<V>, Error> {
+        let Refreshing { ask, lease, tags, note, previous, loader } = refreshing;
+        match self.load_under(&ask, lease, tags, previous, loader).await {
+            Ok((written, origin)) => {
+                if origin != Origin::Loaded {
+                    note.keep(self.inner.lease_life);
+                }
+                Ok(Fetched { value: written.value, origin })
+            }
+            Err(error) => {
+                note.keep(self.inner.lease_life);
+                tracing::debug!(%error, "what is there could not be loaded anew");
+                Err(error)
             }
         }
     }
 
     /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
-    async fn turn(&self, ask: &Ask, mut seen: Seen, has_spare: bool) -> Result<Turn<V>, Error> {
+    pub(crate) async fn turn(
+        &self,
+        ask: &Ask,
+        mut seen: Seen,
+        has_spare: bool,
+    ) -> Result<Turn<V>, Error> {
         let inner = &*self.inner;
         let (mut unfit, mut watch) = (0, None);
         let deadline = Instant::now() + inner.wait_timeout;
@@ -152,16 +132,21 @@ impl<V: Send + 'static> Cache<V> {
                 }
                 Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
             };
-            let found = match inner
-                .judge(&inner.quick, Some(stored), &doubt, &ask.tags, HashMap::new())
-                .await
-            {
-                Ok(found) => found,
+            let found = match inner.parsed(Some(stored)) {
+                Ok(entry) => {
+                    let versions = HashMap::new();
+                    inner.judge(&inner.quick, entry, &doubt, &ask.tags, versions).await
+                }
+                Err(foreign) => Ok(Found::Miss(foreign)),
+            };
+            let found = match found {
+                Ok(found) => self.value(found),
                 Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
             };
-            match self.value(found) {
+            match found {
                 Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
-                Ok(found) => seen = Seen::Beginning(found.entry.mark()),
+                Ok(found) if found.age != Age::Over => return Ok(Turn::Look),
+                Ok(over) => seen = Seen::Beginning(over.entry.mark()),
                 Err(stale) => seen = stale,
             }
             unfit += 1;
@@ -174,29 +159,25 @@ impl<V: Send + 'static> Cache<V> {
 }
 
 impl Inner {
-    /// A load of what is served meanwhile has ended; where it is not stored, it is left alone for a while.
-    pub(crate) fn refreshed(&self, key: &Bytes, is_stored: bool) {
-        self.refreshes.take(key);
-        if !is_stored {
-            self.refreshes.add(key, self.lease_life);
-        }
-    }
-
-    /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
-    pub(crate) async fn lease_to_refresh(&self, ask: &Ask, seen: &Seen) -> Option<(Lease, Tags)> {
+    /// Takes the lease to load anew what is there, if nobody else has it or has just failed. What is noted of it stays noted for a
+    /// while where somebody else has it.
+    pub(crate) async fn lease_to_refresh(
+        &self,
+        ask: &Ask,
+        seen: &Seen,
+        note: Note,
+    ) -> Option<(Lease, Tags, Note)> {
         match self.lease(ask, seen, true).await {
-            Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
-            Ok(Leased::Entry(_)) => {
-                // Somebody was faster.
-                self.refreshes.take(&bytes(&ask.entry));
-                None
-            }
-            Ok(Leased::Elsewhere(..) | Leased::Failed | Leased::Nobody) => None,
+            Ok(Leased::Taken(lease, tags)) => return Some((lease, tags, note)),
+            // Somebody was faster.
+            Ok(Leased::Entry(_)) => return None,
+            Ok(Leased::Elsewhere(..) | Leased::Failed | Leased::Nobody) => {}
             Err(error) => {
                 tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
-                None
             }
         }
+        note.keep(self.lease_life);
+        None
     }
 
     /// Whether a failure to ask Redis is one that the loader makes up for.

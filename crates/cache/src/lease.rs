@@ -182,9 +182,8 @@ impl Lease {
         self.runtime = None;
     }
 
-    /// Gives it back after a load that has failed: others may load, and those who have something to go on with after a while. Returns
-    /// whether it was still there: otherwise, what it was taken for was invalidated, or it was over.
-    pub(crate) async fn fail(mut self) -> bool {
+    /// Gives it back after a load that has failed: others may load, and those who have something to go on with after a while.
+    pub(crate) async fn fail(mut self) {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
         let rest = self.rest;
@@ -196,16 +195,10 @@ impl Lease {
         self.give_back(Duration::ZERO).await;
     }
 
-    async fn give_back(self, rest: Duration) -> bool {
+    async fn give_back(self, rest: Duration) {
         match release(self.quick.clone(), self.keys.clone(), self.token, rest).await {
-            Ok(was_there) => {
-                self.used();
-                was_there
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a lease is given back later");
-                true
-            }
+            Ok(()) => self.used(),
+            Err(error) => tracing::debug!(%error, "a lease is given back later"),
         }
     }
 }
@@ -230,10 +223,10 @@ async fn release(
     keys: (Key, Key),
     token: Token<16>,
     rest: Duration,
-) -> redbrick_core_conn::Result<bool> {
+) -> redbrick_core_conn::Result<()> {
     let call =
         conn.script(&RELEASE).key(keys.0).key(keys.1).arg(token.as_bytes().as_slice()).arg(rest);
-    call.run::<bool>().replay(Replay::Idempotent).await
+    call.run::<bool>().replay(Replay::Idempotent).await.map(drop)
 }
 
 impl Watch {

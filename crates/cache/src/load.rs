@@ -93,7 +93,8 @@ impl<V: Send + 'static> Cache<V> {
     /// the next of them loads. A caller is never given what was invalidated before it called. The loader runs within this call,
     /// for at most the [`load_timeout`](crate::CacheBuilder::load_timeout). Who does not poll a call keeps those of the same key
     /// waiting: in this process for at most twice that time, the [`wait_timeout`](crate::CacheBuilder::wait_timeout) and eight
-    /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout); in others for the [`lease`](crate::CacheBuilder::lease).
+    /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout), and as long once more where another one that has waited so
+    /// loads by then; in others for the [`lease`](crate::CacheBuilder::lease).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
     /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait
@@ -248,7 +249,7 @@ impl<'a, V: Send + 'static> IntoFuture for GetOrLoadWithOrigin<'a, 'a, V> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let fetch = self.0.fetch(Refresh::in_foreground());
+        let fetch = self.0.fetch(Refresh::here());
         Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
     }
 }

@@ -25,7 +25,8 @@ use crate::{
     lease::{Lease, Leased, Tags},
     load::Ask,
     loader::Loader as One,
-    read::{Seen, Value},
+    read::{Found, Seen, Value},
+    remembered::Note,
     statistics::Counter,
     tags,
 };
@@ -136,19 +137,23 @@ struct Asked<V> {
 enum State<V> {
     /// What is there, if anything, and how to overlook it; nothing where Redis cannot say.
     Missing(Option<Seen>, Option<Value<V>>),
-    /// It has its value, or has none. The encoded one is for a key that is asked for twice.
-    Done(Option<(V, Bytes)>),
+    /// It has its value, or there is none.
+    Done(Option<V>),
     /// Somebody else loads it.
     Elsewhere,
+}
+
+/// What keeps others of this process from loading a key.
+enum Seat<'f> {
+    Lead(Lead<'f>),
+    /// What is there is served meanwhile.
+    Refresh(Note),
 }
 
 /// A key that this call loads.
 struct Mine<'f, V> {
     at: usize,
-    /// The key of its entry.
-    name: &'f Bytes,
-    /// Nothing where what is there is served meanwhile.
-    lead: Option<Lead<'f>>,
+    seat: Seat<'f>,
     /// What is served where it cannot be loaded.
     old: Option<Value<V>>,
     lease: Option<(Lease, Tags)>,
@@ -185,22 +190,21 @@ where
         cache.look_for(&mut asked, &tags).await?;
         cache.load_together(&mut asked, &each, &loader).await?;
         cache.await_others(&mut asked, &each, &loader).await?;
-        let mut done: Vec<Option<(V, Bytes)>> = asked
+        let mut done: Vec<Option<V>> = asked
             .into_iter()
             .map(|asked| match asked.state {
                 State::Done(value) => value,
                 State::Missing(..) | State::Elsewhere => None,
             })
             .collect();
-        // What is asked for twice is decoded twice.
         let mut left = vec![0_usize; done.len()];
         at.iter().for_each(|at| left[*at] += 1);
         let values = at.into_iter().map(|at| {
             left[at] -= 1;
-            match (&done[at], left[at]) {
-                (_, 0) => done[at].take().map(|(value, _)| value),
-                (Some((_, encoded)), _) => cache.codec.decode(encoded).ok(),
-                (None, _) => None,
+            match left[at] {
+                0 => done[at].take(),
+                // It is asked for once more.
+                _ => done[at].as_ref().and_then(|value| cache.copy(value)),
             }
         });
         Ok(values.collect())
@@ -208,6 +212,11 @@ where
 }
 
 impl<V: Send + 'static> Cache<V> {
+    fn copy(&self, value: &V) -> Option<V> {
+        let encoded = self.codec.encode(value).ok()?;
+        self.codec.decode(&encoded).ok()
+    }
+
     /// Reads what is there.
     async fn look_for(&self, asked: &mut [Asked<V>], tags: &[Bytes]) -> Result<(), Error> {
         let inner = &*self.inner;
@@ -224,7 +233,7 @@ impl<V: Send + 'static> Cache<V> {
             asked.state = match self.value(found) {
                 Ok(found) if found.age == Age::Fresh => {
                     inner.counters.add(Counter::Hits);
-                    State::Done(Some((found.value, found.entry.into_encoded())))
+                    State::Done(Some(found.value))
                 }
                 Ok(found) => {
                     let is_served = matches!(found.age, Age::Due | Age::Stale);
@@ -291,9 +300,13 @@ impl<V: Send + 'static> Cache<V> {
                 }
             }
             Err(error) => {
-                let failures = mine.into_iter().map(|mine| self.fail(mine, error.clone(), began));
+                let failures = mine.into_iter().map(|mine| {
+                    let ask = asked[mine.at].ask.clone();
+                    self.fail(ask, mine, error.clone(), began)
+                });
+                let failures: Vec<_> = failures.collect();
                 let mut failed = Vec::new();
-                bounded(AT_ONCE, failures, |it| failed.push(it)).await;
+                bounded(AT_ONCE, failures.into_iter(), |it| failed.push(it)).await;
                 for (at, end) in failed {
                     match end {
                         Ok(served) => asked[at].state = State::Done(Some(served)),
@@ -319,19 +332,18 @@ impl<V: Send + 'static> Cache<V> {
                 asked.state = state;
                 continue;
             };
-            let is_served =
-                old.as_ref().is_some_and(|old| matches!(old.age, Age::Due | Age::Stale));
-            let lead = if is_served { None } else { inner.flights.lead(name) };
-            match (is_served, &lead) {
-                (true, _) if inner.refreshes.add(name, inner.lease_life) => {}
-                (false, Some(_)) => {}
-                (true, _) => {
-                    asked.state = State::Done(old.map(|old| self.served(old)));
-                    continue;
+            let served = old.as_ref().filter(|old| matches!(old.age, Age::Due | Age::Stale));
+            let seat = match served.map(|old| old.entry.mark()) {
+                Some(mark) => inner.refreshes.note(mark, inner.lease_life).map(Seat::Refresh),
+                None => inner.flights.lead(name).map(Seat::Lead),
+            };
+            match (seat, old) {
+                (Some(seat), old) => candidates.push((seen, Mine { at, seat, old, lease: None })),
+                (None, Some(old)) if matches!(old.age, Age::Due | Age::Stale) => {
+                    asked.state = State::Done(Some(inner.serve(old).value));
                 }
-                (false, None) => continue,
+                (None, _) => {}
             }
-            candidates.push((seen, Mine { at, name, lead, old, lease: None }));
         }
         let turns = candidates.into_iter().map(|(seen, mine)| {
             let ask = asked[mine.at].ask.clone();
@@ -348,25 +360,24 @@ impl<V: Send + 'static> Cache<V> {
         bounded(AT_ONCE, turns.collect::<Vec<_>>().into_iter(), |turn| taken.push(turn)).await;
         let mut mine = Vec::new();
         for (it, turn) in taken {
-            let is_served = it.lead.is_none();
             match (turn, it) {
-                (Ok(Turn::Load(None)) | Err(_), Mine { at, old: Some(old), lead: None, .. }) => {
-                    asked[at].state = State::Done(Some(self.served(old)));
-                }
-                (Ok(Turn::Load(lease)), it) => mine.push(Mine { lease, ..it }),
+                (Ok(Turn::Load(Some(lease))), it) => mine.push(Mine { lease: Some(lease), ..it }),
                 (Ok(Turn::Found(found)), Mine { at, .. }) => {
-                    if is_served {
-                        inner.refreshes.take(&names[at]);
-                    }
-                    let encoded = found.entry.into_encoded();
-                    asked[at].state = State::Done(Some((found.value, encoded)));
+                    asked[at].state = State::Done(Some(found.value));
                 }
-                (Ok(Turn::Rest { has_failed }), Mine { at, old: Some(old), .. })
-                    if is_served || has_failed =>
-                {
-                    asked[at].state = State::Done(Some(self.served(old)));
+                // Who has something to serve does so.
+                (turn, Mine { at, seat: Seat::Refresh(note), old: Some(old), .. }) => {
+                    if let Err(error) = turn {
+                        tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
+                    }
+                    note.keep(inner.lease_life);
+                    asked[at].state = State::Done(Some(inner.serve(old).value));
+                }
+                (Ok(Turn::Rest { has_failed: true }), Mine { at, old: Some(old), .. }) => {
+                    asked[at].state = State::Done(Some(inner.serve(old).value));
                 }
                 (Ok(Turn::Rest { .. }), _) => {}
+                (Ok(Turn::Load(None)), it) => mine.push(it),
                 (Err(error), it) => {
                     inner.does_without(error)?;
                     mine.push(it);
@@ -391,18 +402,18 @@ impl<V: Send + 'static> Cache<V> {
             Leased::Elsewhere(..) => return Ok(Turn::Rest { has_failed: false }),
             Leased::Entry(stored) => stored,
         };
-        let versions = HashMap::new();
-        let found = inner.judge(&inner.quick, Some(stored), &doubt, &ask.tags, versions).await?;
+        let found = match inner.parsed(Some(stored)) {
+            Ok(entry) => {
+                let versions = HashMap::new();
+                inner.judge(&inner.quick, entry, &doubt, &ask.tags, versions).await?
+            }
+            Err(foreign) => Found::Miss(foreign),
+        };
         Ok(match self.value(found) {
             Ok(found) if found.age.is_fresh() => Turn::Found(found),
             // Looked at once more by who waits for one key.
             Ok(_) | Err(_) => Turn::Rest { has_failed: false },
         })
-    }
-
-    fn served(&self, old: Value<V>) -> (V, Bytes) {
-        let encoded = Bytes::copy_from_slice(old.entry.encoded());
-        (self.inner.serve(old).value, encoded)
     }
 
     /// Ends the load of a key that has a value, or none.
@@ -413,9 +424,9 @@ impl<V: Send + 'static> Cache<V> {
         time_to_live: Duration,
         took: Duration,
         began: u64,
-    ) -> (usize, Result<Option<(V, Bytes)>, Error>) {
+    ) -> (usize, Result<Option<V>, Error>) {
         let inner = &*self.inner;
-        let Mine { at, name, lead, lease, .. } = mine;
+        let Mine { at, seat, lease, .. } = mine;
         let Some(value) = value else {
             if let Some((lease, _)) = lease {
                 lease.give_up().await;
@@ -437,36 +448,36 @@ impl<V: Send + 'static> Cache<V> {
                 Origin::Bypassed
             }
         };
-        match lead {
-            Some(lead) => {
-                let outcome = Outcome::Value(encoded.clone(), origin, None);
-                lead.land(Landing { began, outcome });
+        match seat {
+            Seat::Lead(lead) => {
+                lead.land(Landing { began, outcome: Outcome::Value(encoded, origin, None) });
             }
-            None => inner.refreshed(name, origin == Origin::Loaded),
+            Seat::Refresh(note) if origin != Origin::Loaded => note.keep(inner.lease_life),
+            Seat::Refresh(_done) => {}
         }
-        (at, Ok(Some((value, encoded))))
+        (at, Ok(Some(value)))
     }
 
     /// Ends the load of a key that has failed; what is there may be served.
     async fn fail(
         &self,
+        ask: Ask,
         mine: Mine<'_, V>,
         error: Error,
         began: u64,
-    ) -> (usize, Result<(V, Bytes), Error>) {
-        let Mine { at, name, lead, lease, old } = mine;
-        let serves = match lease {
-            Some((lease, _)) => lease.fail().await,
-            None => true,
-        };
-        match lead {
-            Some(lead) => {
-                lead.land(Landing { began, outcome: Outcome::Failed(error.clone(), serves) });
-            }
-            None => self.inner.refreshed(name, false),
+    ) -> (usize, Result<V, Error>) {
+        let Mine { at, seat, lease, old } = mine;
+        if let Some((lease, _)) = lease {
+            lease.fail().await;
         }
-        let old = old.filter(|old| serves && error.is_retryable() && old.age != Age::Over);
-        (at, old.map(|old| self.served(old)).ok_or(error))
+        match seat {
+            Seat::Lead(lead) => {
+                lead.land(Landing { began, outcome: Outcome::Failed(error.clone()) });
+            }
+            Seat::Refresh(note) => note.keep(self.inner.lease_life),
+        }
+        let old = old.filter(|old| old.age != Age::Over);
+        (at, self.serve_instead(&ask, old, error).await.map(|served| served.value))
     }
 
     /// Waits for what others load, one key by the other, and loads where they fail.
@@ -495,10 +506,7 @@ impl<V: Send + 'static> Cache<V> {
         bounded(AT_ONCE, waits.into_iter(), |it| done.push(it)).await;
         for (at, value) in done {
             asked[at].state = match value {
-                Ok(value) => {
-                    let encoded = self.codec.encode(&value).map_err(Error::unencodable)?;
-                    State::Done(Some((value, encoded)))
-                }
+                Ok(value) => State::Done(Some(value)),
                 Err(error) if error.loader_error().is_some_and(|it| it.is::<Absent>()) => {
                     State::Done(None)
                 }

@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Found {
     /// An entry whose tags are all as they were.
     Valid(Entry, Age),
+    /// An entry that counts no more, since it or one of its tags was invalidated.
+    Outdated(Seen),
     /// Nothing, or nothing that counts.
     Miss(Seen),
 }
@@ -61,41 +63,49 @@ impl Inner {
         } else {
             tokio::join!(conn.get::<Bytes>(key), self.versions(conn, named.to_vec()))
         };
-        self.judge(conn, stored?, &doubt, named, versions?).await
+        match self.parsed(stored?) {
+            Ok(entry) => self.judge(conn, entry, &doubt, named, versions?).await,
+            Err(seen) => Ok(Found::Miss(seen)),
+        }
     }
 
-    /// Tells whether a stored entry counts, asking for the tags that are not known yet. One without a tag that its caller
+    /// Tells whether an entry counts that was read, asking for the tags that are not known yet. One without a tag that its caller
     /// names does not: it would stay when that tag is invalidated.
     pub(crate) async fn judge(
         &self,
         conn: &Conn,
-        stored: Option<Bytes>,
+        entry: Entry,
         doubt: &Doubt,
         named: &[Bytes],
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
-        let entry = match self.parsed(stored) {
-            Ok(entry) => entry,
-            Err(seen) => return Ok(Found::Miss(seen)),
-        };
+        if has_all(&entry, named) && !doubt.concerns(&entry) {
+            let unknown = unknown(&entry, &versions);
+            if !unknown.is_empty() {
+                versions.extend(self.versions(conn, unknown).await?);
+            }
+        }
+        let now = self.now().await;
+        Ok(self.judged(entry, doubt, named, &versions, now))
+    }
+
+    /// The same where all is known.
+    fn judged(
+        &self,
+        entry: Entry,
+        doubt: &Doubt,
+        named: &[Bytes],
+        versions: &Versions,
+        now: Option<u64>,
+    ) -> Found {
         if !has_all(&entry, named) {
-            return Ok(Found::Miss(Seen::Beginning(entry.mark())));
-        }
-        if doubt.concerns(&entry) {
-            self.counters.stale();
-            return Ok(Found::Miss(Seen::Beginning(entry.mark())));
-        }
-        let unknown = unknown(&entry, &versions);
-        if !unknown.is_empty() {
-            versions.extend(self.versions(conn, unknown).await?);
-        }
-        Ok(if counts(&entry, &versions) {
-            let age = self.age(&entry, self.now().await);
-            Found::Valid(entry, age)
-        } else {
-            self.counters.stale();
             Found::Miss(Seen::Beginning(entry.mark()))
-        })
+        } else if doubt.concerns(&entry) || !counts(&entry, versions) {
+            Found::Outdated(Seen::Beginning(entry.mark()))
+        } else {
+            let age = self.age(&entry, now);
+            Found::Valid(entry, age)
+        }
     }
 
     /// Reads entries at once, together with the tags that their caller names, and then the other tags.
@@ -122,23 +132,15 @@ impl Inner {
             versions.extend(self.versions(conn, others).await?);
         }
         let now = self.now().await;
-        let judged = entries.into_iter().zip(doubts).map(|(entry, doubt)| match entry {
+        let judged = entries.into_iter().zip(&doubts).map(|(entry, doubt)| match entry {
+            Ok(entry) => self.judged(entry, doubt, named, &versions, now),
             Err(seen) => Found::Miss(seen),
-            Ok(entry) if !has_all(&entry, named) => Found::Miss(Seen::Beginning(entry.mark())),
-            Ok(entry) if counts(&entry, &versions) && !doubt.concerns(&entry) => {
-                let age = self.age(&entry, now);
-                Found::Valid(entry, age)
-            }
-            Ok(entry) => {
-                self.counters.stale();
-                Found::Miss(Seen::Beginning(entry.mark()))
-            }
         });
         Ok(judged.collect())
     }
 
     /// The entry in what is stored, or what is there in its place.
-    fn parsed(&self, stored: Option<Bytes>) -> Result<Entry, Seen> {
+    pub(crate) fn parsed(&self, stored: Option<Bytes>) -> Result<Entry, Seen> {
         let Some(stored) = stored else { return Err(Seen::Nothing) };
         match entry::decode(stored) {
             Stored::Entry(entry) => Ok(entry),
@@ -180,14 +182,23 @@ impl<V> Cache<V> {
     pub(crate) fn value(&self, found: Found) -> Result<Value<V>, Seen> {
         match found {
             Found::Miss(seen) => Err(seen),
-            Found::Valid(entry, age) => match self.codec.decode(entry.encoded()) {
-                Ok(value) => Ok(Value { value, entry, age }),
-                Err(_shape) => {
+            Found::Outdated(seen) => {
+                self.inner.counters.stale();
+                Err(seen)
+            }
+            Found::Valid(entry, age) => match self.decode(&entry) {
+                Some(value) => Ok(Value { value, entry, age }),
+                None => {
                     self.inner.counters.add(Counter::Unreadable);
                     Err(Seen::Beginning(entry.mark()))
                 }
             },
         }
+    }
+
+    /// The value of an entry, if it is one of this type.
+    pub(crate) fn decode(&self, entry: &Entry) -> Option<V> {
+        entry.encoded(|encoded| self.codec.decode(encoded).ok())?
     }
 
     /// Decodes what was found, and counts a hit or a miss.

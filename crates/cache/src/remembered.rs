@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -39,8 +39,39 @@ impl Remembered {
         self.until().remove(key).is_some_and(|until| Instant::now() < until)
     }
 
+    /// Remembers a key for so long, or until what is returned is dropped; nothing where it was remembered.
+    pub(crate) fn note(self: &Arc<Self>, key: Bytes, life: Duration) -> Option<Note> {
+        let is_new = self.add(&key, life);
+        is_new.then(|| Note { remembered: Arc::clone(self), key, is_kept: false })
+    }
+
     fn until(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A key that is remembered until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Note {
+    remembered: Arc<Remembered>,
+    key: Bytes,
+    is_kept: bool,
+}
+
+impl Note {
+    /// Has it remembered for so long from now on.
+    pub(crate) fn keep(mut self, life: Duration) {
+        self.remembered.take(&self.key);
+        self.remembered.add(&self.key, life);
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.remembered.take(&self.key);
+        }
     }
 }
 
@@ -61,6 +92,20 @@ mod tests {
         assert!(!keys.add(&a, SECOND) && !keys.take(&b));
         tokio::time::advance(SECOND).await;
         assert!(keys.add(&a, SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_noted_is_remembered_until_the_note_is_dropped_or_for_longer() {
+        let keys = Arc::new(Remembered::default());
+        let a = Bytes::from("a");
+        let note = keys.note(a.clone(), SECOND).unwrap();
+        assert!(keys.note(a.clone(), SECOND).is_none());
+        drop(note);
+        keys.note(a.clone(), SECOND).unwrap().keep(SECOND * 2);
+        tokio::time::advance(SECOND).await;
+        assert!(keys.note(a.clone(), SECOND).is_none());
+        tokio::time::advance(SECOND).await;
+        assert!(keys.note(a, SECOND).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,10 +15,9 @@ use tracing::Instrument;
 use crate::{
     Cache, Error,
     builder::check,
-    cache::{Inner, bytes},
+    cache::{Inner, Life, bytes},
     compress::Packed,
     entry,
-    fresh::after,
     owed::{About, Underway},
     tags::{self, AT_ONCE},
 };
@@ -43,12 +42,6 @@ pub struct SetMany<'a, V> {
     entries: Result<Vec<(Key, Bytes)>, Error>,
     time_to_live: Duration,
     tags: Vec<Bytes>,
-}
-
-/// For how long an entry is there, and how long of that it is fresh.
-struct Life {
-    fresh_until: u64,
-    kept: Duration,
 }
 
 impl<'a, V> Set<'a, V> {
@@ -153,12 +146,6 @@ impl Inner {
     fn stored(&self, key: &Bytes) {
         self.flights.detach(key);
         self.gone.take(key);
-    }
-
-    /// The life of an entry that is stored now.
-    fn life(&self, now: Option<u64>, time_to_live: Duration) -> Life {
-        let fresh = self.fresh(time_to_live);
-        Life { fresh_until: after(now, fresh), kept: self.kept(fresh) }
     }
 
     async fn set(

@@ -1,14 +1,13 @@
--- Deletes an entry, or the lease of a load under way, tells those who wait for that, and whether the entry was there.
+-- Deletes an entry, or the lease in its place, tells those who wait for that one, and whether an entry was there. A lease beside it is
+-- of no use from then on.
 --
 -- KEYS[1]  entry: string, expires; or the lease
--- KEYS[2]  lease beside the entry: string, expires; its name is the channel on which its end is told
+-- ARGV[1]  how long the end of the key's name is, before which `lease:` makes the name of the channel on which its end is told
 -- returns  1 it was there, 0 it was not
-local function is_waited_for(lease)
-  return type(lease) == 'string' and string.sub(lease, 1, 2) == string.char(0xCB) .. '1'
-end
-local entry, beside = redis.pcall('GETRANGE', KEYS[1], 0, 1), redis.pcall('GETRANGE', KEYS[2], 0, 1)
+local entry = redis.pcall('GETRANGE', KEYS[1], 0, 1)
 local deleted = redis.call('UNLINK', KEYS[1])
-redis.call('UNLINK', KEYS[2])
-if is_waited_for(entry) or is_waited_for(beside) then redis.pcall('PUBLISH', KEYS[2], '') end
-if type(entry) == 'string' and string.byte(entry) == 0xCB then return 0 end
-return deleted
+if type(entry) ~= 'string' or string.byte(entry) ~= 0xCB then return deleted end
+if entry == string.char(0xCB) .. '1' then
+  redis.pcall('PUBLISH', string.sub(KEYS[1], 1, -1 - ARGV[1]) .. 'lease:' .. string.sub(KEYS[1], -ARGV[1]), '')
+end
+return 0

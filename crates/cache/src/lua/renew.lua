@@ -1,16 +1,22 @@
--- Lets a lease live on whose load takes its time, and the entry that it lies beside, unless it was ended: no command of Redis
--- compares before it does so.
+-- Lets a lease live on whose load takes its time, and the entry that it lies beside, unless it was ended or that is another one by
+-- now: no command of Redis compares before it does so.
 --
 -- KEYS[1]  entry: string, expires; or the lease
 -- KEYS[2]  lease beside the entry: string, expires
 -- ARGV[1]  its token
 -- ARGV[2]  life of the lease in milliseconds
 -- returns  1 it lives on, 0 it was ended
-local function is_it(at)
-  local lease = redis.pcall('GETRANGE', at, 0, 17)
-  return type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3) == ARGV[1]
+local function lease_at(key)
+  local lease = redis.pcall('GETRANGE', key, 0, 27)
+  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
+  return is_it and lease
 end
-if is_it(KEYS[1]) then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-if not is_it(KEYS[2]) then return 0 end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if lease_at(KEYS[1]) then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+local lease = lease_at(KEYS[2])
+local entry = lease and redis.pcall('GETRANGE', KEYS[1], 0, 20)
+if type(entry) ~= 'string' or string.sub(entry, 1, 10) ~= string.sub(lease, 19) then return 0 end
+local life = redis.call('PTTL', KEYS[1])
+local says_so = string.sub(entry, 1, 2) == string.char(0xCA, 3) and #entry > 20
+  and string.sub(entry, 11, 16) ~= string.rep(string.char(0xFF), 6)
+if says_so and life >= 0 and life < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])

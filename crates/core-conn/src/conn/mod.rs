@@ -260,7 +260,9 @@ impl Conn {
         &self.owner.core.config
     }
 
-    pub(crate) fn command_timeout(&self) -> Duration {
+    /// Returns how long a call of this handle may take in all.
+    #[must_use]
+    pub fn command_timeout(&self) -> Duration {
         self.preferences.command_timeout
     }
 
