@@ -15,6 +15,11 @@ pub use redbrick_resource as resource;
 #[cfg(feature = "session")]
 pub use redbrick_session as session;
 
+/// The examples of the guide, so that they compile.
+#[cfg(all(doctest, feature = "cache"))]
+#[doc = include_str!("../../../docs/guide/caching.md")]
+mod caching {}
+
 /// What most programs need: `use redbrick::prelude::*;`.
 ///
 /// `Error` is that of `core_conn`; each brick has one of its own in its module. A type of one of these names that you define

@@ -56,6 +56,16 @@ pub(crate) async fn walk(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Err
         products.get("7").await?
     ));
 
+    // Many at once: one read, one load for those that are missing, one write.
+    let loads = AtomicU32::new(0);
+    let many = products.get_or_load_many(["7", "8", "9"], async |missing| {
+        loads.fetch_add(1, Ordering::Relaxed);
+        a_slow_database().await;
+        Ok::<_, Infallible>(missing.into_iter().map(|id| (id, format!("product {id}"))).collect())
+    });
+    let found = many.tags(["lamps"]).await?.into_iter().flatten().count();
+    tour.say(format_args!("{found} products at once; the loader ran {loads:?} time"));
+
     let rules = Rules::builder()
         .on("product", Change::Update, [Target::key("{id}"), Target::pattern("list:*")])
         .build()?;
