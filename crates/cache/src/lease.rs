@@ -187,7 +187,7 @@ impl Lease {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
         let rest = self.rest;
-        self.give_back(rest).await
+        self.give_back(rest).await;
     }
 
     /// Gives it back, so that others may load at once.
