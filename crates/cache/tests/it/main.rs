@@ -9,6 +9,7 @@ mod count;
 mod down;
 mod fleet;
 mod follow;
+mod history;
 mod input;
 mod invalidations;
 mod leftovers;

@@ -1,0 +1,112 @@
+//! A history of three processes that read, load, store and invalidate the same keys at random, while one is killed, the server
+//! is emptied and its connections are cut: nothing that was invalidated is ever read.
+//!
+//! No clocks are compared. Each key has one writer, which changes the key in the database, invalidates it in the cache, and
+//! writes down the change when that has returned. A reader looks up what is written down, then reads the cache, and what it is
+//! given must be as new. Short in a plain run, long where `REDBRICK_TEST_SOAK` is set.
+
+mod database;
+mod fleet;
+mod member;
+mod naive;
+mod readers;
+mod writers;
+
+use std::{env, time::Duration};
+
+use database::Figures;
+use fleet::Fleet;
+use tokio::time::Instant;
+
+use crate::PATIENCE;
+
+/// What decides the seed; the one of a run that failed repeats what it chose, though not how its processes took turns.
+const SEED: &str = "REDBRICK_TEST_SEED";
+/// For how long it goes on at a time until all has happened.
+const MORE: Duration = Duration::from_millis(500);
+/// What must have happened for the history to say something.
+const EVENTS: [&str; 29] = [
+    "get",
+    "get_many",
+    "get_or_load",
+    "get_or_load in background",
+    "refresh",
+    "delete",
+    "delete_many",
+    "set",
+    "set_many",
+    "invalidate_tag",
+    "invalidate_tags",
+    "clear",
+    "apply",
+    "shorten",
+    "checked",
+    "cached",
+    "stale",
+    "loaded",
+    "given after a failure",
+    "loads",
+    "load failures",
+    "refused fills",
+    "served stale",
+    "waits",
+    "coalesced",
+    "dropped",
+    "not polled",
+    "flushes",
+    "kills",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_invalidated_is_read_in_a_history_of_three_processes() {
+    if let Some(part) = fleet::part() {
+        return member::run(part).await;
+    }
+    let mut chance = chance("history");
+    let (length, kills) =
+        match env::var_os("REDBRICK_TEST_SOAK").is_some_and(|long| !long.is_empty()) {
+            true => (Duration::from_secs(60), 12),
+            false => (Duration::from_secs(4), 2),
+        };
+    let test = "history::nothing_invalidated_is_read_in_a_history_of_three_processes";
+    let mut fleet = Fleet::start(test, u64::from(chance.u32(..))).await;
+    let end = Instant::now() + length;
+    for left in (0..=kills).rev() {
+        fleet.disturb(&mut chance, end - length * left / (kills + 1)).await;
+        if left > 0 {
+            fleet.kill_one(&mut chance).await;
+        }
+    }
+    // On a busy machine it takes longer until each of them has happened.
+    let late = Instant::now() + PATIENCE;
+    while missing(&fleet.figures().await).is_some() && Instant::now() < late {
+        fleet.disturb(&mut chance, Instant::now() + MORE).await;
+    }
+    let figures = fleet.end().await;
+    tell(&format!("history of {length:?}: {figures}"));
+    assert_eq!(missing(&figures), None, "it says nothing about this");
+}
+
+/// What has not happened yet.
+fn missing(figures: &Figures) -> Option<&'static str> {
+    EVENTS.into_iter().find(|event| figures.of(event) == 0)
+}
+
+/// Random numbers from the seed of the environment, or a new one; tells which.
+fn chance(test: &str) -> fastrand::Rng {
+    let given = env::var(SEED).ok().filter(|seed| !seed.is_empty());
+    let seed = given.map_or_else(
+        || u64::from(fastrand::u32(..)),
+        |seed| seed.parse().expect("a number in the variable"),
+    );
+    tell(&format!("{test}: {SEED}={seed}"));
+    fastrand::Rng::with_seed(seed)
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "figures for those who look at them, and when a test fails"
+)]
+fn tell(text: &str) {
+    println!("{text}");
+}
