@@ -25,11 +25,13 @@ const SEED: &str = "REDBRICK_TEST_SEED";
 /// For how long it goes on at a time until all has happened.
 const MORE: Duration = Duration::from_millis(500);
 /// What must have happened for the history to say something.
-const EVENTS: [&str; 29] = [
+const EVENTS: [&str; 31] = [
     "get",
     "get_many",
     "get_or_load",
     "get_or_load in background",
+    "get_or_load_many",
+    "get_or_load_with",
     "refresh",
     "delete",
     "delete_many",

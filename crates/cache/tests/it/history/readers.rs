@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_cache::{Error, Fetched, Origin};
+use redbrick_cache::{Error, Fetched, Loaded, Origin};
 use tokio::time::timeout;
 
 use super::{
@@ -54,6 +54,8 @@ pub(super) async fn run(member: Arc<Member>, mut chance: fastrand::Rng) {
             0..3 => get(&member, place).await,
             3..5 => get_many(&member, &mut chance).await,
             5..8 => load_in_background(&member, &mut chance, place).await,
+            8 => load_many(&member, &mut chance, place).await,
+            9 => load_with_tags_of_its_own(&member, &mut chance, place).await,
             way => load(&member, &mut chance, place, way >= 17).await,
         }
     }
@@ -119,6 +121,55 @@ async fn load_in_background(member: &Member, chance: &mut fastrand::Rng, place: 
     if let Some(outcome) = polling.poll(member, call).await {
         // The loader may run on, so that nothing is known of what it sees.
         let trace = Trace { ran: trace.ran.load(Ordering::SeqCst).into(), floor: 0.into() };
+        fetched(member, name, place, floor, &trace, outcome).await;
+    }
+}
+
+/// Some keys of a family, since they are loaded with its tag.
+async fn load_many(member: &Member, chance: &mut fastrand::Rng, place: Place) {
+    member.add("get_or_load_many");
+    let places: Vec<_> = place.siblings().into_iter().filter(|_| chance.bool()).collect();
+    let (loading, polling) = (Loading::random(chance), Polling::random(chance));
+    let tags = tags(chance, place);
+    let mut floors = Vec::new();
+    for place in &places {
+        floors.push(member.database.floor_naming(*place, &tags).await);
+    }
+    let loader = async |missing: Vec<String>| {
+        let mut loaded = Vec::new();
+        for place in places.iter().filter(|place| missing.contains(&place.id())) {
+            let value = loading.load(&member.database, *place, &Trace::default()).await?;
+            loaded.push((place.id(), value));
+        }
+        Ok::<_, std::io::Error>(loaded)
+    };
+    let ids = places.iter().map(|place| place.id());
+    let call = member.cache(place).get_or_load_many(ids, loader).tags(tags).into_future();
+    match polling.poll(member, call).await {
+        Some(Ok(all)) => {
+            for ((place, floor), read) in places.iter().zip(floors).zip(all) {
+                let read = read.expect("each is loaded");
+                member.check("get_or_load_many", *place, floor, &read).await;
+            }
+        }
+        Some(Err(error)) => member.failed(&error),
+        None => {}
+    }
+}
+
+/// The loader names the tags, and its caller does not.
+async fn load_with_tags_of_its_own(member: &Member, chance: &mut fastrand::Rng, place: Place) {
+    let name = "get_or_load_with";
+    member.add(name);
+    let (loading, polling) = (Loading::random(chance), Polling::random(chance));
+    let (trace, tags) = (Trace::default(), tags(chance, place));
+    let loader = async |_previous| {
+        let value = loading.load(&member.database, place, &trace).await?;
+        Ok::<_, std::io::Error>(Loaded::new(value).tags(tags))
+    };
+    let floor = member.database.floor(place).await;
+    let call = member.cache(place).get_or_load_with(place.id(), loader);
+    if let Some(outcome) = polling.poll(member, call.with_origin().into_future()).await {
         fetched(member, name, place, floor, &trace, outcome).await;
     }
 }
