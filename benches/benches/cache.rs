@@ -19,6 +19,7 @@ fn main() {
             ("get 100", clients.reads_of_many(&keys)),
             ("set", clients.writes(&keys)),
             ("set, 2 tags", clients.writes_with_tags(&keys)),
+            ("set, 2 tags followed", clients.writes_with_followed_tags(&keys)),
         ] {
             for &tasks in bench.choose(&[1, 64, 512][..], &[64, 512]) {
                 bench.case(&Case {

@@ -24,6 +24,7 @@ const TAGS: [(&str, u64); 2] = [("shelf", 10), ("maker", 100)];
 pub struct CacheClients<'a> {
     runtime: &'a Runtime,
     cache: Cache<Bytes>,
+    following: Cache<Bytes>,
     fred: ::fred::clients::Client,
     redis_rs: MultiplexedConnection,
     conn: redbrick_core_conn::Conn,
@@ -39,9 +40,11 @@ impl<'a> CacheClients<'a> {
     pub fn connect(runtime: &'a Runtime, url: &str) -> Self {
         runtime.block_on(async {
             let conn = redbrick::connect(url).await;
+            let following = Cache::builder(conn.clone(), "bench").follow_tags(true).build();
             Self {
                 runtime,
                 cache: Cache::new(conn.clone(), "bench"),
+                following: following.expect("the settings are right"),
                 fred: of_fred::connect(url).await,
                 redis_rs: redis_rs::connect(url).await,
                 conn,
@@ -91,9 +94,19 @@ impl<'a> CacheClients<'a> {
     /// Has each write values with two tags: the others add the key to a set for each.
     #[must_use]
     pub fn writes_with_tags(&self, keys: &Keys) -> Vec<Side> {
-        let (connection, keys) = (self.redis_rs.clone(), keys.clone());
+        self.with_tags(&self.cache, keys)
+    }
+
+    /// The same with tags that the cache follows.
+    #[must_use]
+    pub fn writes_with_followed_tags(&self, keys: &Keys) -> Vec<Side> {
+        self.with_tags(&self.following, keys)
+    }
+
+    fn with_tags(&self, cache: &Cache<Bytes>, keys: &Keys) -> Vec<Side> {
+        let (connection, cache, keys) = (self.redis_rs.clone(), cache.clone(), keys.clone());
         vec![
-            Side::new(NAME, SetWithTags { cache: self.cache.clone(), keys: keys.clone() }),
+            Side::new(NAME, SetWithTags { cache, keys: keys.clone() }),
             Side::new("redis-rs", SetAndAdd { connection, keys, value: stored(VALUE_LEN) }),
         ]
     }
