@@ -1,13 +1,13 @@
 //! What users may send, and what they get for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use redbrick_cache::{Cache, Change, Error, OnError, Rules, Target};
+use redbrick_cache::{Cache, Change, Error, Fetched, OnError, Origin, Rules, Target};
 use redbrick_core_conn::{Codec, Conn, ErrorKind};
-use redbrick_testkit::unique;
+use redbrick_testkit::{Fault, Server, unique};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{connect, connect_below, never, number, numbers, numbers_below, patient};
+use crate::{connect, connect_below, never, number, numbers, numbers_below, patient, until};
 
 fn hostile() -> Vec<Vec<u8>> {
     vec![
@@ -118,7 +118,7 @@ async fn what_cannot_be_read_is_a_miss_and_is_loaded_anew() {
     let key = "cache:products:{a}";
     let newer = [b"\xCA\x02markmark\0\0".as_slice(), b"later"].concat();
     let mut unreadable = 0;
-    for round in 0..6 {
+    for round in 0..7 {
         match round {
             0 => plain.set(key, "hello from another program").await.unwrap(),
             1 => plain.set(key, "").await.unwrap(),
@@ -126,6 +126,8 @@ async fn what_cannot_be_read_is_a_miss_and_is_loaded_anew() {
             3 => drop(conn.hash(key).set("field", &1).await.unwrap()),
             // Of another shape, as before a release.
             4 => patient::<String>(conn.clone()).set("a", &"text".to_owned()).await.unwrap(),
+            // As long as a lease, and beginning nearly like one.
+            5 => plain.set(key, &Bare(b"\xCBx and so on, and s".to_vec())).await.unwrap(),
             _ => drop(conn.increment(key, 7).await.unwrap()),
         }
         assert_eq!(cache.get("a").await.unwrap(), None, "{round}");
@@ -138,6 +140,33 @@ async fn what_cannot_be_read_is_a_miss_and_is_loaded_anew() {
         assert!(cache.delete("a").await.unwrap());
         unreadable = cache.statistics().unreadable;
     }
+}
+
+#[tokio::test]
+async fn asking_whether_something_is_there_that_cannot_be_read_counts_in_no_statistics() {
+    let prefix = unique("unreadable and uncounted");
+    let (conn, cache) = (connect_below(&prefix).await, numbers_below(&prefix).await);
+    conn.with_codec(Codec::Plain).set("cache:products:{a}", "hello").await.unwrap();
+    assert!(!cache.exists("a").await.unwrap());
+    assert_eq!(cache.statistics().unreadable, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_replaces_foreign_bytes_with_the_same_beginning_is_found() {
+    let server = Arc::new(Server::start().unwrap());
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let here = patient::<u64>(Conn::connect(proxy.url()).await.unwrap());
+    let plain = conn.with_codec(Codec::Plain);
+    plain.set("cache:products:{a}", &Bare(b"\xCA\x03".to_vec())).await.unwrap();
+    proxy.set(Fault::StallReplies);
+    let load = tokio::spawn(async move { here.get_or_load("a", never).with_origin().await });
+    let asked = Arc::clone(&server);
+    until("it has looked", move || asked.command_counts().unwrap().of("get") > 0).await;
+    patient::<u64>(conn).set("a", &5).await.unwrap();
+    proxy.clear();
+    let found = load.await.unwrap().unwrap();
+    assert_eq!(found, Fetched { value: 5, origin: Origin::Cached });
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! cache against real servers, one file per behavior.
 
 mod clear;
+mod clock;
 mod codec;
 #[cfg(all(feature = "zstd", feature = "lz4"))]
 mod compression;
@@ -11,6 +12,7 @@ mod fleet;
 mod follow;
 mod history;
 mod input;
+mod instead;
 mod invalidations;
 mod leftovers;
 mod load;
@@ -24,6 +26,7 @@ mod poison;
 mod race;
 mod refresh;
 mod rules;
+mod shorten;
 mod stale;
 mod statistics;
 mod tags;

@@ -5,16 +5,18 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use redbrick_cache::{Cache, Change, Fetched, Origin, Rules, Target};
-use redbrick_core_conn::{Bytes, Codec, Prefix, Ttl};
-use redbrick_testkit::unique;
+use redbrick_core_conn::{Bytes, Codec, Config, ConfigBuilder, Conn, Prefix, Ttl};
+use redbrick_testkit::{Server, unique};
 use tokio::{task::JoinHandle, time::timeout};
 
-use crate::{Gate, PATIENCE, connect_below, never, number, numbers_below, race::Load, until};
+use crate::{
+    Gate, PATIENCE, connect_below, never, number, numbers_below, race::Load, stale::fails, until,
+};
 
 const LOADED: Fetched<u64> = Fetched { value: 2, origin: Origin::Loaded };
 
 /// A refresh that loads a 2, as soon as its gate is open.
-async fn refresh(cache: &Cache<u64>) -> (JoinHandle<Fetched<u64>>, Arc<Gate>) {
+pub(crate) async fn refresh(cache: &Cache<u64>) -> (JoinHandle<Fetched<u64>>, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let task = tokio::spawn({
         let (cache, gate) = (cache.clone(), Arc::clone(&gate));
@@ -25,13 +27,28 @@ async fn refresh(cache: &Cache<u64>) -> (JoinHandle<Fetched<u64>>, Arc<Gate>) {
 }
 
 /// Waits until nothing is found.
-async fn is_over(cache: &Cache<u64>) {
+pub(crate) async fn is_over(cache: &Cache<u64>) {
     let over = async {
         while cache.get("a").await.unwrap().is_some() {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, over).await.expect("its life is over");
+}
+
+/// Caches of a user who may not ask for the time, and of one who may, with leases that live for so long.
+pub(crate) async fn timeless_and_timely(lease: Duration) -> (Server, Cache<u64>, Cache<u64>) {
+    let server = Server::start().unwrap();
+    let rights = ["ACL", "SETUSER", "timeless", "on", "nopass", "+@all", "-time", "~*", "&*"];
+    server.command(rights).unwrap();
+    let cache = async |config: ConfigBuilder| {
+        let cache = Cache::builder(Conn::connect(config).await.unwrap(), "products");
+        cache.redis_timeout(PATIENCE).lease(lease).build().unwrap()
+    };
+    let config = || Config::builder().url(server.url());
+    let timeless = cache(config().username("timeless").password("any")).await;
+    let timely = cache(config()).await;
+    (server, timeless, timely)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,4 +169,55 @@ async fn a_life_that_was_shortened_is_not_made_longer_by_a_refresh() {
     gate.open();
     assert_eq!(refreshing.await.unwrap(), LOADED);
     assert_eq!(cache.get("a").await.unwrap(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_without_an_end_has_none_after_a_refresh_that_fails_either() {
+    let prefix = unique("endless");
+    let cache = Cache::builder(connect_below(&prefix).await, "products").redis_timeout(PATIENCE);
+    let cache = cache.lease(Duration::from_millis(300)).build().unwrap();
+    cache.set("a", &1).await.unwrap();
+    let key = Prefix::new("cache").join("products").tagged("a");
+    assert!(connect_below(&prefix).await.persist(key).await.unwrap());
+    cache.refresh("a", fails).await.unwrap_err();
+    assert_eq!(cache.ttl("a").await.unwrap(), Ttl::Persistent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_does_not_say_when_it_is_over_is_not_kept_longer_by_a_refresh() {
+    let (_server, timeless, timely) = timeless_and_timely(PATIENCE * 3).await;
+    timeless.set("a", &1).time_to_live(Duration::from_millis(400)).await.unwrap();
+    let (refreshing, gate) = refresh(&timely).await;
+    assert_eq!(timely.get("a").await.unwrap(), Some(1), "it is refreshed before its end");
+    is_over(&timely).await;
+    is_over(&timeless).await;
+    gate.open();
+    assert_eq!(refreshing.await.unwrap(), LOADED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_replaced_the_one_that_is_refreshed_lives_as_long_as_it_says() {
+    let lease = Duration::from_millis(300);
+    let prefixes = [unique("brief"), unique("endless")];
+    let mut refreshes = Vec::new();
+    for prefix in &prefixes {
+        let cache = Cache::builder(connect_below(prefix).await, "products").lease(lease);
+        let cache = cache.redis_timeout(PATIENCE).build().unwrap();
+        cache.set("a", &1).await.unwrap();
+        let (refreshing, gate) = refresh(&cache).await;
+        refreshes.push((cache, refreshing, gate));
+    }
+    let [brief, endless] = [&refreshes[0].0, &refreshes[1].0];
+    endless.set("a", &3).await.unwrap();
+    let key = Prefix::new("cache").join("products").tagged("a");
+    assert!(connect_below(&prefixes[1]).await.persist(key).await.unwrap());
+    // For as long as a lease is renewed twice.
+    brief.set("a", &3).time_to_live(lease * 2 / 3).await.unwrap();
+    let gone = async { while brief.ttl("a").await.unwrap() != Ttl::Missing {} };
+    timeout(PATIENCE, gone).await.expect("it expires");
+    assert_eq!(endless.ttl("a").await.unwrap(), Ttl::Persistent);
+    for (_, refreshing, gate) in refreshes {
+        gate.open();
+        assert_eq!(refreshing.await.unwrap(), LOADED);
+    }
 }

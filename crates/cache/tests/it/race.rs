@@ -1,4 +1,5 @@
-//! What happens at once. Each guard of a script has a test here, in `wait.rs`, `stale.rs`, `tags.rs`, `load.rs` or `count.rs` that fails without it.
+//! What happens at once. Each guard of a script has a test here, in `wait.rs`, `place.rs`, `stale.rs`, `shorten.rs`,
+//! `tags.rs`, `load.rs` or `count.rs` that fails without it.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 

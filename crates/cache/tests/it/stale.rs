@@ -18,27 +18,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{Gate, PATIENCE, connect_below, never, number, until};
 
-const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 const CACHED: Fetched<u64> = Fetched { value: 1, origin: Origin::Cached };
-const STALE: Fetched<u64> = Fetched { value: 1, origin: Origin::Stale };
+pub(crate) const STALE: Fetched<u64> = Fetched { value: 1, origin: Origin::Stale };
 const LOADED: Fetched<u64> = Fetched { value: 2, origin: Origin::Loaded };
 
-async fn builder(prefix: &str) -> CacheBuilder<u64> {
+pub(crate) async fn builder(prefix: &str) -> CacheBuilder<u64> {
     Cache::builder(connect_below(prefix).await, "products").redis_timeout(PATIENCE)
 }
 
 /// A cache that serves what is stale while it is loaded anew.
-async fn revalidating(prefix: &str) -> Cache<u64> {
+pub(crate) async fn revalidating(prefix: &str) -> Cache<u64> {
     builder(prefix).await.stale_while_revalidate(WINDOW).build().unwrap()
 }
 
 /// A cache that serves what is stale when it cannot be loaded anew.
-async fn falling_back(prefix: &str) -> Cache<u64> {
+pub(crate) async fn falling_back(prefix: &str) -> Cache<u64> {
     builder(prefix).await.stale_if_error(WINDOW).build().unwrap()
 }
 
 /// Stores a 1 that is past its time to live.
-async fn stale(cache: &Cache<u64>) {
+pub(crate) async fn stale(cache: &Cache<u64>) {
     cache.set("a", &1).time_to_live(Duration::from_millis(1)).tags(["t"]).await.unwrap();
     while cache.ttl("a").await.unwrap() != Ttl::Expires(Duration::ZERO) {
         tokio::task::yield_now().await;
@@ -49,7 +49,7 @@ async fn stale(cache: &Cache<u64>) {
     }
 }
 
-async fn fails() -> Result<u64, std::io::Error> {
+pub(crate) async fn fails() -> Result<u64, std::io::Error> {
     Err(std::io::Error::other("no luck"))
 }
 

@@ -38,19 +38,33 @@ async fn the_fleet_knows_what_its_processes_published() {
 
 #[tokio::test]
 async fn a_count_of_another_program_gives_way_and_nothing_is_counted_twice() {
-    let prefix = unique("foreign fleet");
-    let (conn, cache) = (crate::connect_below(&prefix).await, numbers_below(&prefix).await);
-    cache.get("a").await.unwrap();
-    let fields = conn.with_codec(redbrick_core_conn::Codec::Plain);
-    let fields = fields.hash("cache:products:statistics");
-    // Whichever is added last, those before it are added once.
-    for name in ["hits", "misses", "loads", "bypassed"] {
-        fields.set(name, "no number").await.unwrap();
+    // No number, not written as one is, too large for a server, and too large to add to.
+    for foreign in ["no number", "007", "9223372036854775808", "9223372036854775807"] {
+        let prefix = unique("foreign fleet");
+        let (conn, cache) = (crate::connect_below(&prefix).await, numbers_below(&prefix).await);
+        cache.get("a").await.unwrap();
+        let fields = conn.with_codec(redbrick_core_conn::Codec::Plain);
+        let fields = fields.hash("cache:products:statistics");
+        // Whichever is added last, those before it are added once.
+        for name in ["misses", "unreadable"] {
+            fields.set(name, foreign).await.unwrap();
+        }
+        cache.publish_statistics().await.unwrap();
+        cache.publish_statistics().await.unwrap();
+        let fleet = cache.fleet_statistics().await.unwrap();
+        assert_eq!((fleet.misses, fleet.hits), (1, 0), "{foreign}");
     }
-    cache.publish_statistics().await.unwrap();
-    cache.publish_statistics().await.unwrap();
-    let fleet = cache.fleet_statistics().await.unwrap();
-    assert_eq!((fleet.misses, fleet.hits), (1, 0));
+}
+
+#[tokio::test]
+async fn what_was_deleted_here_and_is_found_all_the_same_is_a_hit() {
+    let prefix = unique("deleted and found");
+    let (here, other) = (numbers_below(&prefix).await, numbers_below(&prefix).await);
+    here.delete("a").await.unwrap();
+    other.set("a", &1).await.unwrap();
+    assert_eq!(here.get_or_load("a", never).await.unwrap(), 1);
+    let now = here.statistics();
+    assert_eq!((now.hits, now.misses), (1, 0));
 }
 
 #[tokio::test]

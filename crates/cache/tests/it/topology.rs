@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use redbrick_cache::Cache;
+use redbrick_cache::{Cache, Change, Rules, Target};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::{Cluster, Sentinel};
 use tokio::time::Instant;
@@ -64,6 +64,34 @@ async fn works_on_a_cluster_before_and_after_a_master_is_lost() {
         set(&cache, &format!("key {n}")).await;
     }
     works(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_are_shortened_and_deleted_while_their_slot_is_moved() {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::builder().masters(3).replicas(0).start());
+    let cluster = cluster.await.unwrap().unwrap();
+    let conn = Conn::connect(cluster.url()).await.unwrap();
+    let conn = conn.with_command_timeout(Duration::from_secs(2));
+    let rules = Rules::builder().on("x", Change::Update, [Target::shorten("a", PATIENCE)]);
+    let rules = rules.build().unwrap();
+    // Two entries in one slot.
+    let other = Cache::builder(conn.clone(), "others").redis_timeout(PATIENCE).build().unwrap();
+    let caches = [patient::<u64>(conn), other];
+    for cache in &caches {
+        cache.set("a", &1).await.unwrap();
+    }
+    let slot = cluster.slot_of("cache:products:{a}").unwrap();
+    let owner = cluster.slot_owner(slot).unwrap();
+    let to = cluster.masters().unwrap().into_iter().find(|master| *master != owner).unwrap();
+    let migration = cluster.start_migration(slot, to).unwrap();
+    for (cache, is_moved) in caches.iter().zip([false, true]) {
+        while is_moved && migration.move_keys(100).unwrap() > 0 {}
+        let applied = cache.apply(&rules, "x", Change::Update, &[]).await.unwrap();
+        assert_eq!(applied.shortened, 1, "moved: {is_moved}");
+        assert!(cache.delete("a").await.unwrap(), "moved: {is_moved}");
+        assert!(!cache.delete("a").await.unwrap());
+    }
+    migration.finish().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
