@@ -91,7 +91,8 @@ impl Target {
         Self(What::Pattern(pattern.into()))
     }
 
-    /// The entry of a key, which may go on for at most so long: for what may be a little out of date.
+    /// The entry of a key, which may go on for at most so long, and is served no longer than it is fresh: for what may be a little
+    /// out of date. What is past its time already is over at once.
     #[must_use]
     pub fn shorten(key: impl Into<String>, time_to_live: Duration) -> Self {
         Self(What::Shorten(key.into(), time_to_live))
