@@ -95,7 +95,7 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let mut is_counted = ask.anew;
         loop {
             let was_gone = std::mem::take(&mut is_gone);
-            let looked = if inner.on_error == OnError::Load && !inner.breaker.lets_ask() {
+            let looked = if !inner.may_ask() {
                 Look::Away
             } else if ask.anew {
                 // Whatever is there.
@@ -272,11 +272,15 @@ impl<V: Send + 'static> Cache<V> {
         let inner = &*self.inner;
         let Some(mut old) = old.filter(|_| error.is_retryable()) else { return Err(error) };
         let doubt = inner.owed.doubt(&ask.entry);
-        let there = match inner.read(&inner.quick, &ask.entry, &ask.tags).await {
-            Ok(found) => self.value(found).ok(),
+        let looked = match inner.may_ask() {
+            true => inner.read(&inner.quick, &ask.entry, &ask.tags).await.ok(),
+            false => None,
+        };
+        let there = match looked {
+            Some(found) => self.value(found).ok(),
             // Nobody here can tell more than what was invalidated here.
-            Err(_) if doubt.concerns(&old.entry) => None,
-            Err(_) => {
+            None if doubt.concerns(&old.entry) => None,
+            None => {
                 old.age = inner.age(&old.entry, inner.clock.now());
                 Some(old)
             }
@@ -322,6 +326,11 @@ impl<V: Send + 'static> Cache<V> {
 }
 
 impl Inner {
+    /// Whether Redis is asked, or left alone because it did not answer.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.on_error == OnError::Fail || self.breaker.lets_ask()
+    }
+
     /// Gives a value that is to be loaded anew, or could not be.
     pub(crate) fn serve<V>(&self, found: Value<V>) -> Fetched<V> {
         let origin = if found.age.is_fresh() { Origin::Cached } else { Origin::Stale };

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
-    Cache, Error, GetOrLoad, OnError, Origin,
+    Cache, Error, GetOrLoad, Origin,
     bounded::bounded,
     builder::check,
     cache::bytes,
@@ -220,7 +220,7 @@ impl<V: Send + 'static> Cache<V> {
     /// Reads what is there.
     async fn look_for(&self, asked: &mut [Asked<V>], tags: &[Bytes]) -> Result<(), Error> {
         let inner = &*self.inner;
-        if inner.on_error == OnError::Load && !inner.breaker.lets_ask() {
+        if !inner.may_ask() {
             return Ok(());
         }
         let keys: Vec<_> = asked.iter().map(|asked| asked.ask.entry.clone()).collect();

@@ -46,6 +46,11 @@ use tokio::sync::Notify;
 /// How long a test waits for what must happen; far more than it takes, so that a slow machine passes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whether the long forms of tests are asked for.
+fn is_long() -> bool {
+    std::env::var_os("REDBRICK_TEST_SOAK").is_some_and(|long| !long.is_empty())
+}
+
 /// A connection to the server that the tests of this binary share, on whatever topology this run is about, with a key
 /// prefix of the test's own.
 async fn connect(test: &str) -> Conn {

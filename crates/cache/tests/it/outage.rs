@@ -1,7 +1,6 @@
 //! A server that is killed under load, and is back with what it had.
 
 use std::{
-    env,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -17,7 +16,7 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::{PATIENCE, number};
+use crate::{PATIENCE, is_long, number};
 
 const KEYS: usize = 32;
 const READERS: usize = 32;
@@ -101,10 +100,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_under_load_and_comes_back_is_not_felt_and_brings_nothing_back() {
-    let outage = match env::var_os("REDBRICK_TEST_SOAK") {
-        Some(_) => Duration::from_secs(5),
-        None => Duration::from_secs(2),
-    };
+    let outage = Duration::from_secs(if is_long() { 5 } else { 2 });
     let server = Server::builder().config("appendonly", "yes").config("appendfsync", "always");
     let server = server.start().unwrap();
     let connect = async || {

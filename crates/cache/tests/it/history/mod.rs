@@ -18,7 +18,7 @@ use database::Figures;
 use fleet::Fleet;
 use tokio::time::Instant;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, is_long};
 
 /// What decides the seed; the one of a run that failed repeats what it chose, though not how its processes took turns.
 const SEED: &str = "REDBRICK_TEST_SEED";
@@ -65,11 +65,10 @@ async fn nothing_invalidated_is_read_in_a_history_of_three_processes() {
         return member::run(part).await;
     }
     let mut chance = chance("history");
-    let (length, kills) =
-        match env::var_os("REDBRICK_TEST_SOAK").is_some_and(|long| !long.is_empty()) {
-            true => (Duration::from_secs(60), 12),
-            false => (Duration::from_secs(4), 2),
-        };
+    let (length, kills) = match is_long() {
+        true => (Duration::from_secs(60), 12),
+        false => (Duration::from_secs(4), 2),
+    };
     let test = "history::nothing_invalidated_is_read_in_a_history_of_three_processes";
     let mut fleet = Fleet::start(test, u64::from(chance.u32(..))).await;
     let end = Instant::now() + length;
