@@ -9,7 +9,6 @@ use redbrick_core_conn::{Key, Replay, Script};
 
 use crate::{
     Cache, Change, Error, Rules, Target,
-    cache::bytes,
     owed::{About, Underway},
     rules::{Parsed, What},
     tags::{self, AT_ONCE},
@@ -106,7 +105,7 @@ impl<V> Cache<V> {
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
             let mut results = Box::pin(pipeline.send()).await;
             for (entry, _) in some {
-                inner.flights.detach(&bytes(entry));
+                inner.flights.detach(entry);
             }
             for ticket in tickets {
                 shortened += results.take(ticket)?;

@@ -12,7 +12,7 @@ use crate::{
     flight::Flights,
     fresh::after,
     known::Known,
-    owed::{About, Owed, Underway},
+    owed::{About, Owed},
     read::Found,
     remembered::Remembered,
     statistics::Counters,
@@ -70,9 +70,9 @@ pub(crate) struct Inner {
     pub(crate) known: Arc<Known>,
     pub(crate) clock: Arc<Clock>,
     /// Entries, by their marks, that nobody here needs to ask the lease for: somebody loads them anew, or has just failed to.
-    pub(crate) refreshes: Arc<Remembered>,
+    pub(crate) refreshes: Arc<Remembered<Bytes>>,
     /// Keys that were invalidated here, and will hardly be there.
-    pub(crate) gone: Remembered,
+    pub(crate) gone: Remembered<Key>,
     /// Whether nobody waits until what was loaded is stored.
     pub(crate) fill_in_background: bool,
     /// Invalidations that are still to be made.
@@ -123,11 +123,10 @@ impl<V> Cache<V> {
     pub async fn delete(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &self.inner;
         let entry = inner.prefix.tagged(key);
-        let underway = Underway::new(inner, About::Entry(&entry));
         let call = inner.conn.script(&DELETE).key(&entry).arg(inner.end_of(&entry));
-        let deleted = call.run::<bool>().replay(Replay::Idempotent).await;
-        underway.ends(&deleted);
-        inner.invalidated(&bytes(&entry));
+        let call = call.run::<bool>().replay(Replay::Idempotent).into_future();
+        let deleted = inner.owing(About::Entry(&entry), call).await;
+        inner.invalidated(&entry);
         Ok(deleted?)
     }
 
@@ -146,11 +145,10 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let inner = &self.inner;
         let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
-        let underway = Underway::new(inner, About::Entries(&entries));
-        let deleted = Box::pin(inner.conn.delete_many(&entries)).await;
-        underway.ends(&deleted);
+        let call = Box::pin(inner.conn.delete_many(&entries));
+        let deleted = inner.owing(About::Entries(&entries), call).await;
         for entry in &entries {
-            inner.invalidated(&bytes(entry));
+            inner.invalidated(entry);
         }
         Ok(deleted?)
     }
@@ -269,7 +267,7 @@ impl<V: Send + 'static> Cache<V> {
 
 impl Inner {
     /// An entry was deleted: nobody joins its load any more, and it will hardly be there.
-    fn invalidated(&self, key: &Bytes) {
+    fn invalidated(&self, key: &Key) {
         self.flights.detach(key);
         self.gone.add(key, GONE);
     }
@@ -319,10 +317,6 @@ impl Inner {
 pub(crate) struct Life {
     pub(crate) fresh_until: u64,
     pub(crate) kept: Duration,
-}
-
-pub(crate) fn bytes(key: &Key) -> Bytes {
-    Bytes::copy_from_slice(key.as_ref())
 }
 
 impl<V> Clone for Cache<V> {

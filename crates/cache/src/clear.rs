@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use redbrick_core_conn::Pattern;
 
-use crate::{
-    Cache, Error,
-    cache::Inner,
-    owed::{About, Underway},
-};
+use crate::{Cache, Error, cache::Inner, owed::About};
 
 impl<V> Cache<V> {
     /// Deletes the entries whose keys match one of `patterns`, and returns how many. What is being loaded for such a key
@@ -59,10 +55,9 @@ impl Inner {
 
     /// Deletes entries, and the leases in their places. One that the walk does not meet was taken after it began.
     pub(crate) async fn clear(self: &Arc<Self>, entries: Pattern) -> Result<u64, Error> {
-        let underway = Underway::new(self, About::Pattern(&entries));
-        let deleted = Box::pin(self.conn.delete_matching(entries.clone())).await;
-        underway.ends(&deleted);
-        self.flights.detach_matching(|key| entries.matches(key));
+        let call = Box::pin(self.conn.delete_matching(entries.clone()));
+        let deleted = self.owing(About::Pattern(&entries), call).await;
+        self.flights.detach_matching(|key| entries.matches(key.as_ref()));
         Ok(deleted?)
     }
 }

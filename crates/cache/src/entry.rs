@@ -200,9 +200,9 @@ fn is_lease(stored: &[u8]) -> bool {
     matches!(stored, [LEASE, b'0'..=b'2', ..] if stored.len() == LEASE_LEN)
 }
 
-/// Returns how an entry begins, by which it is known again.
-pub(crate) fn mark(stored: &Bytes) -> Bytes {
-    stored.slice(..stored.len().min(MARK_END))
+/// Returns how an entry begins, by which it is known again; a copy, so that the entry need not be kept for it.
+pub(crate) fn mark(stored: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&stored[..stored.len().min(MARK_END)])
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {

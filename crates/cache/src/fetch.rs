@@ -3,13 +3,13 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::{
     Cache, Error, Fetched, GetOrLoad, OnError, Origin,
     builder::check,
-    cache::{Inner, bytes},
+    cache::Inner,
     entry::Entry,
     flight::{Landing, Outcome, Patience, Seat},
     fresh::Age,
@@ -23,83 +23,85 @@ use crate::{
     tags,
 };
 
-/// How what was found is loaded anew that is served meanwhile, under a lease that was taken for it.
+/// Who runs a load of what is served meanwhile, and how long its caller waits for that.
 pub(crate) struct Refresh<'c, 'l, V> {
-    run: Run<'c, 'l, V>,
-    /// How long the load of an entry is waited for that is served only when it fails, before it is served all the same.
+    /// Where it is made, it is known whether the loader borrows: one that does cannot be spawned.
+    run: fn(&'c Cache<V>, Refreshing<'l, V>) -> Running<'c, V>,
+    is_here: bool,
     soft_timeout: Option<Duration>,
 }
 
-type Run<'c, 'l, V> = fn(&'c Cache<V>, Refreshing<'l, V>) -> Running<'c, V>;
+type Running<'c, V> = Pin<Box<dyn Future<Output = Result<Fetched<V>, Error>> + Send + 'c>>;
 
 /// A load that is to be made under a lease.
 pub(crate) struct Refreshing<'l, V> {
     pub(crate) ask: Ask,
     pub(crate) lease: Lease,
     pub(crate) tags: Tags,
-    pub(crate) note: Note,
+    pub(crate) note: Note<Bytes>,
     pub(crate) previous: Option<V>,
     pub(crate) loader: Loader<'l, V>,
 }
 
-/// A load that is being made.
-enum Running<'c, V> {
-    /// By whoever polls it.
-    Here(Pin<Box<dyn Future<Output = Result<Fetched<V>, Error>> + Send + 'c>>),
-    InBackground(JoinHandle<Result<Fetched<V>, Error>>),
-}
-
-impl<'a, V: Send + 'static> Refresh<'a, 'a, V> {
+impl<'c, 'l: 'c, V: Send + 'static> Refresh<'c, 'l, V> {
     /// Within the call.
     pub(crate) fn here() -> Self {
-        let run = |cache: &'a Cache<V>, load| Running::Here(Box::pin(cache.refresh_under(load)));
-        Self { run, soft_timeout: None }
+        let run = |cache: &'c Cache<V>, load: Refreshing<'l, V>| -> Running<'c, V> {
+            Box::pin(cache.refresh_under(load))
+        };
+        Self { run, is_here: true, soft_timeout: None }
     }
 }
 
 impl<'c, V: Send + 'static> Refresh<'c, 'static, V> {
-    /// In a task of its own.
+    /// In a task of its own, which goes on when what is returned is dropped.
     pub(crate) fn in_background(soft_timeout: Option<Duration>) -> Self {
-        let run = |cache: &'c Cache<V>, load| {
+        let run = |cache: &'c Cache<V>, load| -> Running<'c, V> {
             let cache = cache.clone();
             let refresh = async move { cache.refresh_under(load).await };
-            let refresh = refresh.instrument(tracing::debug_span!("cache.refresh"));
-            Running::InBackground(tokio::spawn(refresh))
+            let task = tokio::spawn(refresh.instrument(tracing::debug_span!("cache.refresh")));
+            Box::pin(async { task.await.unwrap_or_else(|panic| Err(Error::load(panic))) })
         };
-        Self { run, soft_timeout }
+        Self { run, is_here: false, soft_timeout }
     }
 }
 
 impl<V> Refresh<'_, '_, V> {
     /// Whether an entry of this age is served while it is loaded anew.
     fn serves(&self, age: Age) -> bool {
-        match age {
-            Age::Due | Age::Stale => true,
-            Age::Spare => self.soft_timeout.is_some(),
-            Age::Fresh | Age::Over => false,
+        age.is_served_meanwhile() || age == Age::Spare && self.soft_timeout.is_some()
+    }
+
+    /// How long the load of an entry of this age is waited for before that is served; nothing for its end.
+    fn patience(&self, age: Age) -> Option<Duration> {
+        match self.soft_timeout {
+            _ if self.is_here => None,
+            Some(soft_timeout) if age == Age::Spare => Some(soft_timeout),
+            _ => Some(Duration::ZERO),
         }
     }
 }
 
-impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
+impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
     /// Looks for the value, and loads it where there is none.
-    pub(crate) async fn fetch(self, refresh: Refresh<'c, 'l, V>) -> Result<Fetched<V>, Error> {
-        let Self { cache, ask, loader } = self;
+    pub(crate) async fn fetch(self) -> Result<Fetched<V>, Error> {
+        let Self { cache, ask, loader, background } = self;
+        let refresh = background.unwrap_or_else(Refresh::here);
         let inner = &*cache.inner;
         check(ask.time_to_live)?;
         tags::check(&ask.tags)?;
         let (asked, mut patience) = (inner.flights.moment(), Patience::new(inner.patience));
-        let key = bytes(&ask.entry);
+        let key = ask.entry.clone();
         // What was invalidated here is hardly there, and asking for the lease looks once more.
         let mut is_gone = !ask.anew && inner.gone.take(&key);
-        let mut is_counted = ask.anew;
+        let mut is_counted = ask.is_counted;
         loop {
             let was_gone = std::mem::take(&mut is_gone);
             let looked = if !inner.may_ask() {
                 Look::Away
             } else if ask.anew {
                 // Whatever is there.
-                Look::Miss(Seen::Beginning(Bytes::new()))
+                Look::Miss(Seen::Anything)
             } else if was_gone {
                 Look::Miss(Seen::Nothing)
             } else {
@@ -127,7 +129,7 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                 count(Counter::Misses);
             }
             let previous = cache.previous(&loader, old.as_ref().map(|old| &old.entry));
-            let spare = old.filter(|old| old.age != Age::Over);
+            let fallback = old.filter(|old| old.age.is_fallback());
             let lead = match inner.flights.join(&key, &mut patience).await {
                 Seat::Lead(lead) => lead,
                 Seat::Landed(landing) => {
@@ -137,13 +139,13 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                     match cache.take(landing, &ask.tags, asked, is_away) {
                         Ok(Some(fetched)) => return Ok(fetched),
                         Ok(None) => continue,
-                        Err(error) => return cache.serve_instead(&ask, spare, error).await,
+                        Err(error) => return cache.or_fallback(&ask, fallback, Err(error)).await,
                     }
                 }
             };
             let turn = match seen {
                 None => Ok(Turn::Load(None)),
-                Some(seen) => cache.turn(&ask, seen, spare.is_some()).await,
+                Some(seen) => cache.turn(&ask, seen, fallback.is_some()).await,
             };
             match turn {
                 Ok(Turn::Found(found, began)) => {
@@ -156,8 +158,7 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                 // Who has nothing to go on with is not to be told of that, and loads.
                 Ok(Turn::Rest) => {
                     drop(lead);
-                    let error = Error::load("a load of another process has just failed");
-                    if let Ok(served) = cache.serve_instead(&ask, spare, error).await {
+                    if let Some(served) = cache.fallback(&ask, fallback).await {
                         return Ok(served);
                     }
                 }
@@ -165,16 +166,13 @@ impl<'c, 'l, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                     count(Counter::Misses);
                     let (landing, result) = cache.lead(&ask, lease, previous, loader).await;
                     lead.land(landing);
-                    return match result {
-                        Ok(fetched) => Ok(fetched),
-                        Err(error) => cache.serve_instead(&ask, spare, error).await,
-                    };
+                    return cache.or_fallback(&ask, fallback, result).await;
                 }
                 Err(error) => {
                     count(Counter::Misses);
                     let outcome = Outcome::Failed(error.clone());
                     lead.land(Landing { began: inner.flights.moment(), outcome });
-                    return cache.serve_instead(&ask, spare, error).await;
+                    return cache.or_fallback(&ask, fallback, Err(error)).await;
                 }
             }
         }
@@ -201,13 +199,11 @@ enum Look<V> {
 impl<V: Send + 'static> Cache<V> {
     async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
-        match inner.read(&inner.quick, &ask.entry, &ask.tags).await {
-            Ok(found) => {
-                inner.breaker.answered();
-                Ok(self.value(found).map_or_else(Look::Miss, Look::Found))
-            }
-            Err(error) => inner.does_without(error).map(|()| Look::Away),
-        }
+        let found = inner.read(&inner.quick, &ask.entry, &ask.tags).await;
+        Ok(match inner.or_without(found)? {
+            Some(found) => self.value(found).map_or_else(Look::Miss, Look::Found),
+            None => Look::Away,
+        })
     }
 
     /// What was there before, where the loader makes use of it.
@@ -224,7 +220,7 @@ impl<V: Send + 'static> Cache<V> {
         refresh: Refresh<'c, 'l, V>,
     ) -> Result<Fetched<V>, Error> {
         let inner = &*self.inner;
-        let (mark, is_spare) = (found.entry.mark(), found.age == Age::Spare);
+        let mark = found.entry.mark();
         let Some(note) = inner.refreshes.note(mark.clone(), inner.lease_life) else {
             return Ok(inner.serve(found));
         };
@@ -232,61 +228,56 @@ impl<V: Send + 'static> Cache<V> {
         let Some((lease, tags, note)) = leased else { return Ok(inner.serve(found)) };
         let previous = self.previous(&loader, Some(&found.entry));
         let load = Refreshing { ask: ask.clone(), lease, tags, note, previous, loader };
-        let mut task = match (refresh.run)(self, load) {
-            Running::Here(load) => {
-                return match load.await {
-                    Ok(fetched) => Ok(fetched),
-                    Err(error) => self.serve_instead(&ask, Some(found), error).await,
-                };
+        let mut loading = (refresh.run)(self, load);
+        match refresh.patience(found.age) {
+            Some(Duration::ZERO) => Ok(inner.serve(found)),
+            Some(most) => match timeout(most, &mut loading).await {
+                Ok(loaded) => self.or_fallback(&ask, Some(found), loaded).await,
+                Err(_elapsed) => match self.fallback(&ask, Some(found)).await {
+                    Some(served) => Ok(served),
+                    // It was invalidated, and there is nothing to serve.
+                    None => loading.await,
+                },
+            },
+            None => {
+                let loaded = loading.await;
+                self.or_fallback(&ask, Some(found), loaded).await
             }
-            Running::InBackground(task) => task,
-        };
-        let Some(soft_timeout) = refresh.soft_timeout.filter(|_| is_spare) else {
-            return Ok(inner.serve(found));
-        };
-        let loaded = match timeout(soft_timeout, &mut task).await {
-            Ok(loaded) => loaded,
-            Err(_elapsed) => {
-                let late = Error::LoadTimeout(soft_timeout);
-                if let Ok(served) = self.serve_instead(&ask, Some(found), late).await {
-                    return Ok(served);
-                }
-                // It was invalidated, and there is nothing to serve.
-                return task.await.unwrap_or_else(|panic| Err(Error::load(panic)));
-            }
-        };
-        match loaded.unwrap_or_else(|panic| Err(Error::load(panic))) {
-            Ok(fetched) => Ok(fetched),
-            Err(error) => self.serve_instead(&ask, Some(found), error).await,
         }
     }
 
-    /// Gives what is there in place of what could not be loaded, if its age allows that and it was not invalidated meanwhile;
-    /// otherwise the error. `old` is what was there.
-    pub(crate) async fn serve_instead(
+    /// What was loaded; in place of what could not be, what is there.
+    pub(crate) async fn or_fallback(
         &self,
         ask: &Ask,
-        old: Option<Value<V>>,
-        error: Error,
+        fallback: Option<Value<V>>,
+        loaded: Result<Fetched<V>, Error>,
     ) -> Result<Fetched<V>, Error> {
+        match loaded {
+            Err(error) if error.is_retryable() => self.fallback(ask, fallback).await.ok_or(error),
+            loaded => loaded,
+        }
+    }
+
+    /// What was there, looked at once more, if its age allows that and it was not invalidated meanwhile.
+    async fn fallback(&self, ask: &Ask, fallback: Option<Value<V>>) -> Option<Fetched<V>> {
         let inner = &*self.inner;
-        let Some(mut old) = old.filter(|_| error.is_retryable()) else { return Err(error) };
+        let mut fallback = fallback?;
         let doubt = inner.owed.doubt(&ask.entry);
         let looked = match inner.may_ask() {
             true => inner.read(&inner.quick, &ask.entry, &ask.tags).await.ok(),
             false => None,
         };
         let there = match looked {
-            Some(found) => self.value(found).ok(),
+            Some(found) => self.value(found).ok()?,
             // Nobody here can tell more than what was invalidated here.
-            None if doubt.concerns(&old.entry) => None,
+            None if doubt.concerns(&fallback.entry) => return None,
             None => {
-                old.age = inner.age(&old.entry, inner.clock.now());
-                Some(old)
+                fallback.age = inner.age(&fallback.entry, inner.clock.now());
+                fallback
             }
         };
-        let there = there.filter(|there| there.age != Age::Over);
-        there.map(|there| inner.serve(there)).ok_or(error)
+        there.age.is_fallback().then(|| inner.serve(there))
     }
 
     /// What a caller that `asked` then may take of the load of another. A value only when its load began after that, or

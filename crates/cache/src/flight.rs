@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
@@ -12,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use redbrick_core_conn::Key;
 use tokio::{
     sync::{Mutex as Turn, Notify, OwnedMutexGuard},
     time::{Instant, timeout_at},
@@ -22,7 +22,7 @@ use crate::{Error, Origin};
 /// The loads under way, by the key of their entry. A load is in here while somebody loads or waits.
 #[derive(Default)]
 pub(crate) struct Flights {
-    under_way: Mutex<HashMap<Bytes, Weak<Flight>>>,
+    under_way: Mutex<HashMap<Key, Weak<Flight>>>,
     /// Orders the beginnings of loads and of calls.
     moments: AtomicU64,
     /// When a tag was invalidated here last. Nobody knows which loads under way that concerns.
@@ -82,7 +82,7 @@ impl Patience {
 /// A caller's hold on a flight, the last of which takes it from the map.
 struct Place<'a> {
     flights: &'a Flights,
-    key: &'a Bytes,
+    key: Key,
     flight: Option<Arc<Flight>>,
 }
 
@@ -106,7 +106,7 @@ impl Flights {
     ///
     /// A leader can stop being polled without being dropped, which is why nobody waits for ever: at the end of its patience, a
     /// waiter begins a load beside it, or waits as long once more for another one that has begun so.
-    pub(crate) async fn join<'a>(&'a self, key: &'a Bytes, patience: &mut Patience) -> Seat<'a> {
+    pub(crate) async fn join<'a>(&'a self, key: &Key, patience: &mut Patience) -> Seat<'a> {
         loop {
             let place = self.enter(key);
             let Some(flight) = place.flight.clone() else { continue };
@@ -146,7 +146,7 @@ impl Flights {
     }
 
     /// Begins the load of `key`, if nobody loads it.
-    pub(crate) fn lead<'a>(&'a self, key: &'a Bytes) -> Option<Lead<'a>> {
+    pub(crate) fn lead<'a>(&'a self, key: &Key) -> Option<Lead<'a>> {
         let place = self.enter(key);
         let flight = place.flight.clone()?;
         let turn = Arc::clone(&flight.turn).try_lock_owned().ok()?;
@@ -154,12 +154,12 @@ impl Flights {
     }
 
     /// Lets nobody join the load of `key` any more that is under way.
-    pub(crate) fn detach(&self, key: &Bytes) {
+    pub(crate) fn detach(&self, key: &Key) {
         self.map().remove(key);
     }
 
     /// The same for the loads of all keys that match.
-    pub(crate) fn detach_matching(&self, matches: impl Fn(&Bytes) -> bool) {
+    pub(crate) fn detach_matching(&self, matches: impl Fn(&Key) -> bool) {
         self.map().retain(|key, _| !matches(key));
     }
 
@@ -169,7 +169,7 @@ impl Flights {
         self.map().len()
     }
 
-    fn enter<'a>(&'a self, key: &'a Bytes) -> Place<'a> {
+    fn enter<'a>(&'a self, key: &Key) -> Place<'a> {
         let mut map = self.map();
         let known = map.get(key).and_then(Weak::upgrade);
         let flight = known.unwrap_or_else(|| {
@@ -177,10 +177,10 @@ impl Flights {
             map.insert(key.clone(), Arc::downgrade(&flight));
             flight
         });
-        Place { flights: self, key, flight: Some(flight) }
+        Place { flights: self, key: key.clone(), flight: Some(flight) }
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Weak<Flight>>> {
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Weak<Flight>>> {
         // Nothing that can panic runs while it is held.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,8 +191,8 @@ impl Lead<'_> {
     pub(crate) fn land(self, landing: Landing) {
         let Some(flight) = &self.place.flight else { return };
         let mut map = self.place.flights.map();
-        if is_it(&map, self.place.key, flight) {
-            map.remove(self.place.key);
+        if is_it(&map, &self.place.key, flight) {
+            map.remove(&self.place.key);
         }
         drop(map);
         // It is set once: by who has the turn, before the next one has it.
@@ -206,29 +206,29 @@ impl Drop for Place<'_> {
         let mut map = self.flights.map();
         let Some(flight) = self.flight.take() else { return };
         // Others come to hold it within the lock alone.
-        if Arc::strong_count(&flight) == 1 && is_it(&map, self.key, &flight) {
-            map.remove(self.key);
+        if Arc::strong_count(&flight) == 1 && is_it(&map, &self.key, &flight) {
+            map.remove(&self.key);
         }
     }
 }
 
-fn is_it(map: &HashMap<Bytes, Weak<Flight>>, key: &Bytes, flight: &Arc<Flight>) -> bool {
+fn is_it(map: &HashMap<Key, Weak<Flight>>, key: &Key, flight: &Arc<Flight>) -> bool {
     map.get(key).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(flight)))
-}
-
-impl fmt::Debug for Flights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use redbrick_core_conn::Prefix;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    async fn join<'a>(flights: &'a Flights, key: &'a Bytes, patience: Duration) -> Seat<'a> {
+    fn key() -> Key {
+        Prefix::new("cache").key("key")
+    }
+
+    async fn join<'a>(flights: &'a Flights, key: &Key, patience: Duration) -> Seat<'a> {
         flights.join(key, &mut Patience::new(patience)).await
     }
 
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_leads_when_a_leader_is_dropped_and_nothing_stays() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
             panic!("nobody leads")
         };
@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_given_what_landed_and_who_comes_later_is_not() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
             panic!("nobody leads")
         };
@@ -273,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn a_leader_that_is_never_polled_is_not_waited_for_for_ever() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let first = join(&flights, &key, PATIENCE).await;
         assert!(matches!(first, Seat::Lead(_)));
         assert!(matches!(join(&flights, &key, Duration::from_millis(20)).await, Seat::Lead(_)));
@@ -284,7 +284,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_loses_patience_later_joins_the_load_that_another_began() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let _stuck = join(&flights, &key, PATIENCE).await;
         let (mut sooner, mut later) =
             (Patience::new(PATIENCE), Patience::new(PATIENCE + Duration::from_secs(1)));
@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_behind_one_that_is_never_polled_is_given_what_landed() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
             panic!("nobody leads")
         };
@@ -325,7 +325,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn behind_many_that_are_never_polled_nobody_waits_for_more_than_two() {
         let flights = Flights::default();
-        let key = Bytes::from_static(b"key");
+        let key = key();
         let began = Instant::now();
         let mut waiting = Box::pin(join(&flights, &key, PATIENCE));
         let mut stuck = Vec::new();

@@ -28,6 +28,16 @@ impl Age {
     pub(crate) fn is_fresh(self) -> bool {
         matches!(self, Self::Fresh | Self::Due)
     }
+
+    /// Whether it is served while somebody loads it anew.
+    pub(crate) fn is_served_meanwhile(self) -> bool {
+        matches!(self, Self::Due | Self::Stale)
+    }
+
+    /// Whether it is served where it cannot be loaded anew.
+    pub(crate) fn is_fallback(self) -> bool {
+        self != Self::Over
+    }
 }
 
 impl Inner {

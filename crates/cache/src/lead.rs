@@ -1,6 +1,6 @@
 //! Loading, in one process of the fleet.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::ErrorKind;
@@ -12,7 +12,6 @@ use crate::{
     fetch::Refreshing,
     fill::Written,
     flight::{Landing, Outcome},
-    fresh::Age,
     lease::{Lease, Leased, Tags},
     load::Ask,
     loader::Loader,
@@ -95,22 +94,34 @@ impl<V: Send + 'static> Cache<V> {
         &self,
         ask: &Ask,
         mut seen: Seen,
-        has_spare: bool,
+        has_fallback: bool,
     ) -> Result<Turn<V>, Error> {
         let inner = &*self.inner;
         let (mut unfit, mut watch) = (0, None);
         let deadline = Instant::now() + inner.wait_timeout;
         loop {
-            let began = inner.flights.moment();
-            let doubt = inner.owed.doubt(&ask.entry);
-            let leased = inner.lease(ask, &seen, has_spare).await;
-            let stored = match leased {
-                Ok(Leased::Entry(stored)) => stored,
-                Ok(Leased::Taken(lease, tags)) => return Ok(Turn::Load(Some((lease, tags)))),
-                Ok(Leased::Nobody) => return Ok(Turn::Load(None)),
-                Ok(Leased::Failed) => return Ok(Turn::Rest),
-                Ok(Leased::Elsewhere(left, there)) => {
-                    if seen.is_anything() {
+            let answer = self.ask_for_lease(ask, &seen, has_fallback).await;
+            match inner.or_without(answer)? {
+                Some(Answer::Load(lease)) => return Ok(Turn::Load(lease)),
+                Some(Answer::Failed) => return Ok(Turn::Rest),
+                None => return Ok(Turn::Load(None)),
+                Some(Answer::There(Ok(found), began)) if found.age.is_fresh() => {
+                    return Ok(Turn::Found(found, began));
+                }
+                Some(Answer::There(Ok(found), _)) if found.age.is_fallback() => {
+                    return Ok(Turn::Look);
+                }
+                Some(Answer::There(unfit_one, _)) => {
+                    unfit += 1;
+                    seen = match unfit_one {
+                        // Whatever is stored there again and again, it is of no use.
+                        _ if unfit == MOST_UNFIT => Seen::Anything,
+                        Ok(over) => Seen::Beginning(over.entry.mark()),
+                        Err(stale) => stale,
+                    };
+                }
+                Some(Answer::Elsewhere(left, there)) => {
+                    if matches!(seen, Seen::Anything) {
                         // What the other one stores is not to be overlooked.
                         seen = there;
                     }
@@ -128,34 +139,46 @@ impl<V: Send + 'static> Cache<V> {
                         }
                         Some(watch) => watch.ended(left.min(patience)).await,
                     }
-                    continue;
                 }
-                Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
-            };
-            let found = match inner.parsed(Some(stored)) {
-                Ok(entry) => {
-                    let versions = HashMap::new();
-                    inner.judge(&inner.quick, entry, &doubt, &ask.tags, versions).await
-                }
-                Err(foreign) => Ok(Found::Miss(foreign)),
-            };
-            let found = match found {
-                Ok(found) => self.value(found),
-                Err(error) => return inner.does_without(error).map(|()| Turn::Load(None)),
-            };
-            match found {
-                Ok(found) if found.age.is_fresh() => return Ok(Turn::Found(found, began)),
-                Ok(found) if found.age != Age::Over => return Ok(Turn::Look),
-                Ok(over) => seen = Seen::Beginning(over.entry.mark()),
-                Err(stale) => seen = stale,
-            }
-            unfit += 1;
-            if unfit == MOST_UNFIT {
-                // Whatever is stored there again and again, it is of no use.
-                seen = Seen::Beginning(Bytes::new());
             }
         }
     }
+
+    /// Asks once for the lease, and reads what is there by now.
+    pub(crate) async fn ask_for_lease(
+        &self,
+        ask: &Ask,
+        seen: &Seen,
+        has_fallback: bool,
+    ) -> redbrick_core_conn::Result<Answer<V>> {
+        let inner = &*self.inner;
+        let (began, doubt) = (inner.flights.moment(), inner.owed.doubt(&ask.entry));
+        let stored = match inner.lease(ask, seen, has_fallback).await? {
+            Leased::Taken(lease, tags) => return Ok(Answer::Load(Some((lease, tags)))),
+            Leased::Nobody => return Ok(Answer::Load(None)),
+            Leased::Failed => return Ok(Answer::Failed),
+            Leased::Elsewhere(left, there) => return Ok(Answer::Elsewhere(left, there)),
+            Leased::Entry(stored) => stored,
+        };
+        let found = match inner.parsed(Some(stored)) {
+            Ok(entry) => {
+                inner.judge(&inner.quick, entry, &doubt, &ask.tags, HashMap::new()).await?
+            }
+            Err(foreign) => Found::Miss(foreign),
+        };
+        Ok(Answer::There(self.value(found), began))
+    }
+}
+
+/// What came of asking once for the lease of a key.
+pub(crate) enum Answer<V> {
+    Load(Option<(Lease, Tags)>),
+    /// Something is there by now, read after this moment; it counts, or is to be overlooked.
+    There(Result<Value<V>, Seen>, u64),
+    /// Somebody else loads, and has the lease for so long at least; and what is there meanwhile.
+    Elsewhere(Duration, Seen),
+    /// Somebody else has just failed.
+    Failed,
 }
 
 impl Inner {
@@ -165,8 +188,8 @@ impl Inner {
         &self,
         ask: &Ask,
         seen: &Seen,
-        note: Note,
-    ) -> Option<(Lease, Tags, Note)> {
+        note: Note<Bytes>,
+    ) -> Option<(Lease, Tags, Note<Bytes>)> {
         match self.lease(ask, seen, true).await {
             Ok(Leased::Taken(lease, tags)) => return Some((lease, tags, note)),
             // Somebody was faster.
@@ -180,17 +203,27 @@ impl Inner {
         None
     }
 
-    /// Whether a failure to ask Redis is one that the loader makes up for.
-    pub(crate) fn does_without(&self, error: redbrick_core_conn::Error) -> Result<(), Error> {
-        let is_away = error.is_retryable()
-            || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
+    /// What Redis answered to a call that the loader makes up for; nothing where it did not answer.
+    pub(crate) fn or_without<T>(
+        &self,
+        answer: redbrick_core_conn::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        let error = match answer {
+            Ok(answer) => {
+                self.breaker.answered();
+                return Ok(Some(answer));
+            }
+            Err(error) => error,
+        };
         if error.is_timeout() {
             self.breaker.timed_out();
         }
+        let is_away = error.is_retryable()
+            || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
         match self.on_error {
             OnError::Load if is_away => {
                 tracing::debug!(error = %error, "the cache goes to its loader without Redis");
-                Ok(())
+                Ok(None)
             }
             _ => Err(error.into()),
         }

@@ -56,29 +56,30 @@ pub(crate) struct Lease {
 pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
-    /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_spare` has something to go
+    /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_fallback` has something to go
     /// on with, if a load has just failed.
     pub(crate) async fn lease(
         &self,
         ask: &Ask,
         seen: &Seen,
-        has_spare: bool,
+        has_fallback: bool,
     ) -> redbrick_core_conn::Result<Leased> {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
-        let rest = if has_spare { self.lease_life } else { Duration::ZERO };
+        let rest = if has_fallback { self.lease_life } else { Duration::ZERO };
         let conn = &self.quick;
         let (quick, patient) = (conn.clone(), self.conn.clone());
         let keys = (ask.entry.clone(), ask.lease.clone());
         let lease = Lease::new(quick, patient, keys, self.lease_life, rest);
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
+            Seen::Anything => (true, Bytes::new()),
             Seen::Beginning(beginning) => (true, beginning.clone()),
         };
         let script = conn.script(&LEASE).key(&ask.entry).key(&ask.lease);
         let script = script.arg(lease.token.as_bytes().as_slice()).arg(lease.life);
         // Never repeated: a first one that arrives late would bring back a lease that was ended since.
-        let is_served = has_spare || ask.anew;
-        let script = script.arg(overlook).arg(beginning).arg(is_served).arg(has_spare);
+        let is_served = has_fallback || ask.anew;
+        let script = script.arg(overlook).arg(beginning).arg(is_served).arg(has_fallback);
         let call = script.run::<(Option<Bytes>, Option<i64>, Option<Bytes>)>();
         let (answer, versions) = if ask.tags.is_empty() {
             (call.await, Ok(Vec::new()))

@@ -49,7 +49,7 @@ pub use error::Error;
 pub use fleet::ServerStatistics;
 pub use invalidations::{Invalidated, Invalidations};
 pub use life::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
-pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin, RefreshInBackground};
+pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin};
 pub use loader::Loaded;
 pub use many::GetOrLoadMany;
 pub use rules::{Change, Rule, Rules, RulesBuilder, Target};

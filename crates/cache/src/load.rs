@@ -45,18 +45,13 @@ pub struct GetOrLoad<'c, 'l, V> {
     pub(crate) cache: &'c Cache<V>,
     pub(crate) ask: Ask,
     pub(crate) loader: Loader<'l, V>,
+    /// Within the call, unless it is said otherwise.
+    pub(crate) background: Option<Refresh<'c, 'l, V>>,
 }
 
 /// A [`GetOrLoad`] that says where the value came from: awaiting it gives a [`Fetched`].
 #[must_use = "nothing is asked until it is awaited"]
 pub struct GetOrLoadWithOrigin<'c, 'l, V>(GetOrLoad<'c, 'l, V>);
-
-/// A [`GetOrLoad`] that lets nobody wait for a refresh; awaiting it gives a [`Fetched`].
-#[must_use = "nothing is asked until it is awaited"]
-pub struct RefreshInBackground<'c, V> {
-    load: GetOrLoad<'c, 'static, V>,
-    soft_timeout: Option<Duration>,
-}
 
 /// What is asked for.
 #[derive(Clone)]
@@ -67,12 +62,21 @@ pub(crate) struct Ask {
     pub(crate) tags: Vec<Bytes>,
     /// Whether it is loaded also where it is there, which is served until then.
     pub(crate) anew: bool,
+    /// Whether it is no hit and no miss, or is one already.
+    pub(crate) is_counted: bool,
 }
 
 impl Ask {
     pub(crate) fn new(inner: &Inner, id: &[u8]) -> Self {
         let (entry, lease) = inner.keys(id);
-        Self { entry, lease, time_to_live: inner.time_to_live, tags: Vec::new(), anew: false }
+        Self {
+            entry,
+            lease,
+            time_to_live: inner.time_to_live,
+            tags: Vec::new(),
+            anew: false,
+            is_counted: false,
+        }
     }
 }
 
@@ -116,7 +120,7 @@ impl<V: Send + 'static> Cache<V> {
         E: Into<BoxError>,
     {
         let ask = Ask::new(&self.inner, key.as_ref());
-        GetOrLoad { cache: self, ask, loader: Loader::new(loader) }
+        GetOrLoad { cache: self, ask, loader: Loader::new(loader), background: None }
     }
 
     /// The same with a loader that says more of its value, and is given what is there past its time, if anything is: where its
@@ -164,7 +168,7 @@ impl<V: Send + 'static> Cache<V> {
         E: Into<BoxError>,
     {
         let ask = Ask::new(&self.inner, key.as_ref());
-        GetOrLoad { cache: self, ask, loader: Loader::revalidating(loader) }
+        GetOrLoad { cache: self, ask, loader: Loader::revalidating(loader), background: None }
     }
 
     /// Loads the value of `key` and stores it, also where there is one already; otherwise as [`get_or_load`](Self::get_or_load).
@@ -183,8 +187,8 @@ impl<V: Send + 'static> Cache<V> {
         F: Future<Output = Result<V, E>> + Send + 'l,
         E: Into<BoxError>,
     {
-        let ask = Ask { anew: true, ..Ask::new(&self.inner, key.as_ref()) };
-        GetOrLoad { cache: self, ask, loader: Loader::new(loader) }
+        let ask = Ask { anew: true, is_counted: true, ..Ask::new(&self.inner, key.as_ref()) };
+        GetOrLoad { cache: self, ask, loader: Loader::new(loader), background: None }
     }
 }
 
@@ -212,31 +216,31 @@ impl<'c, 'l, V> GetOrLoad<'c, 'l, V> {
     }
 }
 
-impl<'c, V> GetOrLoad<'c, 'static, V> {
+impl<'c, V: Send + 'static> GetOrLoad<'c, 'static, V> {
     /// Gives what is there at once where it is to be [loaded anew](crate::CacheBuilder::stale_while_revalidate), and does that in
     /// a task of its own, which ends by the [`load_timeout`](crate::CacheBuilder::load_timeout). So the loader may not borrow.
-    /// Where nothing is there that can be served, this call loads and waits. It says also where the value came from.
+    /// Where nothing is there that can be served, this call loads and waits.
     ///
     /// Default: the call that finds out that it is time loads, and its caller waits for that; others do not.
-    pub fn refresh_in_background(self) -> RefreshInBackground<'c, V> {
-        RefreshInBackground { load: self, soft_timeout: None }
+    pub fn refresh_in_background(mut self) -> Self {
+        self.background.get_or_insert_with(|| Refresh::in_background(None));
+        self
     }
-}
 
-impl<V> RefreshInBackground<'_, V> {
-    /// Gives what is there past its time, where that is kept for [when a load fails](crate::CacheBuilder::stale_if_error), also when
-    /// the load takes longer than this. It goes on in its task.
+    /// The same, and gives what is past its time and kept for [when a load fails](crate::CacheBuilder::stale_if_error) also when the
+    /// load takes longer than this, which goes on in its task. Without that setting it says no more than
+    /// [`refresh_in_background`](Self::refresh_in_background).
     ///
     /// Default: such a load is waited for, until the [`load_timeout`](crate::CacheBuilder::load_timeout).
     pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
-        self.soft_timeout = Some(soft_timeout);
+        self.background = Some(Refresh::in_background(Some(soft_timeout)));
         self
     }
 }
 
-impl<'a, V: Send + 'static> IntoFuture for GetOrLoad<'a, 'a, V> {
+impl<'c, 'l: 'c, V: Send + 'static> IntoFuture for GetOrLoad<'c, 'l, V> {
     type Output = Result<V, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
 
     fn into_future(self) -> Self::IntoFuture {
         let fetched = self.with_origin().into_future();
@@ -244,22 +248,12 @@ impl<'a, V: Send + 'static> IntoFuture for GetOrLoad<'a, 'a, V> {
     }
 }
 
-impl<'a, V: Send + 'static> IntoFuture for GetOrLoadWithOrigin<'a, 'a, V> {
+impl<'c, 'l: 'c, V: Send + 'static> IntoFuture for GetOrLoadWithOrigin<'c, 'l, V> {
     type Output = Result<Fetched<V>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let fetch = self.0.fetch(Refresh::here());
-        Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
-    }
-}
-
-impl<'a, V: Send + 'static> IntoFuture for RefreshInBackground<'a, V> {
-    type Output = Result<Fetched<V>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let fetch = self.load.fetch(Refresh::in_background(self.soft_timeout));
+        let fetch = self.0.fetch();
         Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
     }
 }
@@ -275,12 +269,5 @@ impl<V> fmt::Debug for GetOrLoad<'_, '_, V> {
 impl<V> fmt::Debug for GetOrLoadWithOrigin<'_, '_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GetOrLoadWithOrigin").field(&self.0).finish()
-    }
-}
-
-impl<V> fmt::Debug for RefreshInBackground<'_, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("RefreshInBackground");
-        out.field("load", &self.load).field("soft_timeout", &self.soft_timeout).finish()
     }
 }

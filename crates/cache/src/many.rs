@@ -18,14 +18,14 @@ use crate::{
     Cache, Error, GetOrLoad, Origin,
     bounded::bounded,
     builder::check,
-    cache::bytes,
     fill::Fill,
     flight::{Landing, Lead, Outcome},
     fresh::Age,
-    lease::{Lease, Leased, Tags},
+    lead::Answer,
+    lease::{Lease, Tags},
     load::Ask,
     loader::Loader as One,
-    read::{Found, Seen, Value},
+    read::{Seen, Value},
     remembered::Note,
     statistics::Counter,
     tags,
@@ -128,8 +128,6 @@ impl<V, K> GetOrLoadMany<'_, '_, V, K> {
 /// One key of those that are asked for.
 struct Asked<V> {
     ask: Ask,
-    /// That of its entry.
-    key: Bytes,
     state: State<V>,
 }
 
@@ -147,7 +145,7 @@ enum State<V> {
 enum Seat<'f> {
     Lead(Lead<'f>),
     /// What is there is served meanwhile.
-    Refresh(Note),
+    Refresh(Note<Bytes>),
 }
 
 /// A key that this call loads.
@@ -184,7 +182,7 @@ where
             let ask = Ask::new(&cache.inner, key.as_ref());
             let ask = Ask { time_to_live, tags: tags.clone(), ..ask };
             let state = State::Missing(None, None);
-            Asked { key: bytes(&ask.entry), ask, state }
+            Asked { ask, state }
         });
         let mut asked: Vec<Asked<V>> = asked.collect();
         cache.look_for(&mut asked, &tags).await?;
@@ -224,11 +222,8 @@ impl<V: Send + 'static> Cache<V> {
             return Ok(());
         }
         let keys: Vec<_> = asked.iter().map(|asked| asked.ask.entry.clone()).collect();
-        let found = match inner.read_many(&inner.quick, &keys, tags).await {
-            Ok(found) => found,
-            Err(error) => return inner.does_without(error),
-        };
-        inner.breaker.answered();
+        let found = inner.read_many(&inner.quick, &keys, tags).await;
+        let Some(found) = inner.or_without(found)? else { return Ok(()) };
         for (asked, found) in asked.iter_mut().zip(found) {
             asked.state = match self.value(found) {
                 Ok(found) if found.age == Age::Fresh => {
@@ -236,7 +231,7 @@ impl<V: Send + 'static> Cache<V> {
                     State::Done(Some(found.value))
                 }
                 Ok(found) => {
-                    let is_served = matches!(found.age, Age::Due | Age::Stale);
+                    let is_served = found.age.is_served_meanwhile();
                     inner.counters.add(if is_served { Counter::Hits } else { Counter::Misses });
                     State::Missing(Some(Seen::Beginning(found.entry.mark())), Some(found))
                 }
@@ -250,16 +245,6 @@ impl<V: Send + 'static> Cache<V> {
     }
 }
 
-/// What came of asking for the lease of a key.
-enum Turn<V> {
-    Load(Option<(Lease, Tags)>),
-    Found(Value<V>),
-    /// Somebody else loads, or has just failed to.
-    Rest {
-        has_failed: bool,
-    },
-}
-
 impl<V: Send + 'static> Cache<V> {
     /// Loads what nobody else loads, all at once.
     async fn load_together<K: AsRef<[u8]> + Clone>(
@@ -269,8 +254,7 @@ impl<V: Send + 'static> Cache<V> {
         loader: &Loader<'_, K, V>,
     ) -> Result<(), Error> {
         let inner = &*self.inner;
-        let names: Vec<Bytes> = asked.iter().map(|asked| asked.key.clone()).collect();
-        let mine = self.lead_many(asked, &names).await?;
+        let mine = self.lead_many(asked).await?;
         if mine.is_empty() {
             return Ok(());
         }
@@ -319,27 +303,23 @@ impl<V: Send + 'static> Cache<V> {
     }
 
     /// Takes the leases of the keys that nobody loads, and says what has become of the others.
-    async fn lead_many<'f>(
-        &'f self,
-        asked: &mut [Asked<V>],
-        names: &'f [Bytes],
-    ) -> Result<Vec<Mine<'f, V>>, Error> {
+    async fn lead_many(&self, asked: &mut [Asked<V>]) -> Result<Vec<Mine<'_, V>>, Error> {
         let inner = &*self.inner;
         let mut candidates = Vec::new();
-        for (at, (asked, name)) in asked.iter_mut().zip(names).enumerate() {
+        for (at, asked) in asked.iter_mut().enumerate() {
             let state = std::mem::replace(&mut asked.state, State::Elsewhere);
             let State::Missing(seen, old) = state else {
                 asked.state = state;
                 continue;
             };
-            let served = old.as_ref().filter(|old| matches!(old.age, Age::Due | Age::Stale));
+            let served = old.as_ref().filter(|old| old.age.is_served_meanwhile());
             let seat = match served.map(|old| old.entry.mark()) {
                 Some(mark) => inner.refreshes.note(mark, inner.lease_life).map(Seat::Refresh),
-                None => inner.flights.lead(name).map(Seat::Lead),
+                None => inner.flights.lead(&asked.ask.entry).map(Seat::Lead),
             };
             match (seat, old) {
                 (Some(seat), old) => candidates.push((seen, Mine { at, seat, old, lease: None })),
-                (None, Some(old)) if matches!(old.age, Age::Due | Age::Stale) => {
+                (None, Some(old)) if old.age.is_served_meanwhile() => {
                     asked.state = State::Done(Some(inner.serve(old).value));
                 }
                 (None, _) => {}
@@ -347,11 +327,11 @@ impl<V: Send + 'static> Cache<V> {
         }
         let turns = candidates.into_iter().map(|(seen, mine)| {
             let ask = asked[mine.at].ask.clone();
-            let has_spare = mine.old.as_ref().is_some_and(|old| old.age != Age::Over);
+            let has_fallback = mine.old.as_ref().is_some_and(|old| old.age.is_fallback());
             async move {
                 let turn = match seen {
-                    None => Ok(Turn::Load(None)),
-                    Some(seen) => self.turn_of(&ask, &seen, has_spare).await,
+                    None => Ok(Answer::Load(None)),
+                    Some(seen) => self.ask_for_lease(&ask, &seen, has_fallback).await,
                 };
                 (mine, turn)
             }
@@ -361,8 +341,8 @@ impl<V: Send + 'static> Cache<V> {
         let mut mine = Vec::new();
         for (it, turn) in taken {
             match (turn, it) {
-                (Ok(Turn::Load(Some(lease))), it) => mine.push(Mine { lease: Some(lease), ..it }),
-                (Ok(Turn::Found(found)), Mine { at, .. }) => {
+                (Ok(Answer::Load(Some(lease))), it) => mine.push(Mine { lease: Some(lease), ..it }),
+                (Ok(Answer::There(Ok(found), _)), Mine { at, .. }) if found.age.is_fresh() => {
                     asked[at].state = State::Done(Some(found.value));
                 }
                 // Who has something to serve does so.
@@ -373,47 +353,19 @@ impl<V: Send + 'static> Cache<V> {
                     note.keep(inner.lease_life);
                     asked[at].state = State::Done(Some(inner.serve(old).value));
                 }
-                (Ok(Turn::Rest { has_failed: true }), Mine { at, old: Some(old), .. }) => {
+                (Ok(Answer::Failed), Mine { at, old: Some(old), .. }) => {
                     asked[at].state = State::Done(Some(inner.serve(old).value));
                 }
-                (Ok(Turn::Rest { .. }), _) => {}
-                (Ok(Turn::Load(None)), it) => mine.push(it),
+                // Looked at once more by who waits for one key.
+                (Ok(Answer::Failed | Answer::Elsewhere(..) | Answer::There(..)), _) => {}
+                (Ok(Answer::Load(None)), it) => mine.push(it),
                 (Err(error), it) => {
-                    inner.does_without(error)?;
+                    inner.or_without::<()>(Err(error))?;
                     mine.push(it);
                 }
             }
         }
         Ok(mine)
-    }
-
-    async fn turn_of(
-        &self,
-        ask: &Ask,
-        seen: &Seen,
-        has_spare: bool,
-    ) -> redbrick_core_conn::Result<Turn<V>> {
-        let inner = &*self.inner;
-        let doubt = inner.owed.doubt(&ask.entry);
-        let stored = match inner.lease(ask, seen, has_spare).await? {
-            Leased::Taken(lease, tags) => return Ok(Turn::Load(Some((lease, tags)))),
-            Leased::Nobody => return Ok(Turn::Load(None)),
-            Leased::Failed => return Ok(Turn::Rest { has_failed: true }),
-            Leased::Elsewhere(..) => return Ok(Turn::Rest { has_failed: false }),
-            Leased::Entry(stored) => stored,
-        };
-        let found = match inner.parsed(Some(stored)) {
-            Ok(entry) => {
-                let versions = HashMap::new();
-                inner.judge(&inner.quick, entry, &doubt, &ask.tags, versions).await?
-            }
-            Err(foreign) => Found::Miss(foreign),
-        };
-        Ok(match self.value(found) {
-            Ok(found) if found.age.is_fresh() => Turn::Found(found),
-            // Looked at once more by who waits for one key.
-            Ok(_) | Err(_) => Turn::Rest { has_failed: false },
-        })
     }
 
     /// Ends the load of a key that has a value, or none.
@@ -476,8 +428,8 @@ impl<V: Send + 'static> Cache<V> {
             }
             Seat::Refresh(note) => note.keep(self.inner.lease_life),
         }
-        let old = old.filter(|old| old.age != Age::Over);
-        (at, self.serve_instead(&ask, old, error).await.map(|served| served.value))
+        let old = old.filter(|old| old.age.is_fallback());
+        (at, self.or_fallback(&ask, old, Err(error)).await.map(|served| served.value))
     }
 
     /// Waits for what others load, one key by the other, and loads where they fail.
@@ -491,14 +443,15 @@ impl<V: Send + 'static> Cache<V> {
         let elsewhere = elsewhere.filter(|(_, asked)| matches!(asked.state, State::Elsewhere));
         let waits: Vec<_> = elsewhere
             .map(|(at, asked)| {
-                let (ask, key) = (asked.ask.clone(), &keys[at]);
+                let ask = Ask { is_counted: true, ..asked.ask.clone() };
+                let key = &keys[at];
                 let load = move || async move {
                     let loaded = loader(vec![key.clone()]).await?;
                     let mut loaded = loaded.into_iter();
                     let value = loaded.find(|(it, _)| it.as_ref() == key.as_ref());
                     value.map(|(_, value)| value).ok_or_else(|| BoxError::from(Absent))
                 };
-                let load = GetOrLoad { cache: self, ask, loader: One::new(load) };
+                let load = GetOrLoad { cache: self, ask, loader: One::new(load), background: None };
                 async move { (at, load.await) }
             })
             .collect();

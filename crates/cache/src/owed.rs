@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     future::pending,
     mem,
     sync::{
@@ -17,10 +16,7 @@ use bytes::Bytes;
 use redbrick_core_conn::{Key, Pattern, Result};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{
-    cache::{Inner, bytes},
-    entry::Entry,
-};
+use crate::{cache::Inner, entry::Entry};
 
 /// How many are remembered, and of them by pattern; one more, and all entries are to be deleted.
 const MOST: usize = 10_000;
@@ -46,7 +42,7 @@ struct State {
 
 #[derive(Clone, Default)]
 struct Debts {
-    entries: HashMap<Bytes, u64>,
+    entries: HashMap<Key, u64>,
     tags: Arc<HashMap<Bytes, u64>>,
     patterns: Vec<(Pattern, u64)>,
 }
@@ -91,9 +87,8 @@ impl Owed {
             return Doubt::default();
         }
         let debts = &self.state().debts;
-        let key = bytes(entry);
-        let matches = |(pattern, _): &(Pattern, u64)| pattern.matches(&key);
-        let is_owed = debts.entries.contains_key(&key) || debts.patterns.iter().any(matches);
+        let matches = |(pattern, _): &(Pattern, u64)| pattern.matches(entry.as_ref());
+        let is_owed = debts.entries.contains_key(entry) || debts.patterns.iter().any(matches);
         Doubt { is_owed, tags: Some(Arc::clone(&debts.tags)) }
     }
 
@@ -107,9 +102,9 @@ impl State {
         self.failures += 1;
         let (number, debts) = (self.failures, &mut self.debts);
         match about {
-            About::Entry(key) => drop(debts.entries.insert(bytes(key), number)),
+            About::Entry(key) => drop(debts.entries.insert(key.clone(), number)),
             About::Entries(keys) => {
-                debts.entries.extend(keys.iter().map(|key| (bytes(key), number)));
+                debts.entries.extend(keys.iter().map(|key| (key.clone(), number)));
             }
             About::Tags(tags) => {
                 Arc::make_mut(&mut debts.tags).extend(tags.iter().map(|tag| (tag.clone(), number)));
@@ -138,12 +133,8 @@ impl Debts {
 
     /// Takes out what was made up for.
     fn settle(&mut self, paid: &Self) {
-        let is_paid = |paid: &HashMap<Bytes, u64>, key: &Bytes, number: u64| {
-            paid.get(key).is_some_and(|it| *it == number)
-        };
-        self.entries.retain(|key, number| !is_paid(&paid.entries, key, *number));
-        let tags = Arc::make_mut(&mut self.tags);
-        tags.retain(|tag, number| !is_paid(&paid.tags, tag, *number));
+        self.entries.retain(|key, number| paid.entries.get(key) != Some(number));
+        Arc::make_mut(&mut self.tags).retain(|tag, number| paid.tags.get(tag) != Some(number));
         self.patterns.retain(|(_, number)| !paid.patterns.iter().any(|(_, it)| it == number));
     }
 }
@@ -177,6 +168,18 @@ impl Drop for Underway<'_> {
 }
 
 impl Inner {
+    /// Makes an invalidation, and owes it when it fails or is dropped before its outcome is known.
+    pub(crate) async fn owing<T>(
+        self: &Arc<Self>,
+        about: About<'_>,
+        made: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let underway = Underway::new(self, about);
+        let outcome = made.await;
+        underway.ends(&outcome);
+        outcome
+    }
+
     fn owe(self: &Arc<Self>, about: About<'_>) {
         // Nobody can make up for it after the runtime has ended.
         let Ok(runtime) = Handle::try_current() else { return };
@@ -191,9 +194,7 @@ impl Inner {
     async fn make_up(&self, debts: &Debts) -> Result<()> {
         let tags: Vec<Key> = debts.tags.keys().map(|tag| self.tags.tagged(tag)).collect();
         self.conn.delete_many(tags).await?;
-        let entries = debts.entries.keys().map(|key| self.prefix.id_of(key));
-        let entries: Vec<Key> = entries.flatten().map(|id| self.prefix.tagged(id)).collect();
-        self.conn.delete_many(entries).await?;
+        self.conn.delete_many(debts.entries.keys().cloned().collect::<Vec<_>>()).await?;
         for (pattern, _) in &debts.patterns {
             self.conn.delete_matching(pattern.clone()).await?;
         }
@@ -243,11 +244,5 @@ async fn make_up(mut paying: Paying) {
             inner.owed.is_any.store(false, Ordering::Release);
             return;
         }
-    }
-}
-
-impl fmt::Debug for Owed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owed").finish_non_exhaustive()
     }
 }

@@ -31,19 +31,14 @@ pub(crate) struct Value<V> {
     pub(crate) age: Age,
 }
 
-/// What a miss was about, so that the same is overlooked by who loads.
+/// What lay there at a miss; who loads overlooks it.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     Nothing,
+    /// Whatever it is.
+    Anything,
     /// Something that begins like this.
     Beginning(Bytes),
-}
-
-impl Seen {
-    /// Whether anything is overlooked that may be there.
-    pub(crate) fn is_anything(&self) -> bool {
-        matches!(self, Self::Beginning(beginning) if beginning.is_empty())
-    }
 }
 
 /// The versions of tags right now.

@@ -2,23 +2,29 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 /// How many at most.
 const MOST: usize = 10_000;
 
 /// Keys, and until when they are remembered. Some are forgotten before, when there are too many.
-#[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<Bytes, Instant>>);
+#[derive(Debug)]
+pub(crate) struct Remembered<K: Eq + Hash + Clone>(Mutex<HashMap<K, Instant>>);
 
-impl Remembered {
+impl<K: Eq + Hash + Clone> Default for Remembered<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Remembered<K> {
     /// Remembers a key for so long; returns whether it was not.
-    pub(crate) fn add(&self, key: &Bytes, life: Duration) -> bool {
+    pub(crate) fn add(&self, key: &K, life: Duration) -> bool {
         let now = Instant::now();
         let mut until = self.until();
         if until.get(key).is_some_and(|until| now < *until) {
@@ -35,30 +41,30 @@ impl Remembered {
     }
 
     /// Forgets a key; returns whether it was remembered.
-    pub(crate) fn take(&self, key: &Bytes) -> bool {
+    pub(crate) fn take(&self, key: &K) -> bool {
         self.until().remove(key).is_some_and(|until| Instant::now() < until)
     }
 
     /// Remembers a key for so long, or until what is returned is dropped; nothing where it was remembered.
-    pub(crate) fn note(self: &Arc<Self>, key: Bytes, life: Duration) -> Option<Note> {
+    pub(crate) fn note(self: &Arc<Self>, key: K, life: Duration) -> Option<Note<K>> {
         let is_new = self.add(&key, life);
         is_new.then(|| Note { remembered: Arc::clone(self), key, is_kept: false })
     }
 
-    fn until(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Instant>> {
+    fn until(&self) -> std::sync::MutexGuard<'_, HashMap<K, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A key that is remembered until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Note {
-    remembered: Arc<Remembered>,
-    key: Bytes,
+pub(crate) struct Note<K: Eq + Hash + Clone> {
+    remembered: Arc<Remembered<K>>,
+    key: K,
     is_kept: bool,
 }
 
-impl Note {
+impl<K: Eq + Hash + Clone> Note<K> {
     /// Has it remembered for so long from now on.
     pub(crate) fn keep(mut self, life: Duration) {
         self.remembered.take(&self.key);
@@ -67,7 +73,7 @@ impl Note {
     }
 }
 
-impl Drop for Note {
+impl<K: Eq + Hash + Clone> Drop for Note<K> {
     fn drop(&mut self) {
         if !self.is_kept {
             self.remembered.take(&self.key);
@@ -77,13 +83,15 @@ impl Drop for Note {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_remembered_until_it_is_taken_or_for_so_long() {
-        let keys = Remembered::default();
+        let keys = Remembered::<Bytes>::default();
         let [a, b] = ["a", "b"].map(Bytes::from);
         assert!(keys.add(&a, SECOND) && keys.add(&b, SECOND));
         assert!(!keys.add(&a, SECOND) && keys.take(&a) && !keys.take(&a));
@@ -96,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_is_noted_is_remembered_until_the_note_is_dropped_or_for_longer() {
-        let keys = Arc::new(Remembered::default());
+        let keys = Arc::new(Remembered::<Bytes>::default());
         let a = Bytes::from("a");
         let note = keys.note(a.clone(), SECOND).unwrap();
         assert!(keys.note(a.clone(), SECOND).is_none());
@@ -110,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_keys_are_remembered_than_so_many() {
-        let keys = Remembered::default();
+        let keys = Remembered::<Bytes>::default();
         for n in 0..=2 * MOST {
             assert!(keys.add(&n.to_string().into(), SECOND));
         }

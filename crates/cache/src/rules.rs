@@ -64,7 +64,6 @@ pub struct Rules(Arc<HashMap<(String, Change), Vec<Target>>>);
 pub struct RulesBuilder(HashMap<(String, Change), Vec<Target>>);
 
 /// What of a rule is to be done.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Parsed {
     Key(Template),
     Tag(Template),

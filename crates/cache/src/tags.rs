@@ -9,7 +9,7 @@ use crate::{
     Cache, Error, STATIC,
     cache::Inner,
     entry::{Tag, Version},
-    owed::{About, Underway},
+    owed::About,
 };
 
 static TAG: Script = Script::new("cache.tag", include_str!("lua/tag.lua"));
@@ -29,9 +29,8 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.invalidate_tag", skip_all)]
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let (inner, tag) = (&self.inner, &named([tag])[..]);
-        let underway = Underway::new(inner, About::Tags(tag));
-        let deleted = inner.conn.delete(inner.tags.tagged(&tag[0])).await;
-        underway.ends(&deleted);
+        let call = inner.conn.delete(inner.tags.tagged(&tag[0])).into_future();
+        let deleted = inner.owing(About::Tags(tag), call).await;
         inner.invalidated_tag(&tag[0]);
         Ok(deleted?)
     }
@@ -51,9 +50,7 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let (inner, tags) = (&self.inner, named(tags));
         let keys: Vec<_> = tags.iter().map(|tag| inner.tags.tagged(tag)).collect();
-        let underway = Underway::new(inner, About::Tags(&tags));
-        let deleted = inner.conn.delete_many(keys).await;
-        underway.ends(&deleted);
+        let deleted = inner.owing(About::Tags(&tags), inner.conn.delete_many(keys)).await;
         for tag in &tags {
             inner.invalidated_tag(tag);
         }

@@ -1,14 +1,10 @@
 //! Texts with placeholders: `product:{id}`.
 
-use std::fmt;
-
 use crate::Error;
 
 /// A text in which `{name}` stands for a value, and `{{` and `}}` for braces.
-#[derive(Clone, Eq, Hash, PartialEq)]
 pub(crate) struct Template(Vec<Piece>);
 
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Piece {
     Text(String),
     Value(String),
@@ -95,12 +91,6 @@ pub(crate) fn literally(value: &str) -> String {
         out.push(next);
     }
     out
-}
-
-impl fmt::Debug for Template {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.0).finish()
-    }
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use tracing::Instrument;
 use crate::{
     Cache, Error,
     builder::check,
-    cache::{Inner, Life, bytes},
+    cache::{Inner, Life},
     compress::Packed,
     entry,
-    owed::{About, Underway},
+    owed::About,
     tags::{self, AT_ONCE},
 };
 
@@ -143,7 +143,7 @@ impl Inner {
     }
 
     /// An entry was stored: nobody joins its load any more, and it is there.
-    fn stored(&self, key: &Bytes) {
+    fn stored(&self, key: &Key) {
         self.flights.detach(key);
         self.gone.take(key);
     }
@@ -158,17 +158,18 @@ impl Inner {
         check(time_to_live)?;
         tags::check(tags)?;
         let packed = self.compression.pack(encoded);
-        // What is there is not what it is to be, whatever comes.
-        let underway = Underway::new(self, About::Entry(key));
-        let life = self.life(self.now().await, time_to_live);
-        let outcome = if tags.is_empty() {
-            let entry = entry::encode(life.fresh_until, 0, &[], &packed);
-            self.set_entry(key, &entry, life.kept).await
-        } else {
-            Box::pin(self.set_tagged(key, &packed, &life, tags)).await
+        let setting = async {
+            let life = self.life(self.now().await, time_to_live);
+            if tags.is_empty() {
+                let entry = entry::encode(life.fresh_until, 0, &[], &packed);
+                self.set_entry(key, &entry, life.kept).await
+            } else {
+                Box::pin(self.set_tagged(key, &packed, &life, tags)).await
+            }
         };
-        underway.ends(&outcome);
-        self.stored(&bytes(key));
+        // What is there is not what it is to be, whatever comes.
+        let outcome = self.owing(About::Entry(key), setting).await;
+        self.stored(key);
         Ok(outcome?)
     }
 
@@ -199,7 +200,20 @@ impl Inner {
         check(time_to_live)?;
         tags::check(tags)?;
         let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
-        let underway = Underway::new(self, About::Entries(&keys));
+        let setting = Box::pin(self.set_all(entries, time_to_live, tags));
+        let outcome = self.owing(About::Entries(&keys), setting).await;
+        for key in &keys {
+            self.stored(key);
+        }
+        Ok(outcome?)
+    }
+
+    async fn set_all(
+        &self,
+        entries: &[(Key, Bytes)],
+        time_to_live: Duration,
+        tags: &[Bytes],
+    ) -> redbrick_core_conn::Result<()> {
         let conn = &self.conn;
         let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
         let now = self.now().await;
@@ -217,11 +231,7 @@ impl Inner {
             let taken = tickets.into_iter().map(|ticket| results.take(ticket));
             outcome = outcome.and(taken.collect());
         }
-        underway.ends(&outcome);
-        for key in &keys {
-            self.stored(&bytes(key));
-        }
-        Ok(outcome?)
+        outcome
     }
 }
 

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::{IntoFuture, pending},
+    sync::Arc,
+    time::Duration,
+};
 
 use redbrick_cache::{Cache, Error, Fetched, OnWaitTimeout, Origin};
 use redbrick_core_conn::Prefix;
@@ -10,7 +14,7 @@ use redbrick_testkit::unique;
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    Gate, PATIENCE, connect_below, numbers_below,
+    Gate, PATIENCE, connect_below, number, numbers_below,
     stale::{STALE, WINDOW, builder, fails, falling_back, revalidating, stale},
     until,
 };
@@ -251,4 +255,16 @@ async fn what_is_there_is_served_although_the_lease_was_lost_of_a_load_that_fail
         assert!(connect_below(&prefix).await.delete(&lease).await.unwrap());
         assert_eq!(failing.end().await.unwrap(), STALE);
     }
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_go_on_with_loads_at_once_although_others_have_just_failed() {
+    let prefix = unique("just failed");
+    let cache = builder(&prefix).await.stale_while_revalidate(WINDOW).lease(PATIENCE * 3);
+    let cache = cache.build().unwrap();
+    stale(&cache).await;
+    assert_eq!(ask(&cache).await.unwrap().unwrap(), STALE, "its load has failed");
+    // For this one it does not count, since it lacks the tag.
+    let load = cache.get_or_load("a", || number(2)).tags(["another"]).into_future();
+    assert_eq!(timeout(PATIENCE, load).await.expect("it is not waited for").unwrap(), 2);
 }

@@ -150,12 +150,12 @@ async fn a_load_that_takes_longer_than_its_soft_timeout_goes_on_while_what_is_th
         let gate = Arc::clone(&gate);
         async move || gate.pass(2).await
     };
-    let load = cache.get_or_load("a", slow).refresh_in_background();
-    let fetched = load.soft_timeout(Duration::from_millis(20)).await.unwrap();
+    let load = cache.get_or_load("a", slow);
+    let fetched = load.soft_timeout(Duration::from_millis(20)).with_origin().await.unwrap();
     assert_eq!(fetched, Fetched { value: 1, origin: Origin::Stale });
     gate.entered().await;
-    let load = cache.get_or_load("a", never).refresh_in_background();
-    let fetched = load.soft_timeout(WINDOW).await.unwrap();
+    let load = cache.get_or_load("a", never);
+    let fetched = load.soft_timeout(WINDOW).with_origin().await.unwrap();
     assert_eq!(fetched, Fetched { value: 1, origin: Origin::Stale }, "it is under way");
     gate.open();
     while cache.get("a").await.unwrap() != Some(2) {
@@ -167,12 +167,12 @@ async fn a_load_that_takes_longer_than_its_soft_timeout_goes_on_while_what_is_th
 async fn a_load_that_is_in_time_is_waited_for() {
     let cache = keeping_what_is_over(&unique("in_time")).await;
     over(&cache).await;
-    let load = cache.get_or_load("a", async || Ok::<_, Error>(2)).refresh_in_background();
-    let fetched = load.soft_timeout(PATIENCE).await.unwrap();
+    let load = cache.get_or_load("a", async || Ok::<_, Error>(2));
+    let fetched = load.soft_timeout(PATIENCE).with_origin().await.unwrap();
     assert_eq!(fetched, Fetched { value: 2, origin: Origin::Loaded });
     over(&cache).await;
     let fails = async || Err::<u64, _>(io::Error::other("no luck"));
-    let load = cache.get_or_load("a", fails).refresh_in_background();
-    let fetched = load.soft_timeout(PATIENCE).await.unwrap();
+    let load = cache.get_or_load("a", fails);
+    let fetched = load.soft_timeout(PATIENCE).with_origin().await.unwrap();
     assert_eq!(fetched, Fetched { value: 1, origin: Origin::Stale });
 }

@@ -151,12 +151,15 @@ async fn what_others_fail_to_load_is_loaded() {
         let (cache, source) = (cache.clone(), Arc::clone(&source));
         tokio::spawn(async move { get(&cache, &source, &["1", "2"]).await })
     };
-    while cache.get("2").await.unwrap().is_none() {
+    let looking = numbers_below(&prefix).await;
+    while looking.get("2").await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
     gate.open();
     assert!(loading.await.unwrap().is_err());
     assert_eq!(getting.await.unwrap(), [Some(1), Some(2)]);
+    let counted = cache.statistics();
+    assert_eq!((counted.hits, counted.misses), (0, 2), "each is counted once");
     let asked: BTreeSet<Vec<String>> = source.asked().into_iter().collect();
     assert_eq!(asked, BTreeSet::from([vec!["1".to_owned()], vec!["2".to_owned()]]));
 }

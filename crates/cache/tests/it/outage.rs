@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_cache::{Cache, Error};
+use redbrick_cache::{Cache, Error, Origin};
 use redbrick_core_conn::{Config, Conn};
 use redbrick_testkit::Server;
 use tokio::{
@@ -185,4 +185,26 @@ async fn a_server_that_does_not_answer_is_left_alone_after_some_timeouts() {
     while cache.get_or_load("a", || number(2)).await.unwrap() != 1 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn timeouts_with_answers_between_them_leave_nobody_alone() {
+    let server = Server::start().unwrap();
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let cache = Cache::builder(conn, "products").redis_timeout(Duration::from_millis(100));
+    let cache: Cache<u64> = cache.build().unwrap();
+    for n in 0..6 {
+        let paused = server.pause().unwrap();
+        let late = cache.refresh("a", || number(n)).with_origin().await.unwrap();
+        assert_eq!(late.origin, Origin::Bypassed);
+        paused.resume();
+        // What is gone from this process is not looked for, and what is loaded anew is not either.
+        let until = Instant::now() + PATIENCE;
+        while cache.refresh("a", || number(n)).with_origin().await.unwrap().origin != Origin::Loaded
+        {
+            assert!(Instant::now() < until, "after {n} timeouts it is asked no more");
+        }
+    }
+    let loaded = cache.refresh("a", || number(7)).with_origin().await.unwrap();
+    assert_eq!(loaded.origin, Origin::Loaded);
 }

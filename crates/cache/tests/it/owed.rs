@@ -155,3 +155,21 @@ async fn until_it_is_made_up_for_a_load_replaces_what_is_there() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn what_is_refused_is_told_and_not_owed() {
+    let rules = "~cache:products:{* &* +@all ~cache:products:count:*";
+    let server = Server::builder().user("app", "secret", rules).start().unwrap();
+    let admin: Cache<u64> = Cache::new(Conn::connect(server.url()).await.unwrap(), "products");
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let cache: Cache<u64> = Cache::new(Conn::connect(url).await.unwrap(), "products");
+    admin.set("a", &1).await.unwrap();
+    for refused in [
+        cache.set_many([("a", &2)]).tags(["t"]).await.unwrap_err(),
+        cache.set("a", &2).tags(["t"]).await.unwrap_err(),
+        cache.invalidate_tag("t").await.map(drop).unwrap_err(),
+    ] {
+        assert!(!refused.is_retryable(), "{refused:?}");
+        assert_eq!(cache.get("a").await.unwrap(), Some(1), "it stays what it was");
+    }
+}

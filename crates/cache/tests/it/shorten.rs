@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use redbrick_cache::{Cache, Change, Error, Fetched, Origin, Rules, Target};
-use redbrick_testkit::unique;
+use redbrick_core_conn::Conn;
+use redbrick_testkit::{Server, unique};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -77,4 +78,27 @@ async fn a_life_shortened_by_who_may_not_ask_for_the_time_is_not_made_longer_by_
     is_over(&timely).await;
     gate.open();
     assert_eq!(refreshing.await.unwrap().value, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_loaded_anew_while_a_life_is_shortened_is_not_stored() {
+    let prefix = unique("shortened meanwhile");
+    let (cache, other) = (revalidating(&prefix).await, revalidating(&prefix).await);
+    cache.set("a", &1).await.unwrap();
+    let (refreshing, gate) = refresh(&cache).await;
+    shorten(&other).await;
+    gate.open();
+    assert_eq!(refreshing.await.unwrap().value, 2);
+    assert_eq!(cache.statistics().refused_fills, 1);
+    is_over(&other).await;
+}
+
+#[tokio::test]
+async fn on_a_full_server_what_is_to_be_shortened_is_deleted() {
+    let server = Server::start().unwrap();
+    let cache: Cache<u64> = Cache::new(Conn::connect(server.url()).await.unwrap(), "products");
+    cache.set("a", &1).await.unwrap();
+    server.command(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    shorten(&cache).await;
+    assert_eq!(cache.get("a").await.unwrap(), None);
 }

@@ -63,10 +63,14 @@ async fn what_is_stale_is_served_while_it_is_loaded_anew_in_the_background() {
         let gate = Arc::clone(&gate);
         async move || gate.pass(2).await
     };
-    assert_eq!(cache.get_or_load("a", load).refresh_in_background().await.unwrap(), STALE);
+    assert_eq!(
+        cache.get_or_load("a", load).refresh_in_background().with_origin().await.unwrap(),
+        STALE
+    );
     gate.entered().await;
     for cache in [&cache, &other] {
-        let served = cache.get_or_load("a", never).refresh_in_background().await.unwrap();
+        let served =
+            cache.get_or_load("a", never).refresh_in_background().with_origin().await.unwrap();
         assert_eq!(served, STALE, "somebody loads it");
         let served = cache.get_or_load("a", never).with_origin().await.unwrap();
         assert_eq!(served, STALE, "nobody else waits for that");
@@ -301,8 +305,12 @@ async fn a_key_that_is_read_all_the_time_is_loaded_once_in_its_life_and_nobody_w
                 let mut served = [0, 0];
                 while began.elapsed() < life * lives {
                     ticks.tick().await;
-                    let read =
-                        cache.get_or_load("a", load.clone()).refresh_in_background().await.unwrap();
+                    let read = cache
+                        .get_or_load("a", load.clone())
+                        .refresh_in_background()
+                        .with_origin()
+                        .await
+                        .unwrap();
                     match read.origin {
                         Origin::Cached => served[0] += 1,
                         Origin::Stale => served[1] += 1,

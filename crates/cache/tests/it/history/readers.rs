@@ -117,7 +117,7 @@ async fn load_in_background(member: &Member, chance: &mut fastrand::Rng, place: 
     let tags = tags(chance, place);
     let floor = member.database.floor_naming(place, &tags).await;
     let call = member.cache(place).get_or_load(place.id(), loader).tags(tags);
-    let call = call.refresh_in_background().into_future();
+    let call = call.refresh_in_background().with_origin().into_future();
     if let Some(outcome) = polling.poll(member, call).await {
         // The loader may run on, so that nothing is known of what it sees.
         let trace = Trace { ran: trace.ran.load(Ordering::SeqCst).into(), floor: 0.into() };
