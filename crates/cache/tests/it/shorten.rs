@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use redbrick_cache::{Cache, Change, Error, Fetched, Origin, Rules, Target};
-use redbrick_core_conn::Conn;
+use redbrick_core_conn::{Conn, Ttl};
 use redbrick_testkit::{Server, unique};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    PATIENCE, never,
+    PATIENCE, connect_below, never,
     place::{is_over, refresh, timeless_and_timely},
     stale::{STALE, WINDOW, builder, fails, revalidating, stale},
     until,
@@ -94,11 +94,24 @@ async fn what_is_loaded_anew_while_a_life_is_shortened_is_not_stored() {
 }
 
 #[tokio::test]
-async fn on_a_full_server_what_is_to_be_shortened_is_deleted() {
+async fn what_a_full_server_cannot_mark_as_shortened_is_deleted() {
     let server = Server::start().unwrap();
     let cache: Cache<u64> = Cache::new(Conn::connect(server.url()).await.unwrap(), "products");
-    cache.set("a", &1).await.unwrap();
+    // Its life is as short already, so that nothing else is to be written.
+    cache.set("a", &1).time_to_live(PATIENCE).await.unwrap();
     server.command(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-    shorten(&cache).await;
+    let rules = Rules::builder().on("x", Change::Update, [Target::shorten("a", PATIENCE * 2)]);
+    cache.apply(&rules.build().unwrap(), "x", Change::Update, &[]).await.unwrap();
     assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_without_an_end_is_given_one() {
+    let prefix = unique("endless and shortened");
+    let cache = revalidating(&prefix).await;
+    cache.set("a", &1).await.unwrap();
+    assert!(connect_below(&prefix).await.persist(cache.prefix().tagged("a")).await.unwrap());
+    shorten(&cache).await;
+    let gone = async { while cache.ttl("a").await.unwrap() != Ttl::Missing {} };
+    timeout(PATIENCE, gone).await.expect("it expires");
 }
