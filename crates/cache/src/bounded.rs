@@ -7,13 +7,23 @@ use std::{
     task::Poll,
 };
 
-/// Runs futures, so many at a time, on the task that polls this one.
+/// Runs futures, so many at a time, on the task that polls this one; returns what came of them, as they ended.
 pub(crate) async fn bounded<F: Future>(
     most: NonZeroUsize,
-    futures: impl Iterator<Item = F>,
+    futures: impl IntoIterator<Item = F>,
+) -> Vec<F::Output> {
+    let mut outputs = Vec::new();
+    bounded_each(most, futures, |output| outputs.push(output)).await;
+    outputs
+}
+
+/// The same, telling of each as it ends.
+pub(crate) async fn bounded_each<F: Future>(
+    most: NonZeroUsize,
+    futures: impl IntoIterator<Item = F>,
     mut done: impl FnMut(F::Output),
 ) {
-    let mut waiting = futures.fuse();
+    let mut waiting = futures.into_iter().fuse();
     let mut running: Vec<Pin<Box<F>>> = Vec::new();
     poll_fn(|cx| {
         loop {

@@ -304,6 +304,7 @@ impl<V> CacheBuilder<V> {
             clock: Arc::new(Clock::default()),
             refreshes: Arc::default(),
             gone: Remembered::default(),
+            told: Remembered::default(),
             fill_in_background: self.fill_in_background,
             owed: Owed::default(),
             breaker: Breaker::default(),

@@ -27,7 +27,8 @@ static LIFE: Script = Script::new("cache.life", include_str!("lua/life.lua"));
 
 /// A cache of values of one type in Redis.
 ///
-/// Clones are cheap and share everything. Values are encoded with the codec of the connection, or [one of your
+/// Make it once, and clone it: clones are cheap and share everything, loads under way and what is owed among them. Two that were made
+/// of one name share their entries in Redis alone. Values are encoded with the codec of the connection, or [one of your
 /// own](CacheBuilder::build_with). All reads ask the master, also on a connection that reads from replicas: those can have what
 /// was invalidated.
 pub struct Cache<V> {
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) refreshes: Arc<Remembered<Bytes>>,
     /// Keys that were invalidated here, and will hardly be there.
     pub(crate) gone: Remembered<Key>,
+    /// Whether it was said lately that a load has failed.
+    pub(crate) told: Remembered<()>,
     /// Whether nobody waits until what was loaded is stored.
     pub(crate) fill_in_background: bool,
     /// Invalidations that are still to be made.
@@ -97,8 +100,8 @@ impl<V> Cache<V> {
         CacheBuilder::new(conn, name.as_ref())
     }
 
-    /// The same cache for values of another type, which are written with the codec of the connection. An entry is of one type:
-    /// read as another one, it is a miss.
+    /// The same cache for values of another type, which are written with the codec of the connection, also where this one's are [written
+    /// otherwise](CacheBuilder::build_with). An entry that cannot be read as the other type is a miss; one that can is a value of it.
     #[must_use]
     pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
         Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.codec) }
@@ -118,7 +121,7 @@ impl<V> Cache<V> {
     /// # Errors
     ///
     /// [`Error::Conn`]; after an unknown outcome the entry may be gone.
-    #[doc(alias("invalidate", "forget"))]
+    #[doc(alias("invalidate", "forget", "remove"))]
     #[tracing::instrument(level = "debug", name = "cache.delete", skip_all)]
     pub async fn delete(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let inner = &self.inner;
@@ -161,6 +164,7 @@ impl<V> Cache<V> {
     /// # Errors
     ///
     /// [`Error::Conn`]; nothing is changed.
+    #[doc(alias("contains"))]
     #[tracing::instrument(level = "debug", name = "cache.exists", skip_all)]
     pub async fn exists(&self, key: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let entry = self.inner.prefix.tagged(key);
@@ -243,6 +247,7 @@ impl<V: Send + 'static> Cache<V> {
     ///
     /// When it is awaited: [`Error::Conn`]; after an unknown outcome it may be stored. [`Error::Unencodable`],
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
+    #[doc(alias("insert", "put"))]
     pub fn set(&self, key: impl AsRef<[u8]>, value: &V) -> Set<'_, V> {
         Set::new(self, key.as_ref(), value)
     }

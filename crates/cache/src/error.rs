@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use redbrick_core_conn::BoxError;
+use redbrick_core_conn::{BoxError, ErrorKind};
 
 /// Why a [`Cache`](crate::Cache) call failed.
 ///
@@ -97,12 +97,15 @@ impl StdError for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Conn(error) if error.kind() == ErrorKind::InvalidArgument => {
+                f.write_str("the cache was given what Redis cannot be asked for")
+            }
             Self::Conn(_) => f.write_str("the cache could not ask Redis"),
             Self::Load(_) => f.write_str("the loader of the cache failed"),
             Self::LoadTimeout(allowed) => {
                 write!(
                     f,
-                    "the loader did not end within {allowed:?}; make it faster or raise `load_timeout`"
+                    "the loader did not end within {allowed:?}; make it faster, raise `load_timeout`, and see that it does not load its own key"
                 )
             }
             Self::WaitTimeout(allowed) => {

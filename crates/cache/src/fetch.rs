@@ -1,6 +1,6 @@
 //! Getting a value, or loading it: once in the fleet, and stored only if nothing was invalidated meanwhile.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{error::Error as _, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -22,6 +22,9 @@ use crate::{
     statistics::Counter,
     tags,
 };
+
+/// How often failures are told whose callers are served all the same.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// Who runs a load of what is served meanwhile, and how long its caller waits for that.
 pub(crate) struct Refresh<'c, 'l, V> {
@@ -58,7 +61,10 @@ impl<'c, V: Send + 'static> Refresh<'c, 'static, V> {
     pub(crate) fn in_background(soft_timeout: Option<Duration>) -> Self {
         let run = |cache: &'c Cache<V>, load| -> Running<'c, V> {
             let cache = cache.clone();
-            let refresh = async move { cache.refresh_under(load).await };
+            let refresh = async move {
+                let loaded = cache.refresh_under(load).await;
+                loaded.inspect_err(|error| cache.inner.tell_failure(error))
+            };
             let task = tokio::spawn(refresh.instrument(tracing::debug_span!("cache.refresh")));
             Box::pin(async { task.await.unwrap_or_else(|panic| Err(Error::load(panic))) })
         };
@@ -254,7 +260,13 @@ impl<V: Send + 'static> Cache<V> {
         loaded: Result<Fetched<V>, Error>,
     ) -> Result<Fetched<V>, Error> {
         match loaded {
-            Err(error) if error.is_retryable() => self.fallback(ask, fallback).await.ok_or(error),
+            Err(error) if error.is_retryable() => {
+                let served = self.fallback(ask, fallback).await;
+                if served.is_some() {
+                    self.inner.tell_failure(&error);
+                }
+                served.ok_or(error)
+            }
             loaded => loaded,
         }
     }
@@ -320,6 +332,17 @@ impl Inner {
     /// Whether Redis is asked, or left alone because it did not answer.
     pub(crate) fn may_ask(&self) -> bool {
         self.on_error == OnError::Fail || self.breaker.lets_ask()
+    }
+
+    /// Says in the log why a load has failed of which no caller is told, once a second as a warning.
+    pub(crate) fn tell_failure(&self, error: &Error) {
+        let (cache, cause) = (self.counters.name(), error.source().map(ToString::to_string));
+        let cause = cause.unwrap_or_default();
+        if self.told.add(&(), TOLD) {
+            tracing::warn!(cache, %error, cause, "a load has failed; where something was there, it is served");
+        } else {
+            tracing::debug!(cache, %error, cause, "a load has failed; where something was there, it is served");
+        }
     }
 
     /// Gives a value that is to be loaded anew, or could not be.

@@ -18,7 +18,7 @@ use crate::{
     tags,
 };
 
-/// What was loaded and is written.
+/// What was loaded, as it is to be stored.
 pub(crate) struct Written<V> {
     pub(crate) value: V,
     pub(crate) encoded: Bytes,
@@ -31,11 +31,29 @@ pub(crate) struct Written<V> {
 
 /// An entry that is to be stored.
 pub(crate) struct Fill {
-    pub(crate) encoded: Bytes,
-    pub(crate) took: Duration,
-    pub(crate) time_to_live: Duration,
-    /// Nothing where it cannot be told whether one of them was invalidated during the load.
-    pub(crate) tags: redbrick_core_conn::Result<Option<Tags>>,
+    encoded: Bytes,
+    took: Duration,
+    time_to_live: Duration,
+    /// Those of the call.
+    tags: Tags,
+    /// Those of the loader.
+    more_tags: Vec<Bytes>,
+    /// The moment when it began to be loaded.
+    began: u64,
+}
+
+impl<V> Written<V> {
+    /// The entry of it, where the call says this much and the loader nothing else.
+    pub(crate) fn fill(&self, time_to_live: Duration, tags: Tags, began: u64) -> Fill {
+        Fill {
+            encoded: self.encoded.clone(),
+            took: self.took,
+            time_to_live: self.time_to_live.unwrap_or(time_to_live),
+            tags,
+            more_tags: self.tags.clone(),
+            began,
+        }
+    }
 }
 
 impl<V: Send + 'static> Cache<V> {
@@ -44,43 +62,38 @@ impl<V: Send + 'static> Cache<V> {
         &self,
         ask: &Ask,
         lease: Lease,
-        mut tags: Tags,
+        tags: Tags,
         previous: Option<V>,
         loader: Loader<'_, V>,
     ) -> Result<(Written<V>, Origin), Error> {
-        let inner = &*self.inner;
-        let began = inner.flights.moment();
-        let loading = async {
-            let written = self.load(loader.begin(previous)).await?;
-            let time_to_live = written.time_to_live.unwrap_or(ask.time_to_live);
-            let more = inner.tags_of_load(&written.tags, &tags, time_to_live, began).await;
-            Ok((written, time_to_live, more))
-        };
-        let (written, time_to_live, more) = match lease.during(loading).await {
-            Ok(loaded) => loaded,
+        let began = self.inner.flights.moment();
+        let written = match lease.during(self.load(loader.begin(previous))).await {
+            Ok(written) => written,
             Err(error) => {
                 // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
                 lease.fail().await;
                 return Err(error);
             }
         };
-        let tags = more.map(|more| {
-            tags.extend(more?);
-            Some(tags)
-        });
-        let (encoded, took) = (written.encoded.clone(), written.took);
-        let origin = self.fill(lease, Fill { encoded, took, time_to_live, tags }).await;
+        let fill = written.fill(ask.time_to_live, tags, began);
+        let origin = self.fill(lease, fill).await;
         Ok((written, origin))
     }
 
     /// Runs a loader, for as long as it may.
     pub(crate) async fn load(&self, loading: Loading<'_, V>) -> Result<Written<V>, Error> {
         let began = Instant::now();
-        let Loaded { value, time_to_live, tags } = self.inner.in_time(loading).await?;
+        let loaded = self.inner.in_time(loading).await?;
+        self.write(loaded, began.elapsed())
+    }
+
+    /// Encodes what was loaded within a time, if what its loader says of it can be.
+    pub(crate) fn write(&self, loaded: Loaded<V>, took: Duration) -> Result<Written<V>, Error> {
+        let Loaded { value, time_to_live, tags } = loaded;
         time_to_live.map(check).transpose()?;
         tags::check(&tags)?;
         let encoded = self.codec.encode(&value).map_err(Error::unencodable)?;
-        Ok(Written { value, encoded, time_to_live, tags, took: began.elapsed() })
+        Ok(Written { value, encoded, time_to_live, tags, took })
     }
 
     /// Stores what was loaded, or has that done; says what has become of the load by that.
@@ -112,15 +125,18 @@ impl Inner {
     }
 
     async fn fill(&self, lease: Lease, fill: Fill) -> Origin {
-        let Fill { encoded, took, time_to_live, tags } = fill;
-        let stored = match tags {
-            Ok(Some(tags)) => {
+        let Fill { encoded, took, time_to_live, mut tags, more_tags, began } = fill;
+        let more = lease.during(self.tags_of_load(&more_tags, &tags, time_to_live, began)).await;
+        let stored = match more {
+            Ok(Some(more)) => {
+                tags.extend(more);
                 let cost = u16::try_from(took.as_millis()).unwrap_or(u16::MAX);
                 let life = self.life(self.now().await, time_to_live);
                 let packed = self.compression.pack(encoded);
                 let entry = entry::encode(life.fresh_until, cost, &tags, &packed);
                 lease.store(entry, life.kept).await
             }
+            // Of one of them nobody here can tell whether it was invalidated meanwhile.
             Ok(None) => {
                 self.counters.add(Counter::RefusedFills);
                 lease.give_up().await;

@@ -83,7 +83,6 @@ impl<V: Send + 'static> Cache<V> {
             }
             Err(error) => {
                 note.keep(self.inner.lease_life);
-                tracing::debug!(%error, "what is there could not be loaded anew");
                 Err(error)
             }
         }

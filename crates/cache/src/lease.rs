@@ -151,7 +151,7 @@ impl Lease {
     pub(crate) async fn during_all<T>(leases: Vec<&Self>, work: impl Future<Output = T>) -> T {
         let keeps = leases.into_iter().map(Self::keep);
         let keeping = async {
-            bounded(NonZeroUsize::MAX, keeps, |never| match never {}).await;
+            bounded(NonZeroUsize::MAX, keeps).await;
             // Where there is none.
             pending().await
         };

@@ -22,7 +22,7 @@ pub enum Origin {
     /// Redis had it, and it is older than its time to live: it is being loaded anew, or could not be.
     Stale,
     /// The loader returned it: this call's, or that of another one in this process. It is stored, unless it was
-    /// invalidated meanwhile.
+    /// invalidated meanwhile, or its loader named a [tag that is new here](Loaded::tags).
     Loaded,
     /// The loader returned it, and it is not stored: Redis could not be asked or could not store, or another process
     /// loads it too and takes too long.
@@ -99,6 +99,8 @@ impl<V: Send + 'static> Cache<V> {
     /// waiting: in this process for at most twice that time, the [`wait_timeout`](crate::CacheBuilder::wait_timeout) and eight
     /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout), and as long once more where another one that has waited so
     /// loads by then; in others for the [`lease`](crate::CacheBuilder::lease).
+    ///
+    /// A loader must not load its own key: it would wait for itself until the [`load_timeout`](crate::CacheBuilder::load_timeout).
     ///
     /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
     /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait

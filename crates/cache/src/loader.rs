@@ -36,7 +36,8 @@ impl<V> Loaded<V> {
     ///
     /// Whether one of them was invalidated while the value was loaded can only be told of tags that this process knows from
     /// before. So where one is new to it, the value is returned and not stored; from the next load on it is. Tags that are known
-    /// before the load are better named by the call.
+    /// before the load are better named by the call. All who load a key have to give it the same tags: an entry that was stored without
+    /// one stays when that is invalidated.
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {

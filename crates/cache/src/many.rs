@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
-    Cache, Error, GetOrLoad, Origin,
+    Cache, Error, GetOrLoad, Loaded, Origin,
     bounded::bounded,
     builder::check,
-    fill::Fill,
+    fill::Written,
     flight::{Landing, Lead, Outcome},
     fresh::Age,
     lead::Answer,
@@ -45,7 +45,8 @@ pub struct GetOrLoadMany<'c, 'l, V, K> {
 }
 
 type Loader<'l, K, V> = Box<dyn Fn(Vec<K>) -> Loading<'l, K, V> + Send + Sync + 'l>;
-type Loading<'l, K, V> = Pin<Box<dyn Future<Output = Result<Vec<(K, V)>, BoxError>> + Send + 'l>>;
+type Loading<'l, K, V> =
+    Pin<Box<dyn Future<Output = Result<Vec<(K, Loaded<V>)>, BoxError>> + Send + 'l>>;
 
 /// The loader returned no value for a key.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -95,15 +96,49 @@ impl<V: Send + 'static> Cache<V> {
     {
         let load = move |keys| -> Loading<'l, K, V> {
             let loading = loader(keys);
+            Box::pin(async move {
+                let loaded = loading.await.map_err(Into::into)?;
+                Ok(loaded.into_iter().map(|(key, value)| (key, Loaded::new(value))).collect())
+            })
+        };
+        GetOrLoadMany::new(self, keys, Box::new(load))
+    }
+
+    /// The same with a loader that says more of each value: how long it lives, and what its tags are. It is given no previous values.
+    ///
+    /// One more round trip where the loader names [tags](Loaded::tags) that its call does not; on Cluster one for each slot.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get_or_load_many`](Self::get_or_load_many), and those of [`get_or_load_with`](Self::get_or_load_with) for what the
+    /// loader says.
+    pub fn get_or_load_many_with<'l, K, L, F, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: L,
+    ) -> GetOrLoadMany<'_, 'l, V, K>
+    where
+        K: AsRef<[u8]> + Clone + Send + Sync,
+        L: Fn(Vec<K>) -> F + Send + Sync + 'l,
+        F: Future<Output = Result<Vec<(K, Loaded<V>)>, E>> + Send + 'l,
+        E: Into<BoxError>,
+    {
+        let load = move |keys| -> Loading<'l, K, V> {
+            let loading = loader(keys);
             Box::pin(async move { loading.await.map_err(Into::into) })
         };
-        GetOrLoadMany {
-            cache: self,
-            keys: keys.into_iter().collect(),
-            time_to_live: self.inner.time_to_live,
-            tags: Vec::new(),
-            loader: Box::new(load),
-        }
+        GetOrLoadMany::new(self, keys, Box::new(load))
+    }
+}
+
+impl<'c, 'l, V, K> GetOrLoadMany<'c, 'l, V, K> {
+    fn new(
+        cache: &'c Cache<V>,
+        keys: impl IntoIterator<Item = K>,
+        loader: Loader<'l, K, V>,
+    ) -> Self {
+        let (keys, time_to_live) = (keys.into_iter().collect(), cache.inner.time_to_live);
+        Self { cache, keys, time_to_live, tags: Vec::new(), loader }
     }
 }
 
@@ -157,10 +192,10 @@ struct Mine<'f, V> {
     lease: Option<(Lease, Tags)>,
 }
 
-impl<'a, V, K> GetOrLoadMany<'a, 'a, V, K>
+impl<V, K> GetOrLoadMany<'_, '_, V, K>
 where
     V: Send + 'static,
-    K: AsRef<[u8]> + Clone + Send + Sync + 'a,
+    K: AsRef<[u8]> + Clone + Send + Sync,
 {
     async fn fetch(self) -> Result<Vec<Option<V>>, Error> {
         let Self { cache, keys, time_to_live, tags, loader } = self;
@@ -268,15 +303,13 @@ impl<V: Send + 'static> Cache<V> {
             Ok(loaded) => {
                 let took = since.elapsed();
                 let values = loaded.into_iter().map(|(key, value)| (key.as_ref().to_vec(), value));
-                let mut values: HashMap<Vec<u8>, V> = values.collect();
+                let mut values: HashMap<Vec<u8>, Loaded<V>> = values.collect();
                 let ends = mine.into_iter().map(|mine| {
                     let value = values.remove(keys[mine.at].as_ref());
-                    let life = asked[mine.at].ask.time_to_live;
-                    self.end(mine, value, life, took, began)
+                    self.end(asked[mine.at].ask.time_to_live, mine, value, took, began)
                 });
-                let mut ended = Vec::new();
-                bounded(AT_ONCE, ends.collect::<Vec<_>>().into_iter(), |end| ended.push(end)).await;
-                for (at, end) in ended {
+                let ends: Vec<_> = ends.collect();
+                for (at, end) in bounded(AT_ONCE, ends).await {
                     match end {
                         Ok(value) => asked[at].state = State::Done(value),
                         Err(error) => outcome = Err(error),
@@ -289,9 +322,7 @@ impl<V: Send + 'static> Cache<V> {
                     self.fail(ask, mine, error.clone(), began)
                 });
                 let failures: Vec<_> = failures.collect();
-                let mut failed = Vec::new();
-                bounded(AT_ONCE, failures.into_iter(), |it| failed.push(it)).await;
-                for (at, end) in failed {
+                for (at, end) in bounded(AT_ONCE, failures).await {
                     match end {
                         Ok(served) => asked[at].state = State::Done(Some(served)),
                         Err(error) => outcome = Err(error),
@@ -336,10 +367,9 @@ impl<V: Send + 'static> Cache<V> {
                 (mine, turn)
             }
         });
-        let mut taken = Vec::new();
-        bounded(AT_ONCE, turns.collect::<Vec<_>>().into_iter(), |turn| taken.push(turn)).await;
+        let turns: Vec<_> = turns.collect();
         let mut mine = Vec::new();
-        for (it, turn) in taken {
+        for (it, turn) in bounded(AT_ONCE, turns).await {
             match (turn, it) {
                 (Ok(Answer::Load(Some(lease))), it) => mine.push(Mine { lease: Some(lease), ..it }),
                 (Ok(Answer::There(Ok(found), _)), Mine { at, .. }) if found.age.is_fresh() => {
@@ -371,28 +401,27 @@ impl<V: Send + 'static> Cache<V> {
     /// Ends the load of a key that has a value, or none.
     async fn end(
         &self,
-        mine: Mine<'_, V>,
-        value: Option<V>,
         time_to_live: Duration,
+        mine: Mine<'_, V>,
+        loaded: Option<Loaded<V>>,
         took: Duration,
         began: u64,
     ) -> (usize, Result<Option<V>, Error>) {
         let inner = &*self.inner;
         let Mine { at, seat, lease, .. } = mine;
-        let Some(value) = value else {
+        let Some(loaded) = loaded else {
             if let Some((lease, _)) = lease {
                 lease.give_up().await;
             }
             return (at, Ok(None));
         };
-        let encoded = match self.codec.encode(&value) {
-            Ok(encoded) => encoded,
-            Err(error) => return (at, Err(Error::unencodable(error))),
+        let written = match self.write(loaded, took) {
+            Ok(written) => written,
+            Err(error) => return (at, Err(error)),
         };
         let origin = match lease {
             Some((lease, tags)) => {
-                let encoded = encoded.clone();
-                let fill = Fill { encoded, took, time_to_live, tags: Ok(Some(tags)) };
+                let fill = written.fill(time_to_live, tags, began);
                 self.fill(lease, fill).await
             }
             None => {
@@ -400,6 +429,7 @@ impl<V: Send + 'static> Cache<V> {
                 Origin::Bypassed
             }
         };
+        let Written { value, encoded, .. } = written;
         match seat {
             Seat::Lead(lead) => {
                 lead.land(Landing { began, outcome: Outcome::Value(encoded, origin, None) });
@@ -445,19 +475,22 @@ impl<V: Send + 'static> Cache<V> {
             .map(|(at, asked)| {
                 let ask = Ask { is_counted: true, ..asked.ask.clone() };
                 let key = &keys[at];
-                let load = move || async move {
+                let load = move |_previous| async move {
                     let loaded = loader(vec![key.clone()]).await?;
                     let mut loaded = loaded.into_iter();
                     let value = loaded.find(|(it, _)| it.as_ref() == key.as_ref());
-                    value.map(|(_, value)| value).ok_or_else(|| BoxError::from(Absent))
+                    value.map(|(_, loaded)| loaded).ok_or_else(|| BoxError::from(Absent))
                 };
-                let load = GetOrLoad { cache: self, ask, loader: One::new(load), background: None };
+                let load = GetOrLoad {
+                    cache: self,
+                    ask,
+                    loader: One::revalidating(load),
+                    background: None,
+                };
                 async move { (at, load.await) }
             })
             .collect();
-        let mut done = Vec::new();
-        bounded(AT_ONCE, waits.into_iter(), |it| done.push(it)).await;
-        for (at, value) in done {
+        for (at, value) in bounded(AT_ONCE, waits).await {
             asked[at].state = match value {
                 Ok(value) => State::Done(Some(value)),
                 Err(error) if error.loader_error().is_some_and(|it| it.is::<Absent>()) => {
@@ -470,13 +503,13 @@ impl<V: Send + 'static> Cache<V> {
     }
 }
 
-impl<'a, V, K> IntoFuture for GetOrLoadMany<'a, 'a, V, K>
+impl<'c, 'l: 'c, V, K> IntoFuture for GetOrLoadMany<'c, 'l, V, K>
 where
     V: Send + 'static,
-    K: AsRef<[u8]> + Clone + Send + Sync + 'a,
+    K: AsRef<[u8]> + Clone + Send + Sync + 'c,
 {
     type Output = Result<Vec<Option<V>>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.fetch().instrument(tracing::debug_span!("cache.get_or_load_many")))

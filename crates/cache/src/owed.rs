@@ -16,7 +16,7 @@ use bytes::Bytes;
 use redbrick_core_conn::{Key, Pattern, Result};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{cache::Inner, entry::Entry};
+use crate::{Cache, cache::Inner, entry::Entry};
 
 /// How many are remembered, and of them by pattern; one more, and all entries are to be deleted.
 const MOST: usize = 10_000;
@@ -164,6 +164,16 @@ impl Drop for Underway<'_> {
         if let Some(about) = self.about.take() {
             self.inner.owe(about);
         }
+    }
+}
+
+impl<V> Cache<V> {
+    /// Returns how many invalidations are owed: keys, tags and patterns that Redis could not be asked for, and that count no more for
+    /// this cache and its clones until they are made up for. Sends nothing.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        let debts = &self.inner.owed.state().debts;
+        debts.entries.len() + debts.tags.len() + debts.patterns.len()
     }
 }
 

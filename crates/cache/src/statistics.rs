@@ -119,6 +119,11 @@ impl Counters {
         Self { name, counts: Default::default(), published: Default::default() }
     }
 
+    /// That of the cache.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn add(&self, counter: Counter) {
         self.counts[counter as usize].fetch_add(1, Ordering::Relaxed);
         METRICS[counter as usize].add(1, &self.name);

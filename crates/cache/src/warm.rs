@@ -12,7 +12,7 @@ use bytes::Bytes;
 use redbrick_core_conn::BoxError;
 use tracing::Instrument;
 
-use crate::{Cache, Error, Origin, bounded::bounded, tags};
+use crate::{Cache, Error, Origin, bounded::bounded_each, tags};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Warmed {
     pub loaded: u64,
     /// There already.
     pub present: u64,
-    /// Not loaded, or not stored because Redis could not be asked.
+    /// Not loaded, or not stored because Redis could not be asked. The log says why loads failed.
     pub failed: u64,
 }
 
@@ -113,9 +113,13 @@ where
             let count = |origin: Result<Origin, Error>| match origin {
                 Ok(Origin::Cached | Origin::Stale) => warmed.present += 1,
                 Ok(Origin::Loaded) => warmed.loaded += 1,
-                Ok(Origin::Bypassed) | Err(_) => warmed.failed += 1,
+                Ok(Origin::Bypassed) => warmed.failed += 1,
+                Err(error) => {
+                    cache.inner.tell_failure(&error);
+                    warmed.failed += 1;
+                }
             };
-            bounded(concurrency, loads, count).await;
+            bounded_each(concurrency, loads, count).await;
             warmed
         };
         Box::pin(warm.instrument(tracing::debug_span!("cache.warm")))

@@ -17,6 +17,7 @@ mod invalidations;
 mod leftovers;
 mod load;
 mod loaded;
+mod logs;
 mod many;
 mod metrics;
 mod outage;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_cache::{Cache, Error};
+use redbrick_cache::{Cache, Error, Loaded};
 use redbrick_core_conn::{Conn, Ttl};
 use redbrick_testkit::{Server, unique};
 
@@ -105,6 +105,31 @@ async fn life_and_tags_are_those_of_the_call() {
     assert_eq!(cache.get_many(["a", "b"]).await.unwrap(), [None, None]);
     let refused = cache.get_or_load_many(["a"], load).time_to_live(Duration::ZERO).await;
     assert!(matches!(refused, Err(Error::InvalidDuration)));
+}
+
+#[tokio::test]
+async fn a_loader_says_of_each_value_how_long_it_lives_and_what_its_tags_are() {
+    let cache = numbers("each").await;
+    let life = Duration::from_secs(5);
+    let load = async |keys: Vec<&'static str>| {
+        let loaded = keys.into_iter().map(|key| match key {
+            "a" => (key, Loaded::new(1).time_to_live(life)),
+            tag => (key, Loaded::new(2).tags([tag])),
+        });
+        Ok::<_, Error>(loaded.collect())
+    };
+    let get = async || cache.get_or_load_many_with(["a", "b", "c"], load).await.unwrap();
+    assert_eq!(get().await, [Some(1), Some(2), Some(2)]);
+    assert!(matches!(cache.ttl("a").await.unwrap(), Ttl::Expires(left) if left <= life));
+    // Tags that are new here may have been invalidated meanwhile.
+    assert_eq!(cache.get_many(["b", "c"]).await.unwrap(), [None, None]);
+    assert_eq!(get().await, [Some(1), Some(2), Some(2)]);
+    assert!(cache.invalidate_tag("b").await.unwrap());
+    assert_eq!(cache.get_many(["a", "b", "c"]).await.unwrap(), [Some(1), None, Some(2)]);
+    let endless = async |_| Ok::<_, Error>(vec![("d", Loaded::new(1).time_to_live(Duration::MAX))]);
+    let refused = cache.get_or_load_many_with(["d"], endless).await;
+    assert!(matches!(refused, Err(Error::InvalidDuration)));
+    assert_eq!(cache.get_or_load("d", || number(4)).await.unwrap(), 4, "nothing is in the way");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

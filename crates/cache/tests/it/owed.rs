@@ -42,6 +42,7 @@ impl Two {
         let failed = call(&self.cache).await.map(drop).unwrap_err();
         assert!(failed.is_retryable(), "{failed:?}");
         assert_eq!(self.other.get("a").await.unwrap(), Some(1), "it is there for others");
+        assert!(self.cache.owed() > 0);
         self.proxy.accept().unwrap();
     }
 
@@ -60,7 +61,7 @@ impl Two {
         }
         // What comes after it counts, here as well.
         self.other.set("a", &2).tags(["t", "u"]).await.unwrap();
-        while self.cache.get("a").await.unwrap_or(None) != Some(2) {
+        while self.cache.get("a").await.unwrap_or(None) != Some(2) || self.cache.owed() > 0 {
             tokio::task::yield_now().await;
         }
     }
