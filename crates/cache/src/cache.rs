@@ -5,18 +5,19 @@ use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay,
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CacheBuilder, Compression, Error, OnError, OnWaitTimeout, ValueCodec,
-    breaker::Breaker,
-    clock::Clock,
+    CacheBuilder, Error, ValueCodec,
+    entry::age::after,
+    entry::clock::Clock,
+    entry::read::Found,
     entry::{self, Stored},
-    flight::Flights,
-    fresh::after,
-    known::Known,
+    get_or_load::breaker::Breaker,
+    get_or_load::flight::Flights,
+    get_or_load::remembered::Remembered,
     owed::{About, Owed},
-    read::Found,
-    remembered::Remembered,
+    set::{Set, SetMany},
+    settings::Settings,
     statistics::Counters,
-    write::{Set, SetMany},
+    tags::known::Known,
 };
 
 /// For how long it is remembered that an entry was deleted here. It may have been stored anew elsewhere by then.
@@ -29,7 +30,7 @@ static LIFE: Script = Script::new("cache.life", include_str!("lua/life.lua"));
 ///
 /// Make it once, and clone it: clones are cheap and share everything, loads under way and what is owed among them. Two that were made
 /// of one name share their entries in Redis alone. Values are encoded with the codec of the connection, or [one of your
-/// own](CacheBuilder::build_with). All reads ask the master, also on a connection that reads from replicas: those can have what
+/// own](CacheBuilder::build_with_codec). All reads ask the master, also on a connection that reads from replicas: those can have what
 /// was invalidated.
 pub struct Cache<V> {
     pub(crate) inner: Arc<Inner>,
@@ -38,36 +39,19 @@ pub struct Cache<V> {
 }
 
 pub(crate) struct Inner {
+    pub(crate) settings: Settings,
     /// Leaves bytes as they are.
     pub(crate) conn: Conn,
     /// The same with less patience.
     pub(crate) quick: Conn,
     /// That of the connection.
     pub(crate) codec: Codec,
-    pub(crate) compression: Compression,
     pub(crate) prefix: Prefix,
     pub(crate) leases: Prefix,
     pub(crate) tags: Prefix,
     pub(crate) counts: Prefix,
-    pub(crate) time_to_live: Duration,
-    pub(crate) load_timeout: Duration,
-    /// How long one load is waited for, however slow its loader and Redis are, before another begins beside it.
+    /// How long one load is waited for before another begins beside it.
     pub(crate) patience: Duration,
-    pub(crate) on_error: OnError,
-    /// How long a lease lives that is not renewed.
-    pub(crate) lease_life: Duration,
-    /// How long the load of another process is waited for, and what comes after.
-    pub(crate) wait_timeout: Duration,
-    pub(crate) on_wait_timeout: OnWaitTimeout,
-    /// For how long entries are served that are not fresh any more: while one is loaded anew, and when that fails.
-    pub(crate) stale_while_revalidate: Duration,
-    pub(crate) stale_if_error: Duration,
-    /// What is added at random to the life of an entry, at most.
-    pub(crate) jitter: Duration,
-    /// Whether entries are loaded anew a little before they end.
-    pub(crate) early_refresh: bool,
-    /// Whether the servers are to say which tags change.
-    pub(crate) follow_tags: bool,
     pub(crate) known: Arc<Known>,
     pub(crate) clock: Arc<Clock>,
     /// Entries, by their marks, that nobody here needs to ask the lease for: somebody loads them anew, or has just failed to.
@@ -76,8 +60,6 @@ pub(crate) struct Inner {
     pub(crate) gone: Remembered<Key>,
     /// Whether it was said lately that a load has failed.
     pub(crate) told: Remembered<()>,
-    /// Whether nobody waits until what was loaded is stored.
-    pub(crate) fill_in_background: bool,
     /// Invalidations that are still to be made.
     pub(crate) owed: Owed,
     pub(crate) breaker: Breaker,
@@ -101,7 +83,7 @@ impl<V> Cache<V> {
     }
 
     /// The same cache for values of another type, which are written with the codec of the connection, also where this one's are [written
-    /// otherwise](CacheBuilder::build_with). An entry that cannot be read as the other type is a miss; one that can is a value of it.
+    /// otherwise](CacheBuilder::build_with_codec). An entry that cannot be read as the other type is a miss; one that can is a value of it.
     #[must_use]
     pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
         Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.codec) }
@@ -285,26 +267,21 @@ impl Inner {
         Life { fresh_until: after(now, fresh), kept }
     }
 
-    /// For how long an entry is kept when it is fresh no more.
-    fn window(&self) -> Duration {
-        self.stale_while_revalidate.max(self.stale_if_error)
-    }
-
     /// For how long an entry is fresh that is to be so for `time_to_live`.
     fn fresh(&self, time_to_live: Duration) -> Duration {
-        let most = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
+        let most = u64::try_from(self.settings.jitter.as_millis()).unwrap_or(u64::MAX);
         let more = fastrand::u64(..=most);
         time_to_live.saturating_add(Duration::from_millis(more)).min(LONGEST_TIME_TO_LIVE)
     }
 
     /// For how long an entry is kept that is fresh for so long.
     fn kept(&self, fresh: Duration) -> Duration {
-        fresh.saturating_add(self.window()).min(LONGEST_TIME_TO_LIVE)
+        fresh.saturating_add(self.settings.window()).min(LONGEST_TIME_TO_LIVE)
     }
 
     /// For how long an entry is kept at most.
     pub(crate) fn kept_at_most(&self, time_to_live: Duration) -> Duration {
-        self.kept(time_to_live.saturating_add(self.jitter))
+        self.kept(time_to_live.saturating_add(self.settings.jitter))
     }
 
     /// How long the part of an entry's key is that tells it from others of this cache.
@@ -334,9 +311,7 @@ impl<V> fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
             .field("prefix", &self.inner.prefix)
-            .field("time_to_live", &self.inner.time_to_live)
-            .field("load_timeout", &self.inner.load_timeout)
-            .field("on_error", &self.inner.on_error)
+            .field("settings", &self.inner.settings)
             .finish_non_exhaustive()
     }
 }

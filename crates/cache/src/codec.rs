@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Codec};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Writes and reads the values of a cache; see [`CacheBuilder::build_with`](crate::CacheBuilder::build_with).
+/// Writes and reads the values of a cache; see [`CacheBuilder::build_with_codec`](crate::CacheBuilder::build_with_codec).
 ///
 /// ```
 /// use bytes::Bytes;

@@ -62,7 +62,7 @@ impl<V> Cache<V> {
 impl Inner {
     async fn counted_by(&self, id: &[u8], command: &str, by: i64) -> Result<i64, Error> {
         let call = self.conn.script(&COUNT).key(self.counts.tagged(id)).arg(command);
-        let count = call.arg(by).arg(self.time_to_live).run::<String>().await?;
+        let count = call.arg(by).arg(self.settings.time_to_live).run::<String>().await?;
         // Without a server there is no text.
         Ok(count.parse().unwrap_or(0))
     }

@@ -1,58 +1,36 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod apply;
-mod bounded;
-mod breaker;
 mod builder;
 mod cache;
 mod clear;
-mod clock;
 mod codec;
-mod compress;
 mod count;
 mod entry;
 mod error;
-mod fetch;
-mod fill;
-mod fleet;
-mod flight;
-mod follow;
-mod fresh;
+mod get_or_load;
 mod invalidations;
-mod known;
-mod lead;
-mod lease;
-mod life;
-mod load;
-mod loader;
-mod many;
+mod lives;
 mod owed;
-mod read;
-mod remembered;
 mod rules;
+mod set;
+mod settings;
 mod statistics;
 mod tags;
-mod template;
-mod warm;
-mod write;
 
-pub use apply::Applied;
-pub use builder::{
-    CacheBuilder, DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError,
-    OnWaitTimeout,
-};
+pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use codec::ValueCodec;
-pub use compress::Compression;
+pub use entry::Compression;
 pub use error::Error;
-pub use fleet::ServerStatistics;
+pub use get_or_load::{
+    Fetched, GetOrLoad, GetOrLoadMany, GetOrLoadWithOrigin, Loaded, Origin, Warm, Warmed,
+};
 pub use invalidations::{Invalidated, Invalidations};
-pub use life::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
-pub use load::{Fetched, GetOrLoad, GetOrLoadWithOrigin, Origin};
-pub use loader::Loaded;
-pub use many::GetOrLoadMany;
-pub use rules::{Change, Rule, Rules, RulesBuilder, Target};
-pub use statistics::Statistics;
-pub use warm::{Warm, Warmed};
-pub use write::{Set, SetMany};
+pub use lives::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
+pub use rules::{Applied, Change, Rule, Rules, RulesBuilder, Target};
+pub use set::{Set, SetMany};
+pub use settings::{
+    DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError, OnWaitTimeout,
+};
+pub use statistics::{ServerStatistics, Statistics};

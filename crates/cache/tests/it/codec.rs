@@ -33,7 +33,7 @@ impl ValueCodec<Line> for Letters {
 #[tokio::test]
 async fn a_codec_of_ones_own_writes_and_reads_what_serde_does_not_know() {
     let conn = connect("letters").await;
-    let cache = Cache::builder(conn.clone(), "lines").build_with(Letters).unwrap();
+    let cache = Cache::builder(conn.clone(), "lines").build_with_codec(Letters).unwrap();
     let line = || Line("hello".to_owned());
     cache.set("a", &line()).await.unwrap();
     assert_eq!(cache.get("a").await.unwrap(), Some(line()));
@@ -49,7 +49,7 @@ async fn a_codec_of_ones_own_writes_and_reads_what_serde_does_not_know() {
 
 #[tokio::test]
 async fn what_such_a_codec_refuses_is_not_stored_and_what_it_cannot_read_is_a_miss() {
-    let cache = Cache::builder(connect("digits").await, "lines").build_with(Letters).unwrap();
+    let cache = Cache::builder(connect("digits").await, "lines").build_with_codec(Letters).unwrap();
     let refused = cache.set("a", &Line("1".to_owned())).await.unwrap_err();
     assert!(matches!(&refused, Error::Unencodable(why) if why.to_string() == "letters only"));
     assert!(!cache.exists("a").await.unwrap());

@@ -8,8 +8,8 @@ use redbrick_core_conn::{Conn, Key};
 use crate::{
     Cache,
     cache::Inner,
+    entry::age::Age,
     entry::{self, Entry, Stored, Tag, Version},
-    fresh::Age,
     owed::Doubt,
     statistics::Counter,
 };

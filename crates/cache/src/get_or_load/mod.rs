@@ -1,5 +1,17 @@
 //! Asking for a value, or for its load.
 
+mod bounded;
+pub(crate) mod breaker;
+pub(crate) mod fetch;
+mod fill;
+pub(crate) mod flight;
+pub(crate) mod lease;
+mod loader;
+mod many;
+pub(crate) mod remembered;
+mod turn;
+mod warm;
+
 use std::{
     fmt,
     future::{Future, IntoFuture},
@@ -11,7 +23,14 @@ use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Key};
 use tracing::Instrument;
 
-use crate::{Cache, Error, Loaded, cache::Inner, fetch::Refresh, loader::Loader, tags};
+use crate::{Cache, Error, cache::Inner, tags};
+
+pub use loader::Loaded;
+pub use many::GetOrLoadMany;
+pub use warm::{Warm, Warmed};
+
+use fetch::Refresh;
+use loader::Loader;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -72,7 +91,7 @@ impl Ask {
         Self {
             entry,
             lease,
-            time_to_live: inner.time_to_live,
+            time_to_live: inner.settings.time_to_live,
             tags: Vec::new(),
             anew: false,
             is_counted: false,

@@ -1,5 +1,8 @@
 //! Tags: a random version each, which an entry remembers. Another one, or none, and the entry counts no more.
 
+mod follow;
+pub(crate) mod known;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +15,7 @@ use crate::{
     owed::About,
 };
 
-static TAG: Script = Script::new("cache.tag", include_str!("lua/tag.lua"));
+static TAG: Script = Script::new("cache.tag", include_str!("../lua/tag.lua"));
 
 /// How many tags an entry may have.
 pub(crate) const MOST_TAGS: usize = 1000;
@@ -121,7 +124,7 @@ impl Inner {
         tags: &[Bytes],
         life: Option<Duration>,
     ) -> (Vec<Tag>, Vec<Bytes>) {
-        if tags.is_empty() || !self.follow_tags {
+        if tags.is_empty() || !self.settings.follow_tags {
             return (Vec::with_capacity(tags.len()), tags.to_vec());
         }
         self.follow();

@@ -16,17 +16,17 @@ use tracing::Instrument;
 
 use crate::{
     Cache, Error, GetOrLoad, Loaded, Origin,
-    bounded::bounded,
-    builder::check,
-    fill::Written,
-    flight::{Landing, Lead, Outcome},
-    fresh::Age,
-    lead::Answer,
-    lease::{Lease, Tags},
-    load::Ask,
-    loader::Loader as One,
-    read::{Seen, Value},
-    remembered::Note,
+    entry::age::Age,
+    entry::read::{Seen, Value},
+    get_or_load::Ask,
+    get_or_load::bounded::bounded,
+    get_or_load::fill::Written,
+    get_or_load::flight::{Landing, Lead, Outcome},
+    get_or_load::lease::{Lease, Tags},
+    get_or_load::loader::Loader as One,
+    get_or_load::remembered::Note,
+    get_or_load::turn::Answer,
+    settings::check,
     statistics::Counter,
     tags,
 };
@@ -137,7 +137,7 @@ impl<'c, 'l, V, K> GetOrLoadMany<'c, 'l, V, K> {
         keys: impl IntoIterator<Item = K>,
         loader: Loader<'l, K, V>,
     ) -> Self {
-        let (keys, time_to_live) = (keys.into_iter().collect(), cache.inner.time_to_live);
+        let (keys, time_to_live) = (keys.into_iter().collect(), cache.inner.settings.time_to_live);
         Self { cache, keys, time_to_live, tags: Vec::new(), loader }
     }
 }
@@ -294,6 +294,11 @@ impl<V: Send + 'static> Cache<V> {
             return Ok(());
         }
         let (began, since) = (inner.flights.moment(), Instant::now());
+        for mine in &mine {
+            if let Seat::Lead(lead) = &mine.seat {
+                lead.begins();
+            }
+        }
         let loading = loader(mine.iter().map(|mine| keys[mine.at].clone()).collect());
         let leases = mine.iter().filter_map(|mine| mine.lease.as_ref().map(|(lease, _)| lease));
         let leases: Vec<&Lease> = leases.collect();
@@ -345,7 +350,7 @@ impl<V: Send + 'static> Cache<V> {
             };
             let served = old.as_ref().filter(|old| old.age.is_served_meanwhile());
             let seat = match served.map(|old| old.entry.mark()) {
-                Some(mark) => inner.refreshes.note(mark, inner.lease_life).map(Seat::Refresh),
+                Some(mark) => inner.refreshes.note(mark, inner.settings.lease).map(Seat::Refresh),
                 None => inner.flights.lead(&asked.ask.entry).map(Seat::Lead),
             };
             match (seat, old) {
@@ -380,7 +385,7 @@ impl<V: Send + 'static> Cache<V> {
                     if let Err(error) = turn {
                         tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
                     }
-                    note.keep(inner.lease_life);
+                    note.keep(inner.settings.lease);
                     asked[at].state = State::Done(Some(inner.serve(old).value));
                 }
                 (Ok(Answer::Failed), Mine { at, old: Some(old), .. }) => {
@@ -434,7 +439,7 @@ impl<V: Send + 'static> Cache<V> {
             Seat::Lead(lead) => {
                 lead.land(Landing { began, outcome: Outcome::Value(encoded, origin, None) });
             }
-            Seat::Refresh(note) if origin != Origin::Loaded => note.keep(inner.lease_life),
+            Seat::Refresh(note) if origin != Origin::Loaded => note.keep(inner.settings.lease),
             Seat::Refresh(_done) => {}
         }
         (at, Ok(Some(value)))
@@ -456,7 +461,7 @@ impl<V: Send + 'static> Cache<V> {
             Seat::Lead(lead) => {
                 lead.land(Landing { began, outcome: Outcome::Failed(error.clone()) });
             }
-            Seat::Refresh(note) => note.keep(self.inner.lease_life),
+            Seat::Refresh(note) => note.keep(self.inner.settings.lease),
         }
         let old = old.filter(|old| old.age.is_fallback());
         (at, self.or_fallback(&ask, old, Err(error)).await.map(|served| served.value))

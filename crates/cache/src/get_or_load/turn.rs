@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use crate::{
     Cache, Error, Fetched, OnError, OnWaitTimeout, Origin,
     cache::Inner,
-    fetch::Refreshing,
-    fill::Written,
-    flight::{Landing, Outcome},
-    lease::{Lease, Leased, Tags},
-    load::Ask,
-    loader::Loader,
-    read::{Found, Seen, Value},
-    remembered::Note,
+    entry::read::{Found, Seen, Value},
+    get_or_load::Ask,
+    get_or_load::fetch::Refreshing,
+    get_or_load::fill::Written,
+    get_or_load::flight::{Landing, Outcome},
+    get_or_load::lease::{Lease, Leased, Tags},
+    get_or_load::loader::Loader,
+    get_or_load::remembered::Note,
     statistics::Counter,
 };
 
@@ -77,12 +77,12 @@ impl<V: Send + 'static> Cache<V> {
         match self.load_under(&ask, lease, tags, previous, loader).await {
             Ok((written, origin)) => {
                 if origin != Origin::Loaded {
-                    note.keep(self.inner.lease_life);
+                    note.keep(self.inner.settings.lease);
                 }
                 Ok(Fetched { value: written.value, origin })
             }
             Err(error) => {
-                note.keep(self.inner.lease_life);
+                note.keep(self.inner.settings.lease);
                 Err(error)
             }
         }
@@ -97,7 +97,7 @@ impl<V: Send + 'static> Cache<V> {
     ) -> Result<Turn<V>, Error> {
         let inner = &*self.inner;
         let (mut unfit, mut watch) = (0, None);
-        let deadline = Instant::now() + inner.wait_timeout;
+        let deadline = Instant::now() + inner.settings.wait_timeout();
         loop {
             let answer = self.ask_for_lease(ask, &seen, has_fallback).await;
             match inner.or_without(answer)? {
@@ -126,9 +126,11 @@ impl<V: Send + 'static> Cache<V> {
                     }
                     let patience = deadline.saturating_duration_since(Instant::now());
                     if patience.is_zero() {
-                        return match inner.on_wait_timeout {
+                        return match inner.settings.on_wait_timeout {
                             OnWaitTimeout::Load => Ok(Turn::Load(None)),
-                            OnWaitTimeout::Fail => Err(Error::WaitTimeout(inner.wait_timeout)),
+                            OnWaitTimeout::Fail => {
+                                Err(Error::WaitTimeout(inner.settings.wait_timeout()))
+                            }
                         };
                     }
                     match &mut watch {
@@ -198,7 +200,7 @@ impl Inner {
                 tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
             }
         }
-        note.keep(self.lease_life);
+        note.keep(self.settings.lease);
         None
     }
 
@@ -219,7 +221,7 @@ impl Inner {
         }
         let is_away = error.is_retryable()
             || matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol | ErrorKind::Tls);
-        match self.on_error {
+        match self.settings.on_error {
             OnError::Load if is_away => {
                 tracing::debug!(error = %error, "the cache goes to its loader without Redis");
                 Ok(None)

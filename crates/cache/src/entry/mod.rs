@@ -14,9 +14,16 @@
 //!
 //! In its place can lie a lease: then somebody loads, and nothing is there yet.
 
+pub(crate) mod age;
+pub(crate) mod clock;
+pub(crate) mod compress;
+pub(crate) mod read;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::compress::{self, Packed};
+pub use compress::Compression;
+
+use compress::Packed;
 
 const MAGIC: u8 = 0xCA;
 const VERSION: u8 = 3;

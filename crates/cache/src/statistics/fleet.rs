@@ -6,8 +6,8 @@ use redbrick_core_conn::Script;
 
 use crate::{Cache, Error, Statistics, VERY_LONG, cache::Inner, statistics::COUNTERS};
 
-static PUBLISH: Script = Script::new("cache.publish", include_str!("lua/publish.lua"));
-static SIZE: Script = Script::new("cache.size", include_str!("lua/size.lua"));
+static PUBLISH: Script = Script::new("cache.publish", include_str!("../lua/publish.lua"));
+static SIZE: Script = Script::new("cache.size", include_str!("../lua/size.lua"));
 
 /// How long published counts live after the last of them.
 const LIFE: Duration = VERY_LONG;

@@ -8,17 +8,17 @@ use tracing::Instrument;
 
 use crate::{
     Cache, Error, Fetched, GetOrLoad, OnError, Origin,
-    builder::check,
     cache::Inner,
     entry::Entry,
-    flight::{Landing, Outcome, Patience, Seat},
-    fresh::Age,
-    lead::Turn,
-    lease::{Lease, Tags},
-    load::Ask,
-    loader::Loader,
-    read::{Seen, Value},
-    remembered::Note,
+    entry::age::Age,
+    entry::read::{Seen, Value},
+    get_or_load::Ask,
+    get_or_load::flight::{Landing, Outcome, Patience, Seat},
+    get_or_load::lease::{Lease, Tags},
+    get_or_load::loader::Loader,
+    get_or_load::remembered::Note,
+    get_or_load::turn::Turn,
+    settings::check,
     statistics::Counter,
     tags,
 };
@@ -170,6 +170,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                 }
                 Ok(Turn::Load(lease)) => {
                     count(Counter::Misses);
+                    lead.begins();
                     let (landing, result) = cache.lead(&ask, lease, previous, loader).await;
                     lead.land(landing);
                     return cache.or_fallback(&ask, fallback, result).await;
@@ -227,7 +228,7 @@ impl<V: Send + 'static> Cache<V> {
     ) -> Result<Fetched<V>, Error> {
         let inner = &*self.inner;
         let mark = found.entry.mark();
-        let Some(note) = inner.refreshes.note(mark.clone(), inner.lease_life) else {
+        let Some(note) = inner.refreshes.note(mark.clone(), inner.settings.lease) else {
             return Ok(inner.serve(found));
         };
         let leased = inner.lease_to_refresh(&ask, &Seen::Beginning(mark), note).await;
@@ -331,7 +332,7 @@ impl<V: Send + 'static> Cache<V> {
 impl Inner {
     /// Whether Redis is asked, or left alone because it did not answer.
     pub(crate) fn may_ask(&self) -> bool {
-        self.on_error == OnError::Fail || self.breaker.lets_ask()
+        self.settings.on_error == OnError::Fail || self.breaker.lets_ask()
     }
 
     /// Says in the log why a load has failed of which no caller is told, once a second as a warning.

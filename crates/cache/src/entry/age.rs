@@ -57,7 +57,7 @@ impl Inner {
         let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {
             let left = entry.fresh_until.saturating_sub(now);
-            return if self.early_refresh && is_due(left, entry.cost) {
+            return if self.settings.early_refresh && is_due(left, entry.cost) {
                 Age::Due
             } else {
                 Age::Fresh
@@ -66,9 +66,9 @@ impl Inner {
         let since = Duration::from_millis(now - entry.fresh_until);
         if entry.ends {
             Age::Over
-        } else if since < self.stale_while_revalidate {
+        } else if since < self.settings.stale_while_revalidate {
             Age::Stale
-        } else if since < self.stale_if_error {
+        } else if since < self.settings.stale_if_error {
             Age::Spare
         } else {
             Age::Over

@@ -1,10 +1,15 @@
 //! What is to be invalidated when something changes, as data.
 
+mod apply;
+mod template;
+
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use redbrick_core_conn::Pattern;
 
-use crate::{Error, builder::check, template::Template};
+use crate::{Error, rules::template::Template, settings::check};
+
+pub use apply::Applied;
 
 /// What happened to an entity.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -10,12 +10,14 @@ use tokio::{
     time::{Instant, interval_at, timeout},
 };
 
-use crate::{bounded::bounded, cache::Inner, entry::Tag, load::Ask, read::Seen};
+use crate::{
+    cache::Inner, entry::Tag, entry::read::Seen, get_or_load::Ask, get_or_load::bounded::bounded,
+};
 
-static LEASE: Script = Script::new("cache.lease", include_str!("lua/lease.lua"));
-static RENEW: Script = Script::new("cache.renew", include_str!("lua/renew.lua"));
-static RELEASE: Script = Script::new("cache.release", include_str!("lua/release.lua"));
-static STORE: Script = Script::new("cache.store", include_str!("lua/store.lua"));
+static LEASE: Script = Script::new("cache.lease", include_str!("../lua/lease.lua"));
+static RENEW: Script = Script::new("cache.renew", include_str!("../lua/renew.lua"));
+static RELEASE: Script = Script::new("cache.release", include_str!("../lua/release.lua"));
+static STORE: Script = Script::new("cache.store", include_str!("../lua/store.lua"));
 
 /// How often it is asked whether a lease has ended, where nobody may tell.
 const UNTOLD: Duration = Duration::from_millis(100);
@@ -65,11 +67,11 @@ impl Inner {
         has_fallback: bool,
     ) -> redbrick_core_conn::Result<Leased> {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
-        let rest = if has_fallback { self.lease_life } else { Duration::ZERO };
+        let rest = if has_fallback { self.settings.lease } else { Duration::ZERO };
         let conn = &self.quick;
         let (quick, patient) = (conn.clone(), self.conn.clone());
         let keys = (ask.entry.clone(), ask.lease.clone());
-        let lease = Lease::new(quick, patient, keys, self.lease_life, rest);
+        let lease = Lease::new(quick, patient, keys, self.settings.lease, rest);
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Anything => (true, Bytes::new()),

@@ -14,11 +14,11 @@ use tracing::Instrument;
 
 use crate::{
     Cache, Error,
-    builder::check,
     cache::{Inner, Life},
-    compress::Packed,
     entry,
+    entry::compress::Packed,
     owed::About,
+    settings::check,
     tags::{self, AT_ONCE},
 };
 
@@ -48,7 +48,7 @@ impl<'a, V> Set<'a, V> {
     pub(crate) fn new(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
         let inner = &*cache.inner;
         let encoded = cache.codec.encode(value).map_err(Error::unencodable);
-        let (key, time_to_live) = (inner.prefix.tagged(id), inner.time_to_live);
+        let (key, time_to_live) = (inner.prefix.tagged(id), inner.settings.time_to_live);
         Self { cache, key, encoded, time_to_live, tags: Vec::new() }
     }
 }
@@ -84,7 +84,7 @@ impl<'a, V> SetMany<'a, V> {
             let encoded = cache.codec.encode(value).map_err(Error::unencodable)?;
             Ok((inner.prefix.tagged(id), encoded))
         });
-        let (entries, time_to_live) = (encoded.collect(), inner.time_to_live);
+        let (entries, time_to_live) = (encoded.collect(), inner.settings.time_to_live);
         Self { cache, entries, time_to_live, tags: Vec::new() }
     }
 }
@@ -157,7 +157,7 @@ impl Inner {
     ) -> Result<(), Error> {
         check(time_to_live)?;
         tags::check(tags)?;
-        let packed = self.compression.pack(encoded);
+        let packed = self.settings.compression.pack(encoded);
         let setting = async {
             let life = self.life(self.now().await, time_to_live);
             if tags.is_empty() {
@@ -181,7 +181,7 @@ impl Inner {
         tags: &[Bytes],
     ) -> redbrick_core_conn::Result<()> {
         // Where tags are followed, their versions are worth being known.
-        if !self.follow_tags
+        if !self.settings.follow_tags
             && let Some(set) = self.set_with_tags(key, packed, life, tags)
         {
             return set.await.map(drop);
@@ -222,7 +222,7 @@ impl Inner {
             let mut pipeline = conn.pipeline();
             let calls = some.iter().map(|(key, encoded)| {
                 let (life, packed) =
-                    (self.life(now, time_to_live), self.compression.pack(encoded.clone()));
+                    (self.life(now, time_to_live), self.settings.compression.pack(encoded.clone()));
                 let entry = entry::encode(life.fresh_until, 0, &versions, &packed);
                 self.set_entry(key, &entry, life.kept)
             });

@@ -9,7 +9,7 @@ use std::{
 use redbrick_core_conn::{Conn, Freshness, Invalidation, Prefix, Tracking};
 use tokio::{task::AbortHandle, time::timeout};
 
-use crate::{cache::Inner, known::Known};
+use crate::{cache::Inner, tags::known::Known};
 
 /// How long after a failure it is tried again, and after a refusal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl Drop for Feed {
 impl Inner {
     /// Begins to follow the tags of this cache, where it is to and does not yet.
     pub(crate) fn follow(&self) {
-        if !self.follow_tags {
+        if !self.settings.follow_tags {
             return;
         }
         let mut state = self.known.state();

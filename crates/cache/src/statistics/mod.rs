@@ -1,3 +1,7 @@
+mod fleet;
+
+pub use fleet::ServerStatistics;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redbrick_core_conn::Counter as Metric;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use redbrick_core_conn::BoxError;
 use tracing::Instrument;
 
-use crate::{Cache, Error, Origin, bounded::bounded_each, tags};
+use crate::{Cache, Error, Origin, get_or_load::bounded::bounded_each, tags};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -63,7 +63,7 @@ impl<V> Cache<V> {
         L: Fn(K) -> Loading,
         Loading: Future<Output = Result<V, E>>,
     {
-        let time_to_live = self.inner.time_to_live;
+        let time_to_live = self.inner.settings.time_to_live;
         Warm { cache: self, keys, concurrency, loader, time_to_live, tags: Vec::new() }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{entry::Version, follow::Feed};
+use crate::{entry::Version, tags::follow::Feed};
 
 /// How many tags are known at least, before those are forgotten that were not met for longest; twice as many at most.
 const MOST: usize = 8192;

@@ -10,12 +10,12 @@ use redbrick_core_conn::{Key, Replay, Script};
 use crate::{
     Cache, Change, Error, Rules, Target,
     owed::{About, Underway},
+    rules::template::literally,
     rules::{Parsed, What},
     tags::{self, AT_ONCE},
-    template::literally,
 };
 
-static SHORTEN: Script = Script::new("cache.shorten", include_str!("lua/shorten.lua"));
+static SHORTEN: Script = Script::new("cache.shorten", include_str!("../lua/shorten.lua"));
 
 /// How many targets a change may have, cascades included.
 const MOST_TARGETS: usize = 10_000;

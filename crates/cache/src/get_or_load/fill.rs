@@ -8,12 +8,12 @@ use tracing::Instrument;
 
 use crate::{
     Cache, Error, Loaded, Origin,
-    builder::check,
     cache::Inner,
     entry,
-    lease::{Lease, Tags},
-    load::Ask,
-    loader::{Loader, Loading},
+    get_or_load::Ask,
+    get_or_load::lease::{Lease, Tags},
+    get_or_load::loader::{Loader, Loading},
+    settings::check,
     statistics::Counter,
     tags,
 };
@@ -98,7 +98,7 @@ impl<V: Send + 'static> Cache<V> {
 
     /// Stores what was loaded, or has that done; says what has become of the load by that.
     pub(crate) async fn fill(&self, lease: Lease, fill: Fill) -> Origin {
-        if !self.inner.fill_in_background {
+        if !self.inner.settings.fill_in_background {
             return self.inner.fill(lease, fill).await;
         }
         let inner = Arc::clone(&self.inner);
@@ -116,9 +116,9 @@ impl Inner {
         &self,
         loading: impl Future<Output = Result<T, redbrick_core_conn::BoxError>>,
     ) -> Result<T, Error> {
-        let loaded = match timeout(self.load_timeout, loading).await {
+        let loaded = match timeout(self.settings.load_timeout, loading).await {
             Ok(loaded) => loaded.map_err(Error::load),
-            Err(_elapsed) => Err(Error::LoadTimeout(self.load_timeout)),
+            Err(_elapsed) => Err(Error::LoadTimeout(self.settings.load_timeout)),
         };
         self.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
         loaded
@@ -132,7 +132,7 @@ impl Inner {
                 tags.extend(more);
                 let cost = u16::try_from(took.as_millis()).unwrap_or(u16::MAX);
                 let life = self.life(self.now().await, time_to_live);
-                let packed = self.compression.pack(encoded);
+                let packed = self.settings.compression.pack(encoded);
                 let entry = entry::encode(life.fresh_until, cost, &tags, &packed);
                 lease.store(entry, life.kept).await
             }

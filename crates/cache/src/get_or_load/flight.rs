@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ struct Flight {
     turn: Arc<Turn<()>>,
     landing: OnceLock<Landing>,
     landed: Notify,
+    /// Whether its value is being loaded, and not only looked for.
+    has_begun: AtomicBool,
 }
 
 /// What came of a load.
@@ -153,14 +155,18 @@ impl Flights {
         flight.landing.get().is_none().then(|| Lead { place, _turn: turn })
     }
 
-    /// Lets nobody join the load of `key` any more that is under way.
+    /// Lets nobody join the load of `key` any more that has begun: what it brings is not for those who ask from here on, and they need
+    /// not wait for it.
     pub(crate) fn detach(&self, key: &Key) {
-        self.map().remove(key);
+        let mut map = self.map();
+        if map.get(key).is_some_and(has_begun) {
+            map.remove(key);
+        }
     }
 
     /// The same for the loads of all keys that match.
     pub(crate) fn detach_matching(&self, matches: impl Fn(&Key) -> bool) {
-        self.map().retain(|key, _| !matches(key));
+        self.map().retain(|key, flight| !(matches(key) && has_begun(flight)));
     }
 
     /// How many loads are under way.
@@ -187,6 +193,13 @@ impl Flights {
 }
 
 impl Lead<'_> {
+    /// From here on the value is loaded.
+    pub(crate) fn begins(&self) {
+        if let Some(flight) = &self.place.flight {
+            flight.has_begun.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Ends the load: whoever waits is given `landing`, whoever comes now begins anew.
     pub(crate) fn land(self, landing: Landing) {
         let Some(flight) = &self.place.flight else { return };
@@ -210,6 +223,10 @@ impl Drop for Place<'_> {
             map.remove(&self.key);
         }
     }
+}
+
+fn has_begun(flight: &Weak<Flight>) -> bool {
+    flight.upgrade().is_some_and(|flight| flight.has_begun.load(Ordering::SeqCst))
 }
 
 fn is_it(map: &HashMap<Key, Weak<Flight>>, key: &Key, flight: &Arc<Flight>) -> bool {
@@ -267,6 +284,26 @@ mod tests {
         });
         assert!(matches!(landed, Seat::Landed(_)));
         assert!(matches!(join(&flights, &key, PATIENCE).await, Seat::Lead(_)));
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_is_joined_no_more_after_an_invalidation_and_what_has_not_is() {
+        let flights = Flights::default();
+        let key = key();
+        let Seat::Lead(first) = join(&flights, &key, PATIENCE).await else {
+            panic!("nobody leads")
+        };
+        flights.detach(&key);
+        flights.detach_matching(|_| true);
+        assert!(flights.lead(&key).is_none(), "it has not begun");
+        first.begins();
+        flights.detach(&key);
+        let second = flights.lead(&key).expect("it has begun before the invalidation");
+        second.begins();
+        flights.detach_matching(|_| true);
+        assert!(flights.lead(&key).is_some());
+        drop((first, second));
         assert_eq!(flights.len(), 0);
     }
 
