@@ -8,13 +8,13 @@ use crate::{Compression, Error, MEDIUM};
 
 /// How long a loader may take, unless told otherwise: 30 seconds.
 pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long [`get_or_load`](Cache::get_or_load) waits for an answer of Redis before it does without: one second.
+/// How long [`get_or_load`](crate::Cache::get_or_load) waits for an answer of Redis before it does without: one second.
 pub const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a process that loads is believed to be alive after its last sign: three seconds.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(3);
 
-/// What [`get_or_load`](Cache::get_or_load) does when Redis cannot answer.
+/// What [`get_or_load`](crate::Cache::get_or_load) does when Redis cannot answer.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum OnError {
@@ -25,7 +25,7 @@ pub enum OnError {
     Fail,
 }
 
-/// What [`get_or_load`](Cache::get_or_load) does when another process does not end its load in time.
+/// What [`get_or_load`](crate::Cache::get_or_load) does when another process does not end its load in time.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum OnWaitTimeout {
