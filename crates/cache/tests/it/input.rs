@@ -7,7 +7,9 @@ use redbrick_core_conn::{Codec, Conn, ErrorKind};
 use redbrick_testkit::{Fault, Server, unique};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{connect, connect_below, never, number, numbers, numbers_below, patient, until};
+use crate::{
+    PATIENCE, connect, connect_below, never, number, numbers, numbers_below, patient, until,
+};
 
 fn hostile() -> Vec<Vec<u8>> {
     vec![
@@ -127,7 +129,10 @@ async fn what_cannot_be_read_is_a_miss_and_is_loaded_anew() {
             // Of another shape, as before a release.
             4 => patient::<String>(conn.clone()).set("a", &"text".to_owned()).await.unwrap(),
             // As long as a lease, and beginning nearly like one.
-            5 => plain.set(key, &Bare(b"\xCBx and so on, and ".to_vec())).await.unwrap(),
+            5 => {
+                let nearly = Bare(b"\xCBx and so on, and ".to_vec());
+                plain.set(key, &nearly).time_to_live(PATIENCE * 100).await.unwrap();
+            }
             _ => drop(conn.increment(key, 7).await.unwrap()),
         }
         assert_eq!(cache.get("a").await.unwrap(), None, "{round}");
