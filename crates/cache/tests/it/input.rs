@@ -36,7 +36,7 @@ async fn every_bytes_are_a_key_a_name_and_a_tag_of_their_own() {
     let prefix = unique("hostile");
     for name in hostile() {
         let cache = Cache::<u64>::builder(connect_below(&prefix).await, &name);
-        let cache = cache.redis_timeout(crate::PATIENCE).build().unwrap();
+        let cache = cache.redis_timeout(PATIENCE).build().unwrap();
         for (n, key) in (0..).zip(hostile()) {
             cache.set(&key, &n).tags([&key]).await.unwrap();
             assert_eq!(cache.increment(&key, n as i64).await.unwrap(), n as i64);

@@ -4,12 +4,13 @@
 
 use std::num::NonZeroUsize;
 
-use redbrick_cache::{Cache, Change, Invalidated, Rules, Target};
+use redbrick_cache::{Cache, Change, Invalidated, Loaded, Rules, Target};
+use redbrick_core_conn::{Codec, Conn};
 use redbrick_testkit::poison;
 
 use crate::{PATIENCE, connect};
 
-async fn attack(cache: &Cache<String>, words: &[&str]) {
+async fn attack(plain: &Conn, cache: &Cache<String>, words: &[&str]) {
     let (first, last) = (words[0], words[words.len() - 1]);
     let text = last.to_owned();
     cache.set(first, &text).tags(words).await.unwrap();
@@ -25,6 +26,32 @@ async fn attack(cache: &Cache<String>, words: &[&str]) {
     let load = async || Ok::<_, std::io::Error>(text.clone());
     assert_eq!(cache.get_or_load(first, load).tags(words).await.unwrap(), last);
     assert_eq!(cache.get_or_load(first, load).tags(words).await.unwrap(), last);
+    assert_eq!(cache.refresh(first, load).tags(words).await.unwrap(), last);
+    // The loader names the tags, which are known by the second time.
+    let said = async |_| Ok::<_, std::io::Error>(Loaded::new(text.clone()).tags(words));
+    for _ in 0..2 {
+        cache.delete(first).await.unwrap();
+        assert_eq!(cache.get_or_load_with(first, said).await.unwrap(), last);
+    }
+    cache.delete_many(words).await.unwrap();
+    let each = async |missing: Vec<String>| {
+        let tagged = |word: String| Loaded::new(word.clone()).tags([word]);
+        let loaded = missing.into_iter().map(|word| (word.clone(), tagged(word)));
+        Ok::<_, std::io::Error>(loaded.collect())
+    };
+    for _ in 0..2 {
+        let keys = words.iter().map(|&word| word.to_owned());
+        let found = cache.get_or_load_many_with(keys, each).tags(words).await.unwrap();
+        assert!(found.iter().zip(words).all(|(found, word)| found.as_deref() == Some(word)));
+    }
+    // What other programs wrote begins as they like.
+    for word in words {
+        let key = cache.prefix().tagged(word);
+        plain.set(key, word).time_to_live(PATIENCE).await.unwrap();
+    }
+    assert!(cache.get_many(words).await.unwrap().iter().all(Option::is_none));
+    assert_eq!(cache.get_or_load(first, load).await.unwrap(), last);
+    assert_eq!(cache.refresh(last, load).await.unwrap(), last);
     let failing = async || Err::<String, _>(std::io::Error::other(first));
     cache.get_or_load("failing", failing).await.unwrap_err();
     let concurrency = NonZeroUsize::new(3).unwrap();
@@ -65,14 +92,15 @@ async fn every_caller_gets_its_own_answer_whatever_words_are_stored() {
         conn.set(format!("victim {victim}"), &poison::answer(victim)).await.unwrap();
     }
     let mut feed = Cache::<String>::new(conn.clone(), "message").invalidations().await.unwrap();
-    for words in poison::lists() {
-        let name = Cache::<String>::builder(conn.clone(), words[0]).redis_timeout(PATIENCE);
-        let cache = name.build().unwrap();
+    let plain = conn.with_codec(Codec::Plain);
+    for (n, words) in poison::lists().into_iter().enumerate() {
+        let cache = Cache::<String>::builder(conn.clone(), words[0]).redis_timeout(PATIENCE);
+        let cache = cache.follow_tags(n % 2 == 1).build().unwrap();
         let read = |victim| {
             let conn = conn.clone();
             async move { conn.get::<String>(format!("victim {victim}")).await }
         };
-        poison::beside(words[0], attack(&cache, &words), read).await;
+        poison::beside(words[0], attack(&plain, &cache, &words), read).await;
     }
     let words = poison::WORDS;
     let known = |key: &[u8]| words.iter().any(|word| word.as_bytes() == key) || key == b"failing";
