@@ -93,7 +93,7 @@ async fn every_caller_gets_its_own_answer_whatever_words_are_stored() {
     }
     let mut feed = Cache::<String>::new(conn.clone(), "message").invalidations().await.unwrap();
     let plain = conn.with_codec(Codec::Plain);
-    for (n, words) in poison::lists().into_iter().enumerate() {
+    for (n, words) in poison::lists().enumerate() {
         let cache = Cache::<String>::builder(conn.clone(), words[0]).redis_timeout(PATIENCE);
         let cache = cache.follow_tags(n % 2 == 1).build().unwrap();
         let read = |victim| {
