@@ -114,7 +114,7 @@ async fn on_every_topology_tags_that_are_followed_say_the_same() {
 #[tokio::test]
 async fn without_the_right_to_follow_versions_are_asked_for() {
     let server = Server::builder()
-        .user("app", "secret", "~* &* +@all -client|tracking")
+        .user("app", "secret", "~* &cache:* +@all")
         .default_user_off()
         .start()
         .unwrap();

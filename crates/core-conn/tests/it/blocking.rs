@@ -32,6 +32,21 @@ async fn blocked(server: &Arc<Server>, count: usize) {
 }
 
 #[tokio::test]
+async fn however_short_a_wait_is_it_ends() {
+    let conn = connect("pop-short").await;
+    let list = conn.list("none");
+    // From here on there is a link to wait on.
+    assert_eq!(list.pop_front_within::<String>(SHORT).await.unwrap(), None);
+    let waits = async {
+        for micros in 1..20 {
+            let wait = Duration::from_micros(micros * 150);
+            assert_eq!(list.pop_front_within::<String>(wait).await.unwrap(), None);
+        }
+    };
+    tokio::time::timeout(PATIENCE / 2, waits).await.expect("none is for ever");
+}
+
+#[tokio::test]
 async fn an_item_is_waited_for_at_both_ends() {
     let conn = connect("pop-within").await;
     let list = conn.list("jobs");

@@ -31,8 +31,8 @@ use links::Kept;
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// The same where it cannot be told to stop.
 const AT_ONCE_UNTOLD: Duration = Duration::from_secs(1);
-/// The shortest time: none at all means for ever to a server.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// The shortest time: none at all means for ever to a server, and before Redis 7 they take a millisecond for none.
+const SHORTEST: Duration = Duration::from_millis(2);
 /// The pauses between attempts that did not get to the server.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 /// The server stops waiting by itself, because the key has gone elsewhere.
