@@ -193,10 +193,14 @@ impl Inner {
     fn owe(self: &Arc<Self>, about: About<'_>) {
         // Nobody can make up for it after the runtime has ended.
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut state = self.owed.state();
-        state.add(about, || self.pattern("*").ok());
-        self.owed.is_any.store(true, Ordering::Release);
-        if !mem::replace(&mut state.is_paid, true) {
+        let is_paid = {
+            let mut state = self.owed.state();
+            state.add(about, || self.pattern("*").ok());
+            self.owed.is_any.store(true, Ordering::Release);
+            mem::replace(&mut state.is_paid, true)
+        };
+        // Not while it is locked: a runtime that is ending drops the task at once, which looks at it.
+        if !is_paid {
             drop(runtime.spawn(make_up(Paying { cache: Arc::downgrade(self), is_done: false })));
         }
     }

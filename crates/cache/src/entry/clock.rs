@@ -112,18 +112,20 @@ impl Clock {
         E: Into<Refusal> + Send,
     {
         let mut state = self.state();
-        if state.asking.is_none() && self.is_time() {
-            let (done, receiver) = watch::channel(());
-            let asking = Asking { clock: Arc::clone(self), _done: done };
-            let answer = ask();
-            tokio::spawn(async move {
-                let asked = Instant::now();
-                let answer = answer.await.map_err(Into::into);
-                asking.clock.learn(asked, answer);
-            });
-            state.asking = Some(receiver);
+        if state.asking.is_some() || !self.is_time() {
+            return state.asking.clone();
         }
-        state.asking.clone()
+        let (done, receiver) = watch::channel(());
+        state.asking = Some(receiver.clone());
+        // Not while it is locked: a runtime that is ending drops the task at once, which looks at it.
+        drop(state);
+        let (asking, answer) = (Asking { clock: Arc::clone(self), _done: done }, ask());
+        tokio::spawn(async move {
+            let asked = Instant::now();
+            let answer = answer.await.map_err(Into::into);
+            asking.clock.learn(asked, answer);
+        });
+        Some(receiver)
     }
 
     /// Learns from an answer to what was asked then.

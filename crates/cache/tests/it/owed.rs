@@ -174,3 +174,25 @@ async fn what_is_refused_is_told_and_not_owed() {
         assert_eq!(cache.get("a").await.unwrap(), Some(1), "it stays what it was");
     }
 }
+
+#[test]
+fn a_runtime_ends_although_an_invalidation_is_under_way() {
+    let server = Server::start().unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    let url = server.url();
+    let paused = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let cache: Cache<u64> =
+            Cache::new(runtime.block_on(Conn::connect(url)).unwrap(), "products");
+        let paused = server.pause().unwrap();
+        runtime.block_on(async {
+            let deleting = tokio::spawn(async move { cache.delete("a").await });
+            tokio::time::timeout(Duration::from_millis(50), deleting).await.unwrap_err();
+        });
+        drop(runtime);
+        ended.send(()).unwrap();
+        paused.resume();
+    });
+    end.recv_timeout(PATIENCE).expect("dropping it does not hang");
+    paused.join().unwrap();
+}
