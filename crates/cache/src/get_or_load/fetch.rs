@@ -16,7 +16,6 @@ use crate::{
     get_or_load::flight::{Landing, Outcome, Patience, Seat},
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader,
-    get_or_load::remembered::Note,
     get_or_load::turn::Turn,
     settings::check,
     statistics::Counter,
@@ -41,7 +40,6 @@ pub(crate) struct Refreshing<'l, V> {
     pub(crate) ask: Ask,
     pub(crate) lease: Lease,
     pub(crate) tags: Tags,
-    pub(crate) note: Note<Bytes>,
     pub(crate) previous: Option<V>,
     pub(crate) loader: Loader<'l, V>,
 }
@@ -232,9 +230,9 @@ impl<V: Send + 'static> Cache<V> {
             return Ok(inner.serve(found));
         };
         let leased = inner.lease_to_refresh(&ask, &Seen::Beginning(mark), note).await;
-        let Some((lease, tags, note)) = leased else { return Ok(inner.serve(found)) };
+        let Some((lease, tags)) = leased else { return Ok(inner.serve(found)) };
         let previous = self.previous(&loader, Some(&found.entry));
-        let load = Refreshing { ask: ask.clone(), lease, tags, note, previous, loader };
+        let load = Refreshing { ask: ask.clone(), lease, tags, previous, loader };
         let mut loading = (refresh.run)(self, load);
         match refresh.patience(found.age) {
             Some(Duration::ZERO) => Ok(inner.serve(found)),

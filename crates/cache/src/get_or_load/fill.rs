@@ -124,7 +124,7 @@ impl Inner {
         loaded
     }
 
-    async fn fill(&self, lease: Lease, fill: Fill) -> Origin {
+    async fn fill(&self, mut lease: Lease, fill: Fill) -> Origin {
         let Fill { encoded, took, time_to_live, mut tags, more_tags, began } = fill;
         let more = lease.during(self.tags_of_load(&more_tags, &tags, time_to_live, began)).await;
         let stored = match more {
@@ -156,6 +156,7 @@ impl Inner {
             Err(error) => {
                 tracing::debug!(%error, "what was loaded could not be stored");
                 self.counters.add(Counter::Bypassed);
+                lease.try_later(self.settings.lease);
                 Origin::Bypassed
             }
         }

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     cache::Inner, entry::Tag, entry::read::Seen, get_or_load::Ask, get_or_load::bounded::bounded,
+    get_or_load::remembered::Note,
 };
 
 static LEASE: Script = Script::new("cache.lease", include_str!("../lua/lease.lua"));
@@ -50,6 +51,8 @@ pub(crate) struct Lease {
     /// For how long nobody tries again who has something to go on with, when this load fails.
     rest: Duration,
     has_failed: bool,
+    /// Keeps others of this process from asking for it while what is there is served.
+    note: Option<Note<Bytes>>,
     /// Where it is given back, as long as there is something to give back.
     runtime: Option<Handle>,
 }
@@ -59,19 +62,21 @@ pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
     /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_fallback` has something to go
-    /// on with, if a load has just failed.
+    /// on with, if a load has just failed. A note is held as long as the lease is, and longer where nobody is to ask for it again.
     pub(crate) async fn lease(
         &self,
         ask: &Ask,
         seen: &Seen,
         has_fallback: bool,
+        note: Option<Note<Bytes>>,
     ) -> redbrick_core_conn::Result<Leased> {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
         let rest = if has_fallback { self.settings.lease } else { Duration::ZERO };
         let conn = &self.quick;
         let (quick, patient) = (conn.clone(), self.conn.clone());
         let keys = (ask.entry.clone(), ask.lease.clone());
-        let lease = Lease::new(quick, patient, keys, self.settings.lease, rest);
+        let mut lease = Lease::new(quick, patient, keys, self.settings.lease, rest);
+        lease.note = note;
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Anything => (true, Bytes::new()),
@@ -92,6 +97,7 @@ impl Inner {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
+                lease.try_later(lease.life);
                 if !error.is_outcome_unknown() {
                     lease.used();
                 }
@@ -99,8 +105,19 @@ impl Inner {
             }
         };
         Ok(match answer {
-            (None, Some(0), _) => Leased::Taken(lease, versions?),
+            (None, Some(0), _) => {
+                let versions = versions.inspect_err(|_| lease.try_later(lease.life))?;
+                Leased::Taken(lease, versions)
+            }
             (entry, left, beginning) => {
+                match left {
+                    // Somebody was faster.
+                    _ if entry.is_some() => {}
+                    Some(left) if left > 0 => {
+                        lease.try_later(Duration::from_millis(left.unsigned_abs()))
+                    }
+                    _ => lease.try_later(lease.life),
+                }
                 lease.used();
                 match (entry, left) {
                     (Some(entry), _) => Leased::Entry(entry),
@@ -130,7 +147,17 @@ impl Inner {
 impl Lease {
     fn new(quick: Conn, conn: Conn, keys: (Key, Key), life: Duration, rest: Duration) -> Self {
         let runtime = Handle::try_current().ok();
-        Self { quick, conn, keys, token: Token::random(), life, rest, has_failed: false, runtime }
+        Self {
+            quick,
+            conn,
+            keys,
+            token: Token::random(),
+            life,
+            rest,
+            has_failed: false,
+            note: None,
+            runtime,
+        }
     }
 
     /// The call that stores an entry under it.
@@ -180,6 +207,13 @@ impl Lease {
         }
     }
 
+    /// Nobody of this process asks for it again for so long while what is there is served.
+    pub(crate) fn try_later(&mut self, life: Duration) {
+        if let Some(note) = self.note.take() {
+            note.keep(life);
+        }
+    }
+
     /// There is nothing to give back any more.
     pub(crate) fn used(mut self) {
         self.runtime = None;
@@ -189,6 +223,7 @@ impl Lease {
     pub(crate) async fn fail(mut self) {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
+        self.try_later(self.life);
         let rest = self.rest;
         self.give_back(rest).await;
     }
@@ -209,6 +244,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
+        // Until then it would be found taken.
+        let note = self.note.take();
         let has_failed = self.has_failed || std::thread::panicking();
         let rest = if has_failed { self.rest } else { Duration::ZERO };
         let released = release(self.conn.clone(), self.keys.clone(), self.token, rest);
@@ -217,6 +254,7 @@ impl Drop for Lease {
             if let Err(error) = released.await {
                 tracing::debug!(%error, "a lease could not be given back; it expires");
             }
+            drop(note);
         }));
     }
 }

@@ -24,7 +24,6 @@ use crate::{
     get_or_load::flight::{Landing, Lead, Outcome},
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader as One,
-    get_or_load::remembered::Note,
     get_or_load::turn::Answer,
     settings::check,
     statistics::Counter,
@@ -179,8 +178,8 @@ enum State<V> {
 /// What keeps others of this process from loading a key.
 enum Seat<'f> {
     Lead(Lead<'f>),
-    /// What is there is served meanwhile.
-    Refresh(Note<Bytes>),
+    /// What is there is served meanwhile. The note of that is in the lease.
+    Refresh,
 }
 
 /// A key that this call loads.
@@ -350,24 +349,29 @@ impl<V: Send + 'static> Cache<V> {
             };
             let served = old.as_ref().filter(|old| old.age.is_served_meanwhile());
             let seat = match served.map(|old| old.entry.mark()) {
-                Some(mark) => inner.refreshes.note(mark, inner.settings.lease).map(Seat::Refresh),
-                None => inner.flights.lead(&asked.ask.entry).map(Seat::Lead),
+                Some(mark) => {
+                    let note = inner.refreshes.note(mark, inner.settings.lease);
+                    note.map(|note| (Seat::Refresh, Some(note)))
+                }
+                None => inner.flights.lead(&asked.ask.entry).map(|lead| (Seat::Lead(lead), None)),
             };
             match (seat, old) {
-                (Some(seat), old) => candidates.push((seen, Mine { at, seat, old, lease: None })),
+                (Some((seat, note)), old) => {
+                    candidates.push((seen, note, Mine { at, seat, old, lease: None }));
+                }
                 (None, Some(old)) if old.age.is_served_meanwhile() => {
                     asked.state = State::Done(Some(inner.serve(old).value));
                 }
                 (None, _) => {}
             }
         }
-        let turns = candidates.into_iter().map(|(seen, mine)| {
+        let turns = candidates.into_iter().map(|(seen, note, mine)| {
             let ask = asked[mine.at].ask.clone();
             let has_fallback = mine.old.as_ref().is_some_and(|old| old.age.is_fallback());
             async move {
                 let turn = match seen {
                     None => Ok(Answer::Load(None)),
-                    Some(seen) => self.ask_for_lease(&ask, &seen, has_fallback).await,
+                    Some(seen) => self.ask_for_lease(&ask, &seen, has_fallback, note).await,
                 };
                 (mine, turn)
             }
@@ -381,11 +385,10 @@ impl<V: Send + 'static> Cache<V> {
                     asked[at].state = State::Done(Some(found.value));
                 }
                 // Who has something to serve does so.
-                (turn, Mine { at, seat: Seat::Refresh(note), old: Some(old), .. }) => {
+                (turn, Mine { at, seat: Seat::Refresh, old: Some(old), .. }) => {
                     if let Err(error) = turn {
                         tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
                     }
-                    note.keep(inner.settings.lease);
                     asked[at].state = State::Done(Some(inner.serve(old).value));
                 }
                 (Ok(Answer::Failed), Mine { at, old: Some(old), .. }) => {
@@ -439,8 +442,7 @@ impl<V: Send + 'static> Cache<V> {
             Seat::Lead(lead) => {
                 lead.land(Landing { began, outcome: Outcome::Value(encoded, origin, None) });
             }
-            Seat::Refresh(note) if origin != Origin::Loaded => note.keep(inner.settings.lease),
-            Seat::Refresh(_done) => {}
+            Seat::Refresh => {}
         }
         (at, Ok(Some(value)))
     }
@@ -461,7 +463,7 @@ impl<V: Send + 'static> Cache<V> {
             Seat::Lead(lead) => {
                 lead.land(Landing { began, outcome: Outcome::Failed(error.clone()) });
             }
-            Seat::Refresh(note) => note.keep(self.inner.settings.lease),
+            Seat::Refresh => {}
         }
         let old = old.filter(|old| old.age.is_fallback());
         (at, self.or_fallback(&ask, old, Err(error)).await.map(|served| served.value))

@@ -73,19 +73,9 @@ impl<V: Send + 'static> Cache<V> {
         &self,
         refreshing: Refreshing<'_, V>,
     ) -> Result<Fetched<V>, Error> {
-        let Refreshing { ask, lease, tags, note, previous, loader } = refreshing;
-        match self.load_under(&ask, lease, tags, previous, loader).await {
-            Ok((written, origin)) => {
-                if origin != Origin::Loaded {
-                    note.keep(self.inner.settings.lease);
-                }
-                Ok(Fetched { value: written.value, origin })
-            }
-            Err(error) => {
-                note.keep(self.inner.settings.lease);
-                Err(error)
-            }
-        }
+        let Refreshing { ask, lease, tags, previous, loader } = refreshing;
+        let (written, origin) = self.load_under(&ask, lease, tags, previous, loader).await?;
+        Ok(Fetched { value: written.value, origin })
     }
 
     /// Finds out whether this process loads for the fleet. While another one does, it waits for that.
@@ -99,7 +89,7 @@ impl<V: Send + 'static> Cache<V> {
         let (mut unfit, mut watch) = (0, None);
         let deadline = Instant::now() + inner.settings.wait_timeout();
         loop {
-            let answer = self.ask_for_lease(ask, &seen, has_fallback).await;
+            let answer = self.ask_for_lease(ask, &seen, has_fallback, None).await;
             match inner.or_without(answer)? {
                 Some(Answer::Load(lease)) => return Ok(Turn::Load(lease)),
                 Some(Answer::Failed) => return Ok(Turn::Rest),
@@ -151,10 +141,11 @@ impl<V: Send + 'static> Cache<V> {
         ask: &Ask,
         seen: &Seen,
         has_fallback: bool,
+        note: Option<Note<Bytes>>,
     ) -> redbrick_core_conn::Result<Answer<V>> {
         let inner = &*self.inner;
         let (began, doubt) = (inner.flights.moment(), inner.owed.doubt(&ask.entry));
-        let stored = match inner.lease(ask, seen, has_fallback).await? {
+        let stored = match inner.lease(ask, seen, has_fallback, note).await? {
             Leased::Taken(lease, tags) => return Ok(Answer::Load(Some((lease, tags)))),
             Leased::Nobody => return Ok(Answer::Load(None)),
             Leased::Failed => return Ok(Answer::Failed),
@@ -183,25 +174,21 @@ pub(crate) enum Answer<V> {
 }
 
 impl Inner {
-    /// Takes the lease to load anew what is there, if nobody else has it or has just failed. What is noted of it stays noted for a
-    /// while where somebody else has it.
+    /// Takes the lease to load anew what is there, if nobody else has it or has just failed.
     pub(crate) async fn lease_to_refresh(
         &self,
         ask: &Ask,
         seen: &Seen,
         note: Note<Bytes>,
-    ) -> Option<(Lease, Tags, Note<Bytes>)> {
-        match self.lease(ask, seen, true).await {
-            Ok(Leased::Taken(lease, tags)) => return Some((lease, tags, note)),
-            // Somebody was faster.
-            Ok(Leased::Entry(_)) => return None,
-            Ok(Leased::Elsewhere(..) | Leased::Failed | Leased::Nobody) => {}
+    ) -> Option<(Lease, Tags)> {
+        match self.lease(ask, seen, true, Some(note)).await {
+            Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
+            Ok(_) => None,
             Err(error) => {
                 tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
+                None
             }
         }
-        note.keep(self.settings.lease);
-        None
     }
 
     /// What Redis answered to a call that the loader makes up for; nothing where it did not answer.

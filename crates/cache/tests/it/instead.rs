@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use redbrick_cache::{Cache, Error, Fetched, OnWaitTimeout, Origin};
-use redbrick_core_conn::Prefix;
+use redbrick_core_conn::{Codec, Prefix};
 use redbrick_testkit::unique;
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -154,8 +155,15 @@ async fn what_was_set_meanwhile_is_served_and_not_what_was_there_before() {
     let (first, second) = (Failing::begin(&one).await, Failing::ask(&other));
     let waits = other.clone();
     until("it waits", move || waits.statistics().waits == 1).await;
-    one.set("a", &5).time_to_live(Duration::from_millis(1)).await.unwrap();
-    stale_for(&[&one, &other]).await;
+    // Past its time for both when it comes, so that who waits does not take it for a fresh one.
+    one.set("b", &5).time_to_live(Duration::from_millis(1)).await.unwrap();
+    while one.exists("b").await.unwrap() || other.exists("b").await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let conn = connect_below(&prefix).await.with_codec(Codec::Plain);
+    let [a, b] = ["a", "b"].map(|key| Prefix::new("cache").join("products").tagged(key));
+    let entry = conn.get::<Bytes>(&b).await.unwrap().unwrap();
+    conn.set(&a, &entry).await.unwrap();
     let set = Fetched { value: 5, origin: Origin::Stale };
     assert_eq!(first.end().await.unwrap(), set);
     second.entered().await;

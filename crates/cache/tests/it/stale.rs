@@ -262,7 +262,7 @@ async fn a_server_that_does_not_say_what_time_it_is_has_fresh_entries_only() {
     assert_eq!(after.of("time") - before.of("time"), 0, "it was refused");
     // What such a user stores is fresh until it is gone, whoever reads it.
     for tags in [vec![], vec!["t"]] {
-        timeless.set("b", &2).time_to_live(Duration::from_millis(1)).tags(&tags).await.unwrap();
+        timeless.set("b", &2).time_to_live(WINDOW).tags(&tags).await.unwrap();
         assert_eq!(timely.get("b").await.unwrap(), Some(2));
     }
     let loaded = timeless.get_or_load("c", || number(2)).with_origin().await.unwrap();
