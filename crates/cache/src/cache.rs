@@ -152,7 +152,7 @@ impl<V> Cache<V> {
         let entry = self.inner.prefix.tagged(key);
         let inner = &*self.inner;
         let doubt = inner.owed.doubt(&entry);
-        let stored = inner.conn.get::<Bytes>(&entry).await?;
+        let stored = inner.conn.get_bytes(&entry).await?;
         Ok(match stored.map(entry::decode) {
             Some(Stored::Entry(entry)) => {
                 let found = inner.judge(&inner.conn, entry, &doubt, &[], HashMap::new()).await?;
@@ -215,15 +215,16 @@ impl<V: Send + 'static> Cache<V> {
         keys: impl IntoIterator<Item = K> + Send,
     ) -> Result<Vec<Option<V>>, Error> {
         let inner = &*self.inner;
-        let entries: Vec<Key> = keys.into_iter().map(|id| inner.prefix.tagged(id)).collect();
-        let found = inner.read_many(&inner.conn, &entries, &[]).await?;
-        Ok(found.into_iter().map(|found| self.counted(found)).collect())
+        let entries = keys.into_iter().map(|id| inner.prefix.tagged(id));
+        let reading = inner.reading(&inner.conn, entries);
+        Ok(inner.read_many(reading, &[], |found| self.counted(found)).await?)
     }
 
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
     /// will not replace it.
     ///
-    /// One round trip; on Cluster two with tags, unless these lie in the slot of the entry.
+    /// One round trip; two with more than 300 tags, and on Cluster with tags at all, unless these lie in the slot of the entry.
+    /// Entries with as many tags that tasks store at the same time leave together.
     ///
     /// # Errors
     ///

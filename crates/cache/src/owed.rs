@@ -83,13 +83,17 @@ impl Doubt {
 impl Owed {
     /// Says what of an entry does not count, before it is read: what is made up for by then is not read any more.
     pub(crate) fn doubt(&self, entry: &Key) -> Doubt {
-        if !self.is_any.load(Ordering::Acquire) {
+        if !self.is_any() {
             return Doubt::default();
         }
         let debts = &self.state().debts;
         let matches = |(pattern, _): &(Pattern, u64)| pattern.matches(entry.as_ref());
         let is_owed = debts.entries.contains_key(entry) || debts.patterns.iter().any(matches);
         Doubt { is_owed, tags: Some(Arc::clone(&debts.tags)) }
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_any.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redbrick_core_conn::{Call, Key, Replay, Script, Token};
+use redbrick_core_conn::{BatchScript, Call, Key, Replay, Token};
 use tracing::Instrument;
 
 use crate::{
@@ -22,7 +22,10 @@ use crate::{
     tags::{self, AT_ONCE},
 };
 
-static SET: Script = Script::new("cache.set", include_str!("lua/set.lua"));
+static SET: BatchScript = BatchScript::new("cache.set", include_str!("lua/set.lua"));
+
+/// With more tags an entry takes a round trip more.
+const MOST_TAGS_AT_ONCE: usize = 300;
 
 /// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
 #[must_use = "nothing is stored until it is awaited"]
@@ -115,7 +118,7 @@ impl Inner {
         set.into()
     }
 
-    /// The call that does so with the versions that its tags have; none where it cannot reach all of these.
+    /// The call that does so with the versions that its tags have; none where it cannot reach all of these, or they are very many.
     fn set_with_tags(
         &self,
         key: &Key,
@@ -124,10 +127,11 @@ impl Inner {
         tags: &[Bytes],
     ) -> Option<Call<'_, bool>> {
         let keys: Vec<Key> = tags.iter().map(|tag| self.tags.tagged(tag)).collect();
-        if !self.conn.in_one_slot(std::iter::once(key).chain(&keys)) {
+        let is_reached = self.conn.in_one_slot(std::iter::once(key).chain(&keys));
+        if !is_reached || tags.len() > MOST_TAGS_AT_ONCE {
             return None;
         }
-        let mut call = self.conn.script(&SET).key(key);
+        let mut call = self.conn.batch_script(&SET).key(key);
         for key in &keys {
             call = call.key(key);
         }

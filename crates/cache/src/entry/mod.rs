@@ -89,6 +89,14 @@ impl Entry {
         compress::unpack(self.flags, &self.stored.slice(self.value_at..))
     }
 
+    /// The same, to keep: as it was read it shares its memory with all that came with it.
+    pub(crate) fn detached(self) -> Self {
+        match decode(Bytes::copy_from_slice(&self.stored)) {
+            Stored::Entry(entry) => entry,
+            Stored::Lease | Stored::Foreign(_) => self,
+        }
+    }
+
     /// How it begins, by which it is known again.
     pub(crate) fn mark(&self) -> Bytes {
         mark(&self.stored)

@@ -1,6 +1,6 @@
 //! Reading entries, and telling whether they count.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, pin::Pin};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Conn, Key};
@@ -41,6 +41,15 @@ pub(crate) enum Seen {
     Beginning(Bytes),
 }
 
+/// Entries that are read at once.
+pub(crate) struct Reading<'a> {
+    conn: &'a Conn,
+    /// What of each does not count; nothing, where all does.
+    doubts: Vec<Doubt>,
+    stored:
+        Pin<Box<dyn Future<Output = redbrick_core_conn::Result<Vec<Option<Bytes>>>> + Send + 'a>>,
+}
+
 /// The versions of tags right now.
 type Versions = HashMap<Bytes, Option<Version>>;
 
@@ -54,9 +63,9 @@ impl Inner {
     ) -> redbrick_core_conn::Result<Found> {
         let doubt = self.owed.doubt(key);
         let (stored, versions) = if named.is_empty() {
-            (conn.get::<Bytes>(key).await, Ok(Versions::new()))
+            (conn.get_bytes(key).await, Ok(Versions::new()))
         } else {
-            tokio::join!(conn.get::<Bytes>(key), self.versions(conn, named.to_vec()))
+            tokio::join!(conn.get_bytes(key), self.versions(conn, named.to_vec()))
         };
         match self.parsed(stored?) {
             Ok(entry) => self.judge(conn, entry, &doubt, named, versions?).await,
@@ -99,19 +108,36 @@ impl Inner {
             Found::Outdated(Seen::Beginning(entry.mark()))
         } else {
             let age = self.age(&entry, now);
+            // Whoever loads it anew keeps it for so long.
+            let entry = if age == Age::Fresh { entry } else { entry.detached() };
             Found::Valid(entry, age)
         }
     }
 
-    /// Reads entries at once, together with the tags that their caller names, and then the other tags.
-    pub(crate) async fn read_many(
+    /// Entries that are to be read at once.
+    pub(crate) fn reading<'a>(
         &self,
-        conn: &Conn,
-        keys: &[Key],
+        conn: &'a Conn,
+        keys: impl Iterator<Item = Key>,
+    ) -> Reading<'a> {
+        let (is_any_owed, mut doubts) = (self.owed.is_any(), Vec::new());
+        let keys = keys.inspect(|key| {
+            if is_any_owed {
+                doubts.push(self.owed.doubt(key));
+            }
+        });
+        let stored = conn.get_many_bytes(keys);
+        Reading { conn, doubts, stored }
+    }
+
+    /// Reads entries, together with the tags that their caller names, and then the other tags; makes something of each.
+    pub(crate) async fn read_many<T>(
+        &self,
+        reading: Reading<'_>,
         named: &[Bytes],
-    ) -> redbrick_core_conn::Result<Vec<Found>> {
-        let doubts: Vec<Doubt> = keys.iter().map(|key| self.owed.doubt(key)).collect();
-        let reading = Box::pin(conn.get_many::<Bytes, _>(keys));
+        read: impl Fn(Found) -> T,
+    ) -> redbrick_core_conn::Result<Vec<T>> {
+        let Reading { conn, doubts, stored: reading } = reading;
         let (stored, versions) = if named.is_empty() {
             (reading.await, Ok(Versions::new()))
         } else {
@@ -127,11 +153,12 @@ impl Inner {
             versions.extend(self.versions(conn, others).await?);
         }
         let now = self.now().await;
-        let judged = entries.into_iter().zip(&doubts).map(|(entry, doubt)| match entry {
-            Ok(entry) => self.judged(entry, doubt, named, &versions, now),
+        let none = Doubt::default();
+        let judged = entries.into_iter().enumerate().map(|(at, entry)| match entry {
+            Ok(entry) => self.judged(entry, doubts.get(at).unwrap_or(&none), named, &versions, now),
             Err(seen) => Found::Miss(seen),
         });
-        Ok(judged.collect())
+        Ok(judged.map(read).collect())
     }
 
     /// The entry in what is stored, or what is there in its place.
@@ -160,7 +187,7 @@ impl Inner {
         }
         let asking = self.known.asking();
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
-        let now = Box::pin(conn.get_many::<Bytes, _>(keys.collect::<Vec<_>>())).await?;
+        let now = conn.get_many_bytes(keys).await?;
         for (tag, version) in tags.into_iter().zip(now) {
             let version = version.and_then(|version| Version::try_from(&*version).ok());
             if let (Some(asking), Some(version)) = (asking, version) {

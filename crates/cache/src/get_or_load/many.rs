@@ -255,11 +255,12 @@ impl<V: Send + 'static> Cache<V> {
         if !inner.may_ask() {
             return Ok(());
         }
-        let keys: Vec<_> = asked.iter().map(|asked| asked.ask.entry.clone()).collect();
-        let found = inner.read_many(&inner.quick, &keys, tags).await;
+        let entries = asked.iter().map(|asked| asked.ask.entry.clone());
+        let reading = inner.reading(&inner.quick, entries);
+        let found = inner.read_many(reading, tags, |found| self.value(found)).await;
         let Some(found) = inner.or_without(found)? else { return Ok(()) };
         for (asked, found) in asked.iter_mut().zip(found) {
-            asked.state = match self.value(found) {
+            asked.state = match found {
                 Ok(found) if found.age == Age::Fresh => {
                     inner.counters.add(Counter::Hits);
                     State::Done(Some(found.value))

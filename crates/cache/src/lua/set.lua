@@ -1,5 +1,7 @@
--- Stores an entry with the versions that its tags have, making those that are missing: what plain commands do in two round trips.
+-- Stores entries with the versions that their tags have, making those that are missing: what plain commands do in two round trips. One
+-- run serves all who store at the same time, and reads a tag that several of them name once.
 --
+-- Of each caller, who has as many tags as the others:
 -- KEYS[1]  entry: string, expires
 -- KEYS[2..]  tags: strings of 8 bytes, expire
 -- ARGV[1]  the entry before its tags
@@ -8,16 +10,36 @@
 -- ARGV[4]  life that a tag is given when it has less than the entry, in milliseconds
 -- ARGV[5..]  for each tag its length and name as they stand in the entry, and a new version, used when there is none
 -- returns  1
-local tags = {}
-for n = 2, #KEYS do
-  local name, version = ARGV[2 * n + 1], redis.pcall('GET', KEYS[n])
-  if type(version) ~= 'string' or #version ~= 8 then
-    version = ARGV[2 * n + 2]
-    redis.call('SET', KEYS[n], version, 'PX', ARGV[4])
-  elseif redis.call('PTTL', KEYS[n]) < tonumber(ARGV[3]) then
-    redis.call('PEXPIRE', KEYS[n], ARGV[4])
+local tags = #KEYS / COUNT - 1
+local versions, lives = {}, {}
+local function version_of(tag, needed, life, new)
+  local version, left = versions[tag], lives[tag]
+  if not version then
+    version = redis.pcall('GET', tag)
+    if type(version) ~= 'string' or #version ~= 8 then
+      version, left = new, tonumber(life)
+      redis.call('SET', tag, version, 'PX', life)
+    else
+      left = redis.call('PTTL', tag)
+    end
   end
-  tags[#tags + 1] = name .. version
+  if left < needed then
+    redis.call('PEXPIRE', tag, life)
+    left = tonumber(life)
+  end
+  versions[tag], lives[tag] = version, left
+  return version
 end
-redis.call('SET', KEYS[1], ARGV[1] .. table.concat(tags) .. ARGV[2], 'PX', ARGV[3])
-return 1
+return function(entry, ...)
+  local given = {...}
+  local needed, life = tonumber(given[tags + 3]), given[tags + 4]
+  local parts = {given[tags + 1]}
+  for n = 1, tags do
+    local name, new = given[tags + 3 + 2 * n], given[tags + 4 + 2 * n]
+    parts[#parts + 1] = name
+    parts[#parts + 1] = version_of(given[n], needed, life, new)
+  end
+  parts[#parts + 1] = given[tags + 2]
+  redis.call('SET', entry, table.concat(parts), 'PX', given[tags + 3])
+  return 1
+end

@@ -1,7 +1,7 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redbrick_cache::{Cache, Error, Origin};
+use redbrick_cache::{Cache, Error, MEDIUM, Origin};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::{Server, unique};
 
@@ -130,4 +130,51 @@ async fn an_entry_and_its_tags_are_stored_at_once_where_they_lie_together() {
     assert_eq!(cache.get("a").await.unwrap(), Some(3));
     assert!(cache.invalidate_tag(&long).await.unwrap());
     assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_are_stored_at_the_same_time_share_a_run_and_each_has_its_own_tags_and_life() {
+    const ENTRIES: u64 = 200;
+    const LONG: Duration = Duration::from_secs(200 * 24 * 60 * 60);
+    let server = Server::start().unwrap();
+    let cache = patient::<u64>(Conn::connect(server.url()).await.unwrap());
+    // A tag of another type counts as missing.
+    server.command(["RPUSH", "cache:products:tag:{t0}", "x"]).unwrap();
+    let before = server.command_counts().unwrap();
+    let sets = (0..ENTRIES).map(|n| {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            let life = if n == ENTRIES - 1 { LONG } else { MEDIUM + Duration::from_secs(n) };
+            let tags = [format!("t{}", n % 3), format!("own{n}")];
+            cache.set(n.to_string(), &n).tags(tags).time_to_live(life).await
+        })
+    });
+    for set in sets.collect::<Vec<_>>() {
+        set.await.unwrap().unwrap();
+    }
+    let cost = server.command_counts().unwrap().since(&before);
+    assert!(cost.of("evalsha") < ENTRIES / 2, "{cost:?}");
+    assert!(cost.of("get") < ENTRIES * 2, "a tag is read once in a run: {cost:?}");
+
+    let ttl = |key: &str| server.command(["PTTL", key]).unwrap().as_int().unwrap();
+    let long = i64::try_from(LONG.as_millis()).unwrap();
+    assert!(ttl(&format!("cache:products:tag:{{t{}}}", (ENTRIES - 1) % 3)) > long);
+    assert!(ttl("cache:products:tag:{own0}") > ttl("cache:products:{0}"));
+    assert!(ttl(&format!("cache:products:{{{}}}", ENTRIES - 1)) > long - 60_000);
+    let there = async || {
+        let all: Vec<u64> = (0..ENTRIES).collect();
+        let found = cache.get_many(all.iter().map(u64::to_string)).await.unwrap();
+        all.into_iter()
+            .zip(found)
+            .filter_map(|(n, found)| {
+                assert!(found.is_none_or(|found| found == n));
+                found
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(there().await.len(), 200);
+    cache.invalidate_tag("t1").await.unwrap();
+    cache.invalidate_tag("own6").await.unwrap();
+    let left: Vec<u64> = (0..ENTRIES).filter(|n| n % 3 != 1 && *n != 6).collect();
+    assert_eq!(there().await, left);
 }

@@ -1,13 +1,19 @@
 //! Calls on many keys, one for all of them, on Cluster one for each slot.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::Pin};
 
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use super::{
-    Call, ending::Label, never_set::never_set, reply::Reply, request::Request, values::decode,
+    Call,
+    ending::{Label, Read},
+    never_set::never_set,
+    reply::Reply,
+    request::Request,
+    values::{decode, stored},
 };
 use crate::{Conn, Result, conn::together};
 
@@ -32,23 +38,43 @@ impl Conn {
         T: DeserializeOwned + Send,
         K: AsRef<[u8]>,
     {
-        let keys: Vec<Bytes> = keys.into_iter().map(|key| self.call_key(key)).collect();
+        let keys = keys.into_iter().map(|key| self.call_key(key)).collect();
+        self.read_many(keys, decode).await
+    }
+
+    /// The same as [`get_bytes`](Self::get_bytes) returns them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get_bytes`](Self::get_bytes): one key that the user may not read fails them all.
+    pub fn get_many_bytes<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Option<Bytes>>>> + Send + '_>> {
+        let keys = keys.into_iter().map(|key| self.call_key(key)).collect();
+        let span = tracing::debug_span!("core_conn.get_many_bytes");
+        Box::pin(self.read_many(keys, stored).instrument(span))
+    }
+
+    async fn read_many<T>(
+        &self,
+        keys: Vec<Bytes>,
+        read: Read<Option<T>>,
+    ) -> Result<Vec<Option<T>>> {
+        let (label, prefix) = (Label::new("MGET", true), &self.config().key_prefix);
+        let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
         let (indexes, calls): (Vec<_>, Vec<_>) = self
-            .by_slot(&keys)
+            .by_slot(keys)
             .into_iter()
-            .map(|(slot, indexes)| {
-                let prefix = &self.config().key_prefix;
-                let first = never_set(prefix, slot, &keys[indexes[0]]);
-                let keys = indexes.iter().map(|index| keys[*index].clone());
+            .map(|(slot, Group { indexes, keys })| {
+                let first = never_set(prefix, slot, &keys[0]);
                 let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
                 (indexes, Call::<Vec<Reply>>::reading(self, Ok(request)))
             })
             .unzip();
-        let (label, prefix) = (Label::new("MGET", true), &self.config().key_prefix);
-        let mut values: Vec<Option<T>> = keys.iter().map(|_| None).collect();
         for (indexes, replies) in indexes.iter().zip(Box::pin(self.at_once(calls)).await?) {
             for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
-                let value = decode(self.codec(), reply);
+                let value = read(self.codec(), reply);
                 values[*index] = value.map_err(|err| label.on(prefix, err))?;
             }
         }
@@ -68,10 +94,8 @@ impl Conn {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<u64> {
         let keys: Vec<Bytes> = keys.into_iter().map(|key| self.call_key(key)).collect();
-        let calls = self.by_slot(&keys).into_values().map(|indexes| {
-            let keys = indexes.into_iter().map(|index| keys[index].clone()).collect();
-            Call::<u64>::reading(self, Ok(Request::Delete(keys)))
-        });
+        let calls = self.by_slot(keys).into_values();
+        let calls = calls.map(|group| Call::<u64>::reading(self, Ok(Request::Delete(group.keys))));
         Ok(Box::pin(self.at_once(calls.collect())).await?.into_iter().sum())
     }
 
@@ -92,13 +116,28 @@ impl Conn {
         }
     }
 
-    /// Which of `keys` may go out together: all of them, but those of one slot on Cluster.
-    fn by_slot(&self, keys: &[Bytes]) -> BTreeMap<Option<u16>, Vec<usize>> {
-        let mut slots = BTreeMap::<_, Vec<usize>>::new();
-        let is_cluster = self.config().endpoint.is_cluster();
-        for (index, key) in keys.iter().enumerate() {
-            slots.entry(is_cluster.then(|| redis_keyslot(key))).or_default().push(index);
+    /// Which of `keys` may go out together: all of them, but those of one slot on Cluster. No group is empty.
+    fn by_slot(&self, keys: Vec<Bytes>) -> BTreeMap<Option<u16>, Group> {
+        let mut slots = BTreeMap::<_, Group>::new();
+        if keys.is_empty() {
+            return slots;
+        }
+        if !self.config().endpoint.is_cluster() {
+            slots.insert(None, Group { indexes: (0..keys.len()).collect(), keys });
+            return slots;
+        }
+        for (index, key) in keys.into_iter().enumerate() {
+            let group = slots.entry(Some(redis_keyslot(&key))).or_default();
+            group.indexes.push(index);
+            group.keys.push(key);
         }
         slots
     }
+}
+
+/// Keys that go out together, and where each stands among all.
+#[derive(Default)]
+struct Group {
+    indexes: Vec<usize>,
+    keys: Vec<Bytes>,
 }

@@ -34,8 +34,6 @@ pub(crate) enum Request {
     Get(Bytes),
     /// Keys of one slot, behind one that nobody can have set.
     GetMany(Vec<Bytes>),
-    /// The same for a batch of calls: it is written at once, and its answer is read without fred.
-    GetTogether(Vec<Bytes>),
     Set {
         key: Bytes,
         value: Bytes,
@@ -168,7 +166,7 @@ impl Request {
             Self::Known(_) => "none",
             Self::Ping => "PING",
             Self::Get(_) => "GET",
-            Self::GetMany(_) | Self::GetTogether(_) => "MGET",
+            Self::GetMany(_) => "MGET",
             Self::Set { .. } => "SET",
             Self::Delete(_) => "UNLINK",
             Self::Exists(_) => "EXISTS",
@@ -229,7 +227,6 @@ impl Request {
                 None
             }
             Self::GetMany(keys)
-            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
             | Self::ScriptText { keys, .. } => keys.first(),
@@ -274,7 +271,6 @@ impl Request {
     pub(crate) fn keys(&self) -> &[Bytes] {
         match self {
             Self::GetMany(keys)
-            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
             | Self::ScriptText { keys, .. } => keys,
@@ -293,7 +289,6 @@ impl Request {
             self,
             Self::Get(_)
                 | Self::GetMany(_)
-                | Self::GetTogether(_)
                 | Self::Exists(_)
                 | Self::Ttl(_)
                 | Self::HashGet(..)
@@ -331,7 +326,6 @@ impl Request {
             | Self::Ping
             | Self::Get(_)
             | Self::GetMany(_)
-            | Self::GetTogether(_)
             | Self::Set { .. }
             | Self::Delete(_)
             | Self::Exists(_)

@@ -45,8 +45,7 @@ impl Request {
             }
             Self::Ping => to.ping(None).await?,
             Self::Get(key) => to.get(key).await?,
-            Self::GetMany(keys) => to.mget(keys).await?,
-            Self::GetTogether(keys) => {
+            Self::GetMany(keys) => {
                 return raw(to, "MGET", keys.into_iter().map(Value::Bytes).collect()).await;
             }
             Self::Set { key, value, millis, condition } => {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fred::types::SetOptions;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -30,6 +31,18 @@ impl Conn {
     /// call](Conn#errors-of-every-call). Nothing is changed.
     pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<T>> {
         Call::new(self, Ok(Request::Get(self.call_key(key))), decode)
+    }
+
+    /// Returns what is stored at `key` byte for byte, whatever the codec: for those who know themselves what it means.
+    ///
+    /// Nothing is copied: the bytes share their memory with everything that was read from the server with them. Copy what you keep.
+    /// Otherwise as [`get`](Self::get).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), but for [`ErrorKind::Codec`](crate::ErrorKind::Codec).
+    pub fn get_bytes(&self, key: impl AsRef<[u8]>) -> Call<'_, Option<Bytes>> {
+        Call::new(self, Ok(Request::Get(self.call_key(key))), stored)
     }
 
     /// Stores `value` at `key`, replacing what is there.
@@ -58,9 +71,14 @@ impl Conn {
 
 /// A value that may be missing.
 pub(super) fn decode<T: DeserializeOwned>(codec: Codec, reply: Reply) -> Result<Option<T>> {
+    stored(codec, reply)?.map(|stored| codec.decode(&stored)).transpose()
+}
+
+/// The same as it is stored.
+pub(super) fn stored(_: Codec, reply: Reply) -> Result<Option<Bytes>> {
     match reply {
         Reply::Nil => Ok(None),
-        Reply::Bytes(stored) => codec.decode(&stored).map(Some),
+        Reply::Bytes(stored) => Ok(Some(stored)),
         other => Err(other.unexpected("bytes")),
     }
 }

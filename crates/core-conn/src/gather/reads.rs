@@ -148,7 +148,7 @@ impl Courier {
         };
         let first = keys.first().map(|key| &**key).unwrap_or_default();
         let first = never_set(&self.core.config.key_prefix, slot, first);
-        Request::GetTogether(std::iter::once(first).chain(keys.iter().cloned()).collect())
+        Request::GetMany(std::iter::once(first).chain(keys.iter().cloned()).collect())
     }
 }
 

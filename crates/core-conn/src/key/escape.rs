@@ -1,7 +1,9 @@
 //! The one place that knows what a part looks like within a key.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode, percent_encode_byte};
 
 /// What is escaped beside the bytes that are not ASCII. `^` and `-` mean something between brackets alone,
 /// and brackets are escaped; so UUIDs and dates stay readable.
@@ -22,23 +24,41 @@ const ESCAPED: &AsciiSet = &CONTROLS
 /// What stands between the braces for the empty part; no other part is escaped to it.
 const EMPTY_TAG: &[u8] = b"%";
 
+/// Which bytes are escaped: keys are made all the time, and most parts have few of these or none.
+static IS_ESCAPED: LazyLock<[bool; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|byte| {
+        let byte = u8::try_from(byte).unwrap_or(u8::MAX);
+        percent_encode(&[byte], ESCAPED).any(|piece| piece.len() > 1)
+    })
+});
+
+/// How long a part is within a key. To know it before spares an allocation.
+fn len(part: &[u8]) -> usize {
+    let is_escaped = &*IS_ESCAPED;
+    part.len() + 2 * part.iter().filter(|byte| is_escaped[usize::from(**byte)]).count()
+}
+
 /// Appends a part to `out`.
 pub(super) fn push(out: &mut Vec<u8>, part: &[u8]) {
-    for piece in percent_encode(part, ESCAPED) {
-        out.extend_from_slice(piece.as_bytes());
+    let (is_escaped, mut rest) = (&*IS_ESCAPED, part);
+    while let Some(at) = rest.iter().position(|byte| is_escaped[usize::from(*byte)]) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(percent_encode_byte(rest[at]).as_bytes());
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 /// A part alone.
 pub(super) fn part(part: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(part.len());
+    let mut out = Vec::with_capacity(len(part));
     push(&mut out, part);
     out.into()
 }
 
 /// `stem:part`.
 pub(super) fn join(stem: &[u8], part: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(stem.len() + 1 + part.len());
+    let mut out = Vec::with_capacity(stem.len() + 1 + len(part));
     out.extend_from_slice(stem);
     out.push(b':');
     push(&mut out, part);
@@ -47,7 +67,7 @@ pub(super) fn join(stem: &[u8], part: &[u8]) -> Bytes {
 
 /// `stem:{part}`.
 pub(super) fn join_tagged(stem: &[u8], part: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(stem.len() + 3 + part.len().max(1));
+    let mut out = Vec::with_capacity(stem.len() + 3 + len(part).max(1));
     out.extend_from_slice(stem);
     out.extend_from_slice(b":{");
     push_tag(&mut out, part);

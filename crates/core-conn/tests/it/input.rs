@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use redbrick_core_conn::{Codec, Config, Conn, Error, ErrorKind, State};
 use redbrick_testkit::{Cluster, CommandCounts, shared};
 
@@ -160,6 +161,27 @@ async fn get_many_keeps_order_knows_what_is_missing_and_reads_a_key_twice() {
     assert_eq!(conn.delete_many(["k1", "k1", "none", "list"]).await.unwrap(), 2);
     let keys = (0..60).map(|n| format!("k{n}"));
     assert_eq!(conn.delete_many(keys).await.unwrap(), 49);
+}
+
+#[tokio::test]
+async fn bytes_are_read_as_they_are_stored_whatever_the_codec() {
+    let conn = connect("input-bytes").await;
+    let stored = Bytes::from_static(b"\0\xFF redbrick");
+    conn.with_codec(Codec::Plain).set("a", &stored).await.unwrap();
+    conn.set("b", "text").await.unwrap();
+    conn.list("list").push_back(&1).await.unwrap();
+    let encoded = Codec::MessagePack.encode("text").unwrap();
+    for conn in [&conn, &conn.with_codec(Codec::Json), &conn.with_codec(Codec::Plain)] {
+        assert_eq!(conn.get_bytes("a").await.unwrap().as_ref(), Some(&stored));
+        assert_eq!(conn.get_bytes("b").await.unwrap().as_ref(), Some(&encoded));
+        assert_eq!(conn.get_bytes("none").await.unwrap(), None);
+        assert_eq!(conn.get_bytes("list").await.unwrap(), None);
+        assert_eq!(conn.get_bytes("list").alone().await.unwrap_err().kind(), ErrorKind::WrongType);
+        let found = conn.get_many_bytes(["b", "list", "a", "none", "b"]).await.unwrap();
+        let (a, b) = (Some(stored.clone()), Some(encoded.clone()));
+        assert_eq!(found, [b.clone(), None, a, None, b]);
+        assert_eq!(conn.get_many_bytes([""; 0]).await.unwrap(), [] as [Option<Bytes>; 0]);
+    }
 }
 
 #[tokio::test]

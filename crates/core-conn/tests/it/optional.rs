@@ -115,6 +115,8 @@ async fn assert_empty(conn: &Conn) {
         conn.set("k", &1) => (),
         conn.set("k", &1).if_absent() => false,
         conn.get_many::<u8, _>(["a", "b"]) => vec![None, None],
+        conn.get_bytes("k") => None,
+        conn.get_many_bytes(["a", "b"]) => vec![None, None],
         conn.delete("k") => false,
         conn.delete_many(["a", "b"]) => 0,
         conn.exists("k") => false,
