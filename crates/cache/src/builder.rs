@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Codec, Conn, Prefix, ReadFrom};
+use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -191,7 +191,7 @@ impl<V> CacheBuilder<V> {
     fn build_unchecked(self, values: Arc<dyn ValueCodec<V>>) -> Cache<V> {
         let (settings, codec) = (self.settings, self.conn.codec());
         // A replica can still have what was invalidated.
-        let conn = self.conn.with_codec(Codec::Plain).with_read_from(ReadFrom::Master);
+        let conn = self.conn.with_read_from(ReadFrom::Master);
         let quick = match settings.on_error {
             OnError::Load => conn.with_command_timeout(settings.redis_timeout).with_fail_fast(),
             OnError::Fail => conn.clone(),

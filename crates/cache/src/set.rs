@@ -112,9 +112,9 @@ impl<V> SetMany<'_, V> {
 
 impl Inner {
     /// The call that stores an entry in any case. A load under way finds its lease gone.
-    fn set_entry(&self, key: &Key, entry: &Bytes, kept: Duration) -> Call<'_, ()> {
+    fn set_entry(&self, key: &Key, entry: Bytes, kept: Duration) -> Call<'_, ()> {
         // Never done once more: it would undo what others did meanwhile.
-        let set = self.conn.set(key, entry).time_to_live(kept).replay(Replay::IfUnsent);
+        let set = self.conn.set_bytes(key, entry).time_to_live(kept).replay(Replay::IfUnsent);
         set.into()
     }
 
@@ -166,7 +166,7 @@ impl Inner {
             let life = self.life(self.now().await, time_to_live);
             if tags.is_empty() {
                 let entry = entry::encode(life.fresh_until, 0, &[], &packed);
-                self.set_entry(key, &entry, life.kept).await
+                self.set_entry(key, entry, life.kept).await
             } else {
                 Box::pin(self.set_tagged(key, &packed, &life, tags)).await
             }
@@ -192,7 +192,7 @@ impl Inner {
         }
         let versions = self.tag_versions(&self.conn, tags, life.kept).await?;
         let entry = entry::encode(life.fresh_until, 0, &versions, packed);
-        self.set_entry(key, &entry, life.kept).await
+        self.set_entry(key, entry, life.kept).await
     }
 
     async fn set_many(
@@ -228,7 +228,7 @@ impl Inner {
                 let (life, packed) =
                     (self.life(now, time_to_live), self.settings.compression.pack(encoded.clone()));
                 let entry = entry::encode(life.fresh_until, 0, &versions, &packed);
-                self.set_entry(key, &entry, life.kept)
+                self.set_entry(key, entry, life.kept)
             });
             let tickets: Vec<_> = calls.map(|call| pipeline.add(call)).collect();
             let mut results = Box::pin(pipeline.send()).await;

@@ -130,14 +130,17 @@ fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
 }
 
 fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, flags: u8, tags: usize) {
-    out.put_slice(&[MAGIC, VERSION]);
+    let mut header = [0; HEADER_LEN];
+    let mut rest = &mut header[..];
+    rest.put_slice(&[MAGIC, VERSION]);
     // Nobody is to be kept from guessing it.
-    out.put_u64(fastrand::u64(..));
-    out.put_slice(&moment(fresh_until));
-    out.put_u16(cost);
-    out.put_u8(flags);
+    rest.put_u64(fastrand::u64(..));
+    rest.put_slice(&moment(fresh_until));
+    rest.put_u16(cost);
+    rest.put_u8(flags);
     // More tags than fit are refused where they are named.
-    out.put_u16(u16::try_from(tags).unwrap_or(u16::MAX));
+    rest.put_u16(u16::try_from(tags).unwrap_or(u16::MAX));
+    out.put_slice(&header);
 }
 
 /// The name of a tag as it stands before its version.

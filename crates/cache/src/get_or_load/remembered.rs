@@ -42,7 +42,9 @@ impl<K: Eq + Hash + Clone> Remembered<K> {
 
     /// Forgets a key; returns whether it was remembered.
     pub(crate) fn take(&self, key: &K) -> bool {
-        self.until().remove(key).is_some_and(|until| Instant::now() < until)
+        let mut until = self.until();
+        // Mostly, nothing is.
+        !until.is_empty() && until.remove(key).is_some_and(|until| Instant::now() < until)
     }
 
     /// Remembers a key for so long, or until what is returned is dropped; nothing where it was remembered.

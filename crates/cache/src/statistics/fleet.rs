@@ -2,7 +2,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use redbrick_core_conn::Script;
+use redbrick_core_conn::{Codec, Script};
 
 use crate::{Cache, Error, Statistics, VERY_LONG, cache::Inner, statistics::COUNTERS};
 
@@ -62,7 +62,8 @@ impl<V> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.fleet_statistics", skip_all)]
     pub async fn fleet_statistics(&self) -> Result<Statistics, Error> {
         let inner = &*self.inner;
-        let counts = inner.conn.hash(inner.prefix.key("statistics")).get_all::<u64>().await?;
+        let conn = inner.conn.with_codec(Codec::Plain);
+        let counts = conn.hash(inner.prefix.key("statistics")).get_all::<u64>().await?;
         Ok(Statistics::of(|name| counts.get(name).copied().unwrap_or(0)))
     }
 

@@ -63,7 +63,15 @@ impl Conn {
     /// [`count`](Self::count).
     #[doc(alias("setex", "setnx", "psetex"))]
     pub fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Set<'_> {
-        let (key, value) = (self.call_key(key), self.codec().encode(value));
+        self.set_encoded(self.call_key(key), self.codec().encode(value))
+    }
+
+    /// Stores bytes at `key` as they are, whatever the codec, for [`get_bytes`](Self::get_bytes); otherwise as [`set`](Self::set).
+    pub fn set_bytes(&self, key: impl AsRef<[u8]>, value: Bytes) -> Set<'_> {
+        self.set_encoded(self.call_key(key), Ok(value))
+    }
+
+    fn set_encoded(&self, key: Bytes, value: Result<Bytes>) -> Set<'_> {
         let request = value.map(|value| Request::Set { key, value, millis: None, condition: None });
         Set(Call::reading(self, request))
     }

@@ -51,7 +51,7 @@ async fn values(conn: &Conn, words: &Words) {
     same(found.as_deref(), Some(words[words.len() - 1]), words);
     conn.set("value", words[0]).await.unwrap();
     same(conn.get::<String>("value").await.unwrap().as_deref(), Some(words[0]), words);
-    conn.with_codec(Codec::Plain).set("bytes", words[0]).await.unwrap();
+    conn.set_bytes("bytes", words[0].into()).await.unwrap();
     same(conn.get_bytes("bytes").await.unwrap().as_deref(), Some(words[0].as_bytes()), words);
     conn.count("value").await.unwrap_err();
 }
@@ -69,9 +69,8 @@ async fn many_values(conn: &Conn, words: &Words) {
     }
     let found = conn.get_many::<String, _>(words).await.unwrap();
     same(&found.into_iter().flatten().collect::<Vec<_>>(), words, words);
-    let plain = conn.with_codec(Codec::Plain);
     for (key, word) in keys.iter().zip(words) {
-        plain.set(key, word).await.unwrap();
+        conn.set_bytes(key, Bytes::from(*word)).await.unwrap();
     }
     let found = conn.get_many_bytes(&keys).await.unwrap();
     same(&found.into_iter().flatten().collect::<Vec<_>>(), words, words);
