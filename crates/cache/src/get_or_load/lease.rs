@@ -16,9 +16,18 @@ use crate::{
 };
 
 static LEASE: Script = Script::new("cache.lease", include_str!("../lua/lease.lua"));
-static RENEW: Script = Script::new("cache.renew", include_str!("../lua/renew.lua"));
-static RELEASE: Script = Script::new("cache.release", include_str!("../lua/release.lua"));
-static STORE: Script = Script::new("cache.store", include_str!("../lua/store.lua"));
+static RENEW: Script = Script::new(
+    "cache.renew",
+    concat!(include_str!("../lua/held.lua"), include_str!("../lua/renew.lua")),
+);
+static RELEASE: Script = Script::new(
+    "cache.release",
+    concat!(include_str!("../lua/held.lua"), include_str!("../lua/release.lua")),
+);
+static STORE: Script = Script::new(
+    "cache.store",
+    concat!(include_str!("../lua/held.lua"), include_str!("../lua/store.lua")),
+);
 
 /// How often it is asked whether a lease has ended, where nobody may tell.
 const UNTOLD: Duration = Duration::from_millis(100);

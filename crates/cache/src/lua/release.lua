@@ -3,16 +3,8 @@
 --
 -- KEYS[1]  entry: string, expires; or the lease
 -- KEYS[2]  lease beside the entry: string, expires; its name is the channel on which its end is told
--- ARGV[1]  its token
 -- ARGV[2]  for how many milliseconds it is left alone, 0 when it can be loaded at once
 -- returns  1 it was given back, 0 it was ended before
-local function lease_at(key)
-  local lease = redis.pcall('GETRANGE', key, 0, 27)
-  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
-  return is_it and lease
-end
-local here = lease_at(KEYS[1])
-local lease = here or lease_at(KEYS[2])
 if not lease then
   -- Whoever ended it may have had no way to tell.
   redis.pcall('PUBLISH', KEYS[2], '')

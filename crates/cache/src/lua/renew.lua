@@ -3,16 +3,9 @@
 --
 -- KEYS[1]  entry: string, expires; or the lease
 -- KEYS[2]  lease beside the entry: string, expires
--- ARGV[1]  its token
 -- ARGV[2]  life of the lease in milliseconds
 -- returns  1 it lives on, 0 it was ended
-local function lease_at(key)
-  local lease = redis.pcall('GETRANGE', key, 0, 27)
-  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
-  return is_it and lease
-end
-if lease_at(KEYS[1]) then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-local lease = lease_at(KEYS[2])
+if here then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 local entry = lease and redis.pcall('GETRANGE', KEYS[1], 0, 20)
 if type(entry) ~= 'string' or string.sub(entry, 1, 10) ~= string.sub(lease, 19) then return 0 end
 local life = redis.call('PTTL', KEYS[1])

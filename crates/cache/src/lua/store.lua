@@ -3,17 +3,9 @@
 --
 -- KEYS[1]  entry: string, expires; or the lease
 -- KEYS[2]  lease beside the entry: string, expires; its name is the channel on which its end is told
--- ARGV[1]  token of the lease
 -- ARGV[2]  the entry
 -- ARGV[3]  time to live in milliseconds
 -- returns  1 stored, 0 refused
-local function lease_at(key)
-  local lease = redis.pcall('GETRANGE', key, 0, 27)
-  local is_it = type(lease) == 'string' and string.byte(lease) == 0xCB and string.sub(lease, 3, 18) == ARGV[1]
-  return is_it and lease
-end
-local here = lease_at(KEYS[1])
-local lease = here or lease_at(KEYS[2])
 if not lease then
   -- Whoever ended it may have had no way to tell.
   redis.pcall('PUBLISH', KEYS[2], '')
