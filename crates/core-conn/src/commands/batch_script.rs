@@ -123,7 +123,7 @@ impl Each {
         let (script, mut args) = (first.script, first.lead(all.len()));
         args.extend(all.iter().flat_map(|each| &each.args).cloned());
         let keys = all.iter().flat_map(|each| &each.keys).cloned().collect();
-        Some(Request::Script { script, keys, args })
+        Some(Request::Run { script, keys, args })
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{
     Call,
     ending::{Label, Read},
-    never_set::never_set,
+    never_set::{behind_never_set, values_behind},
     reply::Reply,
     request::Request,
     values::{decode, stored},
@@ -42,7 +42,9 @@ impl Conn {
         self.read_many(keys, decode).await
     }
 
-    /// The same as [`get_bytes`](Self::get_bytes) returns them.
+    /// Returns what is stored at `keys` byte for byte, in their order; otherwise as [`get_many`](Self::get_many), also in round trips.
+    ///
+    /// Nothing is copied, as by [`get_bytes`](Self::get_bytes): copy what you keep.
     ///
     /// # Errors
     ///
@@ -67,13 +69,20 @@ impl Conn {
             .by_slot(keys)
             .into_iter()
             .map(|(slot, Group { indexes, keys })| {
-                let first = never_set(prefix, slot, &keys[0]);
-                let request = Request::GetMany(std::iter::once(first).chain(keys).collect());
+                let keys = behind_never_set(prefix, slot, keys);
+                let request =
+                    if slot.is_some() { Request::GetMany } else { Request::GetTogether }(keys);
                 (indexes, Call::<Vec<Reply>>::reading(self, Ok(request)))
             })
             .unzip();
         for (indexes, replies) in indexes.iter().zip(Box::pin(self.at_once(calls)).await?) {
-            for (index, reply) in indexes.iter().zip(replies.into_iter().skip(1)) {
+            if replies.is_empty() {
+                // There is no server, and there need not be one.
+                continue;
+            }
+            let replies =
+                values_behind(replies, indexes.len()).map_err(|err| label.on(prefix, err))?;
+            for (index, reply) in indexes.iter().zip(replies) {
                 let value = read(self.codec(), reply);
                 values[*index] = value.map_err(|err| label.on(prefix, err))?;
             }

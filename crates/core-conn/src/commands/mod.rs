@@ -45,7 +45,7 @@ pub use hash::Hash;
 pub use keys::{LONGEST_TIME_TO_LIVE, Ttl};
 pub use list::List;
 pub use members::Members;
-pub(crate) use never_set::never_set;
+pub(crate) use never_set::{behind_never_set, values_behind};
 pub use pipeline::Pipeline;
 pub use reply::{FromReply, Reply};
 pub(crate) use request::{COMMANDS, Request};

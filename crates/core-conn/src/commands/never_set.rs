@@ -8,13 +8,14 @@ use std::{
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use crate::conn::SLOTS;
+use super::Reply;
+use crate::{Error, ErrorKind, Result, conn::SLOTS};
 
 /// A key that is never set, because nobody outside this process can know it; in `slot`, where that matters.
 ///
 /// It begins as `first` does, so that whoever may read keys that begin so may read it too; in a slot there is only the
 /// prefix to begin with.
-pub(crate) fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes {
+fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes {
     static SECRET: OnceLock<String> = OnceLock::new();
     // The hashers' keys come from the operating system's random source.
     let secret = SECRET.get_or_init(|| {
@@ -25,6 +26,21 @@ pub(crate) fn never_set(prefix: &str, slot: Option<u16>, first: &[u8]) -> Bytes 
         Some(slot) => format!("{prefix}{{{}}}never-set:{secret}", tags()[usize::from(slot)]).into(),
         None => [first, b":never-set:", secret.as_bytes()].concat().into(),
     }
+}
+
+/// Puts the key that nobody can have set before `keys`, of which there is one at least.
+pub(crate) fn behind_never_set(prefix: &str, slot: Option<u16>, keys: Vec<Bytes>) -> Vec<Bytes> {
+    let first = keys.first().map(|key| &**key).unwrap_or_default();
+    std::iter::once(never_set(prefix, slot, first)).chain(keys).collect()
+}
+
+/// The values of `count` keys, behind the one that leads them.
+pub(crate) fn values_behind(mut replies: Vec<Reply>, count: usize) -> Result<Vec<Reply>> {
+    if replies.len() != count + 1 || replies.remove(0) != Reply::Nil {
+        let what = "the server answered MGET with another list than was asked for";
+        return Err(Error::new(ErrorKind::Protocol, what));
+    }
+    Ok(replies)
 }
 
 /// A hash tag for each slot: the smallest number whose digits lie in it.

@@ -32,8 +32,11 @@ pub(crate) enum Request {
     Known(Reply),
     Ping,
     Get(Bytes),
-    /// Keys of one slot, behind one that nobody can have set.
+    /// Keys of one slot, behind one that nobody can have set. It is written together with others like it.
     GetMany(Vec<Bytes>),
+    /// The same where all keys are in one request: it is written at once, and its answer is read without fred, which would
+    /// make values of its own of it.
+    GetTogether(Vec<Bytes>),
     Set {
         key: Bytes,
         value: Bytes,
@@ -96,6 +99,13 @@ pub(crate) enum Request {
         args: Vec<&'static str>,
     },
     Script {
+        script: &'static Script,
+        keys: Vec<Bytes>,
+        args: Vec<Bytes>,
+    },
+    /// A run for several callers, by the script's digest alone: where the server does not know that, some of them may be gone by now,
+    /// and nothing may be done for these any more.
+    Run {
         script: &'static Script,
         keys: Vec<Bytes>,
         args: Vec<Bytes>,
@@ -166,7 +176,7 @@ impl Request {
             Self::Known(_) => "none",
             Self::Ping => "PING",
             Self::Get(_) => "GET",
-            Self::GetMany(_) => "MGET",
+            Self::GetMany(_) | Self::GetTogether(_) => "MGET",
             Self::Set { .. } => "SET",
             Self::Delete(_) => "UNLINK",
             Self::Exists(_) => "EXISTS",
@@ -204,7 +214,9 @@ impl Request {
             Self::Scan { .. } => "SCAN",
             Self::Flush => "FLUSHDB",
             Self::Raw { name, .. } => name,
-            Self::Script { script, .. } | Self::ScriptText { script, .. } => script.name(),
+            Self::Script { script, .. }
+            | Self::Run { script, .. }
+            | Self::ScriptText { script, .. } => script.name(),
             Self::Each(each) => each.script.name(),
         }
     }
@@ -213,7 +225,7 @@ impl Request {
     pub(crate) fn commands(&self) -> [&'static str; 3] {
         match self {
             Self::Nested { name, .. } => ["EVALSHA", "EVAL", name],
-            Self::Script { .. } | Self::ScriptText { .. } | Self::Each(_) => {
+            Self::Script { .. } | Self::Run { .. } | Self::ScriptText { .. } | Self::Each(_) => {
                 ["EVALSHA", "EVAL", "EVAL"]
             }
             plain => [plain.name(); 3],
@@ -227,8 +239,10 @@ impl Request {
                 None
             }
             Self::GetMany(keys)
+            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
+            | Self::Run { keys, .. }
             | Self::ScriptText { keys, .. } => keys.first(),
             Self::Each(each) => each.keys.first(),
             Self::Set { key, .. } | Self::Nested { key, .. } => Some(key),
@@ -271,8 +285,10 @@ impl Request {
     pub(crate) fn keys(&self) -> &[Bytes] {
         match self {
             Self::GetMany(keys)
+            | Self::GetTogether(keys)
             | Self::Delete(keys)
             | Self::Script { keys, .. }
+            | Self::Run { keys, .. }
             | Self::ScriptText { keys, .. } => keys,
             Self::Each(each) => &each.keys,
             _ => self.key().map(std::slice::from_ref).unwrap_or_default(),
@@ -289,6 +305,7 @@ impl Request {
             self,
             Self::Get(_)
                 | Self::GetMany(_)
+                | Self::GetTogether(_)
                 | Self::Exists(_)
                 | Self::Ttl(_)
                 | Self::HashGet(..)
@@ -320,12 +337,15 @@ impl Request {
             | Self::Publish(..)
             | Self::PublishSharded(..)
             | Self::Flush => Replay::IfUnsent,
-            Self::Script { script, .. } | Self::ScriptText { script, .. } => script.replay_class(),
+            Self::Script { script, .. }
+            | Self::Run { script, .. }
+            | Self::ScriptText { script, .. } => script.replay_class(),
             Self::Each(each) => each.script.replay_class(),
             Self::Known(_)
             | Self::Ping
             | Self::Get(_)
             | Self::GetMany(_)
+            | Self::GetTogether(_)
             | Self::Set { .. }
             | Self::Delete(_)
             | Self::Exists(_)
@@ -356,9 +376,11 @@ impl Request {
     /// What the command answered, of what came when it was sent by itself.
     pub(crate) fn unwrap_alone(&self, reply: Reply) -> Result<Reply> {
         match self {
-            Self::Nested { .. } | Self::Script { .. } | Self::ScriptText { .. } | Self::Each(_) => {
-                reply.unwrapped()
-            }
+            Self::Nested { .. }
+            | Self::Script { .. }
+            | Self::Run { .. }
+            | Self::ScriptText { .. }
+            | Self::Each(_) => reply.unwrapped(),
             _ => Ok(reply),
         }
     }
@@ -369,7 +391,7 @@ impl Request {
             return Err(from_call(FredError::new(FredKind::Unknown, text)));
         }
         match self {
-            Self::Script { .. } | Self::ScriptText { .. } => reply.unwrapped(),
+            Self::Script { .. } | Self::Run { .. } | Self::ScriptText { .. } => reply.unwrapped(),
             Self::Each(_) => reply.only().unwrapped(),
             _ => Ok(reply),
         }
@@ -379,7 +401,9 @@ impl Request {
     pub(crate) fn script(&self) -> Option<&'static Script> {
         match self {
             Self::Nested { .. } => Some(&script::READ),
-            Self::Script { script, .. } | Self::ScriptText { script, .. } => Some(script),
+            Self::Script { script, .. }
+            | Self::Run { script, .. }
+            | Self::ScriptText { script, .. } => Some(script),
             Self::Each(each) => Some(each.script),
             _ => None,
         }

@@ -29,6 +29,9 @@ impl Request {
                 return evaluate(to, &READ, &[key], &named(name, args)).await;
             }
             Self::Script { script, keys, args } => return evaluate(to, script, &keys, &args).await,
+            Self::Run { script, keys, args } => {
+                return raw(to, "EVALSHA", eval_args(script.digest(), &keys, &args)).await;
+            }
             Self::ScriptText { script, keys, args } => {
                 let answer = raw(to, "EVAL", eval_args(script.text(), &keys, &args)).await;
                 return if script.is_for_each() { answer.map(Reply::only) } else { answer };
@@ -45,7 +48,8 @@ impl Request {
             }
             Self::Ping => to.ping(None).await?,
             Self::Get(key) => to.get(key).await?,
-            Self::GetMany(keys) => {
+            Self::GetMany(keys) => to.mget(keys).await?,
+            Self::GetTogether(keys) => {
                 return raw(to, "MGET", keys.into_iter().map(Value::Bytes).collect()).await;
             }
             Self::Set { key, value, millis, condition } => {
@@ -126,7 +130,9 @@ impl Request {
             Self::Nested { name, key, args } => {
                 Self::ScriptText { script: &READ, keys: vec![key], args: named(name, args) }
             }
-            Self::Script { script, keys, args } => Self::ScriptText { script, keys, args },
+            Self::Script { script, keys, args } | Self::Run { script, keys, args } => {
+                Self::ScriptText { script, keys, args }
+            }
             Self::Each(each) => {
                 let (keys, args) = each.alone();
                 Self::ScriptText { script: each.script, keys, args }

@@ -280,8 +280,9 @@ fn failed(err: &Error, callers: usize, apart: &Apart) -> Vec<Served> {
         apart.begin();
         return by_themselves(callers);
     }
-    // Of a slot on the move, some keys may be here and some there.
-    if callers > 1 && err.code() == Some("TRYAGAIN") {
+    // Of a slot on the move, some keys may be here and some there; and a script that the server does not know is sent for those only
+    // who still wait.
+    if callers > 1 && err.code() == Some("TRYAGAIN") || err.code() == Some("NOSCRIPT") {
         return by_themselves(callers);
     }
     (0..callers).map(|_| Served::Failed(Box::new(err.clone()))).collect()

@@ -15,8 +15,8 @@ use super::{
     Callers, Courier, Served, apart::Apart, by_themselves, failed, group::Group, sizes::Sizes,
 };
 use crate::{
-    Error, ErrorKind, Replay, Reply, Result,
-    commands::{Request, never_set},
+    ErrorKind, Replay, Reply, Result,
+    commands::{Request, behind_never_set, values_behind},
     conn::{Manner, Route, SLOTS},
 };
 
@@ -119,9 +119,10 @@ impl Courier {
                 .send(Request::Get(key.clone()), callers)
                 .await
                 .map(|read| Ok(vec![value(read)?])),
-            _ => {
-                self.send(self.together(&keys), callers).await.map(|read| values(read?, keys.len()))
-            }
+            _ => self.send(self.together(&keys), callers).await.map(|read| match read? {
+                Reply::List(replies) => values_behind(replies, keys.len()),
+                other => Err(other.unexpected("a list")),
+            }),
         };
         let reads = &self.core.gathering.reads;
         match read {
@@ -146,9 +147,8 @@ impl Courier {
             Route::Slot(slot) => Some(slot),
             _ => None,
         };
-        let first = keys.first().map(|key| &**key).unwrap_or_default();
-        let first = never_set(&self.core.config.key_prefix, slot, first);
-        Request::GetMany(std::iter::once(first).chain(keys.iter().cloned()).collect())
+        let prefix = &self.core.config.key_prefix;
+        Request::GetTogether(behind_never_set(prefix, slot, keys.to_vec()))
     }
 }
 
@@ -178,20 +178,6 @@ fn repeated(keys: &[Bytes]) -> Option<Places> {
 /// A value that was read by itself. One of another type counts as none, as it does among several.
 fn value(read: Result<Reply>) -> Result<Reply> {
     read.or_else(|err| if err.kind() == ErrorKind::WrongType { Ok(Reply::Nil) } else { Err(err) })
-}
-
-/// The values behind the one that leads them.
-fn values(reply: Reply, count: usize) -> Result<Vec<Reply>> {
-    let found = match reply {
-        Reply::List(mut replies) if replies.len() == count + 1 => {
-            (replies.remove(0) == Reply::Nil).then_some(replies)
-        }
-        _ => None,
-    };
-    found.ok_or_else(|| {
-        let what = "the server answered MGET with another list than was asked for";
-        Error::new(ErrorKind::Protocol, what)
-    })
 }
 
 /// How many bytes a value has.

@@ -26,13 +26,15 @@ const EMPTY_TAG: &[u8] = b"%";
 
 /// Which bytes are escaped: keys are made all the time, and most parts have few of these or none.
 static IS_ESCAPED: LazyLock<[bool; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|byte| {
-        let byte = u8::try_from(byte).unwrap_or(u8::MAX);
-        percent_encode(&[byte], ESCAPED).any(|piece| piece.len() > 1)
-    })
+    let mut is_escaped = [false; 256];
+    for byte in 0..=u8::MAX {
+        is_escaped[usize::from(byte)] =
+            percent_encode(&[byte], ESCAPED).any(|piece| piece.len() > 1);
+    }
+    is_escaped
 });
 
-/// How long a part is within a key. To know it before spares an allocation.
+/// How long a part is within a key: what is exactly full becomes [`Bytes`] as it is.
 fn len(part: &[u8]) -> usize {
     let is_escaped = &*IS_ESCAPED;
     part.len() + 2 * part.iter().filter(|byte| is_escaped[usize::from(**byte)]).count()

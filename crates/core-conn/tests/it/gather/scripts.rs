@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use redbrick_core_conn::{BatchScript, Bytes, Config, Conn, ErrorKind, Replay, Reply, ServerMode};
 use redbrick_testkit::{Cluster, Fault, Server};
 
-use super::at_once;
+use super::{at_once, begin};
 use crate::{cost, eventually, server};
 
 /// Adds to a counter, unless it is told to do something else.
@@ -396,4 +396,30 @@ async fn a_server_that_has_forgotten_the_script_is_told_again() {
             assert_eq!(found.unwrap(), round);
         }
     }
+}
+
+#[tokio::test]
+async fn who_has_left_is_not_served_later_where_the_server_has_forgotten_the_script() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let conn = Conn::connect(proxy.url()).await.unwrap();
+    let call = |n| conn.batch_script(&COUNT).shared(1).key(format!("n:{n}")).arg(1).run::<i64>();
+    call(0).await.unwrap();
+    server.command(["SCRIPT", "FLUSH"]).unwrap();
+    proxy.set(Fault::StallReplies);
+    let before = server.command_counts().unwrap();
+    let mut calls: Vec<_> = (1..=50).map(call).collect();
+    calls.iter_mut().for_each(begin);
+    let counts = Arc::clone(&server);
+    let sent = move || counts.command_counts().unwrap().since(&before).of("evalsha");
+    eventually("two by themselves and a batch are sent", move || sent() >= 3).await;
+    drop(calls);
+    proxy.clear();
+    for n in 0..=50 {
+        let found = conn.count(format!("n:{n}")).await.unwrap();
+        assert_eq!(found, (n == 0).then_some(1), "{n}");
+    }
+
+    let found = at_once((1..=50).map(call)).await;
+    found.into_iter().for_each(|found| assert_eq!(found.unwrap(), 1));
 }
