@@ -189,7 +189,7 @@ impl<V> CacheBuilder<V> {
     }
 
     fn build_unchecked(self, values: Arc<dyn ValueCodec<V>>) -> Cache<V> {
-        let (settings, codec) = (self.settings, self.conn.codec());
+        let settings = self.settings;
         // A replica can still have what was invalidated.
         let conn = self.conn.with_read_from(ReadFrom::Master);
         let quick = match settings.on_error {
@@ -203,7 +203,6 @@ impl<V> CacheBuilder<V> {
             settings,
             conn,
             quick,
-            codec,
             leases: prefix.join("lease"),
             tags: prefix.join("tag"),
             counts: prefix.join("count"),

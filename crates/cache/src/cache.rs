@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redbrick_core_conn::{Codec, Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
+use redbrick_core_conn::{Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     get_or_load::flight::Flights,
     get_or_load::remembered::Remembered,
     owed::{About, Owed},
-    set::{Set, SetMany},
+    set::Set,
     settings::Settings,
     statistics::Counters,
     tags::known::Known,
@@ -40,12 +40,9 @@ pub struct Cache<V> {
 
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
-    /// Leaves bytes as they are.
     pub(crate) conn: Conn,
     /// The same with less patience.
     pub(crate) quick: Conn,
-    /// That of the connection.
-    pub(crate) codec: Codec,
     pub(crate) prefix: Prefix,
     pub(crate) leases: Prefix,
     pub(crate) tags: Prefix,
@@ -86,7 +83,7 @@ impl<V> Cache<V> {
     /// otherwise](CacheBuilder::build_with_codec). An entry that cannot be read as the other type is a miss; one that can is a value of it.
     #[must_use]
     pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
-        Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.codec) }
+        Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.conn.codec()) }
     }
 
     /// Returns the prefix of its keys, behind that of the connection.
@@ -223,8 +220,8 @@ impl<V: Send + 'static> Cache<V> {
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
     /// will not replace it.
     ///
-    /// One round trip; two with more than 300 tags, and on Cluster with tags at all, unless these lie in the slot of the entry.
-    /// Entries with as many tags that tasks store at the same time leave together.
+    /// One round trip; with more than 300 tags, and on Cluster with tags that do not lie in the slot of the entry, one more for each 256
+    /// tags. Entries with as many tags that tasks store at the same time leave together.
     ///
     /// # Errors
     ///
@@ -232,7 +229,7 @@ impl<V: Send + 'static> Cache<V> {
     /// [`Error::InvalidDuration`] and [`Error::TooManyTags`] before anything is sent.
     #[doc(alias("insert", "put"))]
     pub fn set(&self, key: impl AsRef<[u8]>, value: &V) -> Set<'_, V> {
-        Set::new(self, key.as_ref(), value)
+        Set::one(self, key.as_ref(), value)
     }
 
     /// Stores several values with one life and the same tags; each as [`set`](Self::set) does, one independent of the other.
@@ -245,11 +242,11 @@ impl<V: Send + 'static> Cache<V> {
     pub fn set_many<'v, K: AsRef<[u8]>>(
         &self,
         entries: impl IntoIterator<Item = (K, &'v V)>,
-    ) -> SetMany<'_, V>
+    ) -> Set<'_, V>
     where
         V: 'v,
     {
-        SetMany::new(self, entries)
+        Set::many(self, entries)
     }
 }
 

@@ -17,6 +17,7 @@ mod set;
 mod settings;
 mod statistics;
 mod tags;
+mod terms;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
@@ -29,7 +30,7 @@ pub use get_or_load::{
 pub use invalidations::{Invalidated, Invalidations};
 pub use lives::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
 pub use rules::{Applied, Change, Rule, Rules, RulesBuilder, Target};
-pub use set::{Set, SetMany};
+pub use set::Set;
 pub use settings::{
     DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError, OnWaitTimeout,
 };

@@ -18,95 +18,70 @@ use crate::{
     entry,
     entry::compress::Packed,
     owed::About,
-    settings::check,
     tags::{self, AT_ONCE},
+    terms::Terms,
 };
 
 static SET: BatchScript = BatchScript::new("cache.set", include_str!("lua/set.lua"));
 
-/// With more tags an entry takes a round trip more.
-const MOST_TAGS_AT_ONCE: usize = 300;
+/// A call of a batch script has up to 1,024 keys and arguments: five, and three for each tag.
+const MOST_TAGS_IN_A_RUN: usize = 300;
 
-/// A [`Cache::set`] that has not been sent yet; awaiting it sends it.
+/// A [`Cache::set`] or [`Cache::set_many`] that has not been sent yet; awaiting it sends it.
 #[must_use = "nothing is stored until it is awaited"]
 pub struct Set<'a, V> {
     cache: &'a Cache<V>,
-    key: Key,
-    encoded: Result<Bytes, Error>,
-    time_to_live: Duration,
-    tags: Vec<Bytes>,
+    what: Result<What, Error>,
+    terms: Terms,
 }
 
-/// A [`Cache::set_many`] that has not been sent yet; awaiting it sends it.
-#[must_use = "nothing is stored until it is awaited"]
-pub struct SetMany<'a, V> {
-    cache: &'a Cache<V>,
-    /// The keys of entries, and encoded values.
-    entries: Result<Vec<(Key, Bytes)>, Error>,
-    time_to_live: Duration,
-    tags: Vec<Bytes>,
+/// Keys of entries, and encoded values.
+enum What {
+    One(Key, Bytes),
+    Many(Vec<(Key, Bytes)>),
 }
 
 impl<'a, V> Set<'a, V> {
-    pub(crate) fn new(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
-        let inner = &*cache.inner;
-        let encoded = cache.codec.encode(value).map_err(Error::unencodable);
-        let (key, time_to_live) = (inner.prefix.tagged(id), inner.settings.time_to_live);
-        Self { cache, key, encoded, time_to_live, tags: Vec::new() }
-    }
-}
-
-impl<V> Set<'_, V> {
-    /// Sets how long the entry lives, from 1 millisecond to 100 years.
-    ///
-    /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
-    pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.time_to_live = time_to_live;
-        self
+    pub(crate) fn one(cache: &'a Cache<V>, id: &[u8], value: &V) -> Self {
+        let what = cache.encoded(id, value).map(|(key, encoded)| What::One(key, encoded));
+        Self { cache, what, terms: Terms::new(&cache.inner.settings) }
     }
 
-    /// Gives the entry tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000.
-    ///
-    /// Default: none.
-    pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags = tags::named(tags);
-        self
-    }
-}
-
-impl<'a, V> SetMany<'a, V> {
-    pub(crate) fn new<'v, K: AsRef<[u8]>>(
+    pub(crate) fn many<'v, K: AsRef<[u8]>>(
         cache: &'a Cache<V>,
         entries: impl IntoIterator<Item = (K, &'v V)>,
     ) -> Self
     where
         V: 'v,
     {
-        let inner = &*cache.inner;
-        let encoded = entries.into_iter().map(|(id, value)| {
-            let encoded = cache.codec.encode(value).map_err(Error::unencodable)?;
-            Ok((inner.prefix.tagged(id), encoded))
-        });
-        let (entries, time_to_live) = (encoded.collect(), inner.settings.time_to_live);
-        Self { cache, entries, time_to_live, tags: Vec::new() }
+        let entries = entries.into_iter().map(|(id, value)| cache.encoded(id.as_ref(), value));
+        let what = entries.collect::<Result<_, _>>().map(What::Many);
+        Self { cache, what, terms: Terms::new(&cache.inner.settings) }
     }
 }
 
-impl<V> SetMany<'_, V> {
-    /// Sets how long the entries live, from 1 millisecond to 100 years.
+impl<V> Set<'_, V> {
+    /// Sets how long the entry, or each of them, lives, from 1 millisecond to 100 years.
     ///
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.time_to_live = time_to_live;
+        self.terms.time_to_live = time_to_live;
         self
     }
 
-    /// Gives each entry these tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000.
+    /// Gives the entry, or each of them, tags, by which it can be [invalidated](Cache::invalidate_tag); at most 1,000.
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags = tags::named(tags);
+        self.terms.tags = tags::named(tags);
         self
+    }
+}
+
+impl<V> Cache<V> {
+    fn encoded(&self, id: &[u8], value: &V) -> Result<(Key, Bytes), Error> {
+        let encoded = self.codec.encode(value).map_err(Error::unencodable)?;
+        Ok((self.inner.prefix.tagged(id), encoded))
     }
 }
 
@@ -126,9 +101,11 @@ impl Inner {
         life: &Life,
         tags: &[Bytes],
     ) -> Option<Call<'_, bool>> {
+        if tags.len() > MOST_TAGS_IN_A_RUN {
+            return None;
+        }
         let keys: Vec<Key> = tags.iter().map(|tag| self.tags.tagged(tag)).collect();
-        let is_reached = self.conn.in_one_slot(std::iter::once(key).chain(&keys));
-        if !is_reached || tags.len() > MOST_TAGS_AT_ONCE {
+        if !self.conn.in_one_slot(std::iter::once(key).chain(&keys)) {
             return None;
         }
         let mut call = self.conn.batch_script(&SET).key(key);
@@ -136,7 +113,7 @@ impl Inner {
             call = call.key(key);
         }
         let header = entry::header(life.fresh_until, 0, packed.flags, tags.len());
-        call = call.arg(header).arg(packed.value.clone());
+        call = call.arg(header.as_slice()).arg(packed.value.clone());
         call = call.arg(life.kept).arg(tags::life(life.kept));
         for tag in tags {
             let new = Token::<8>::random();
@@ -152,18 +129,12 @@ impl Inner {
         self.gone.take(key);
     }
 
-    async fn set(
-        self: &Arc<Self>,
-        key: &Key,
-        encoded: Bytes,
-        time_to_live: Duration,
-        tags: &[Bytes],
-    ) -> Result<(), Error> {
-        check(time_to_live)?;
-        tags::check(tags)?;
+    async fn set(self: &Arc<Self>, key: &Key, encoded: Bytes, terms: &Terms) -> Result<(), Error> {
+        terms.check()?;
+        let Terms { time_to_live, tags } = terms;
         let packed = self.settings.compression.pack(encoded);
         let setting = async {
-            let life = self.life(self.now().await, time_to_live);
+            let life = self.life(self.now().await, *time_to_live);
             if tags.is_empty() {
                 let entry = entry::encode(life.fresh_until, 0, &[], &packed);
                 self.set_entry(key, entry, life.kept).await
@@ -198,13 +169,11 @@ impl Inner {
     async fn set_many(
         self: &Arc<Self>,
         entries: &[(Key, Bytes)],
-        time_to_live: Duration,
-        tags: &[Bytes],
+        terms: &Terms,
     ) -> Result<(), Error> {
-        check(time_to_live)?;
-        tags::check(tags)?;
+        terms.check()?;
         let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
-        let setting = Box::pin(self.set_all(entries, time_to_live, tags));
+        let setting = Box::pin(self.set_all(entries, terms));
         let outcome = self.owing(About::Entries(&keys), setting).await;
         for key in &keys {
             self.stored(key);
@@ -215,18 +184,19 @@ impl Inner {
     async fn set_all(
         &self,
         entries: &[(Key, Bytes)],
-        time_to_live: Duration,
-        tags: &[Bytes],
+        terms: &Terms,
     ) -> redbrick_core_conn::Result<()> {
-        let conn = &self.conn;
-        let versions = self.tag_versions(conn, tags, self.kept_at_most(time_to_live)).await?;
+        let (conn, Terms { time_to_live, tags }) = (&self.conn, terms);
+        let versions = self.tag_versions(conn, tags, self.kept_at_most(*time_to_live)).await?;
         let now = self.now().await;
         let mut outcome = Ok(());
         for some in entries.chunks(AT_ONCE) {
             let mut pipeline = conn.pipeline();
             let calls = some.iter().map(|(key, encoded)| {
-                let (life, packed) =
-                    (self.life(now, time_to_live), self.settings.compression.pack(encoded.clone()));
+                let (life, packed) = (
+                    self.life(now, *time_to_live),
+                    self.settings.compression.pack(encoded.clone()),
+                );
                 let entry = entry::encode(life.fresh_until, 0, &versions, &packed);
                 self.set_entry(key, entry, life.kept)
             });
@@ -239,43 +209,27 @@ impl Inner {
     }
 }
 
-impl<'a, V> IntoFuture for SetMany<'a, V> {
-    type Output = Result<(), Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let Self { cache, entries, time_to_live, tags } = self;
-        let span = tracing::debug_span!("cache.set");
-        let inner = &cache.inner;
-        Box::pin(
-            async move { inner.set_many(&entries?, time_to_live, &tags).await }.instrument(span),
-        )
-    }
-}
-
 impl<'a, V> IntoFuture for Set<'a, V> {
     type Output = Result<(), Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { cache, key, encoded, time_to_live, tags } = self;
-        let span = tracing::debug_span!("cache.set");
+        let Self { cache, what, terms } = self;
         let inner = &cache.inner;
-        let set = async move { inner.set(&key, encoded?, time_to_live, &tags).await };
-        Box::pin(set.instrument(span))
+        let set = async move {
+            match what? {
+                What::One(key, encoded) => inner.set(&key, encoded, &terms).await,
+                What::Many(entries) => Box::pin(inner.set_many(&entries, &terms)).await,
+            }
+        };
+        Box::pin(set.instrument(tracing::debug_span!("cache.set")))
     }
 }
 
 impl<V> fmt::Debug for Set<'_, V> {
-    /// Shows neither the key nor the value.
+    /// Shows neither keys, values nor tags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Set").field("time_to_live", &self.time_to_live).finish_non_exhaustive()
-    }
-}
-
-impl<V> fmt::Debug for SetMany<'_, V> {
-    /// Shows neither keys nor values.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SetMany").field("time_to_live", &self.time_to_live).finish_non_exhaustive()
+        let mut out = f.debug_struct("Set");
+        out.field("time_to_live", &self.terms.time_to_live).finish_non_exhaustive()
     }
 }

@@ -84,17 +84,18 @@ impl Entry {
         Some(read(&encoded))
     }
 
-    /// The same, to keep.
+    /// The same; it shares the memory of the entry.
     pub(crate) fn into_encoded(self) -> Option<Bytes> {
         compress::unpack(self.flags, &self.stored.slice(self.value_at..))
     }
 
-    /// The same, to keep: as it was read it shares its memory with all that came with it.
-    pub(crate) fn detached(self) -> Self {
-        match decode(Bytes::copy_from_slice(&self.stored)) {
-            Stored::Entry(entry) => entry,
-            Stored::Lease | Stored::Foreign(_) => self,
+    /// The entry in memory of its own.
+    pub(crate) fn detached(mut self) -> Self {
+        for (name, _) in &mut self.tags {
+            *name = Bytes::copy_from_slice(name);
         }
+        self.stored = Bytes::copy_from_slice(&self.stored);
+        self
     }
 
     /// How it begins, by which it is known again.
@@ -107,7 +108,7 @@ impl Entry {
 pub(crate) fn encode(fresh_until: u64, cost: u16, tags: &[Tag], packed: &Packed) -> Bytes {
     let names: usize = tags.iter().map(|(name, _)| name.len() + 13).sum();
     let mut out = BytesMut::with_capacity(HEADER_LEN + names + packed.value.len());
-    put_header(&mut out, fresh_until, cost, packed.flags, tags.len());
+    out.put_slice(&header(fresh_until, cost, packed.flags, tags.len()));
     for (name, version) in tags {
         put_name(&mut out, name);
         out.put_slice(version);
@@ -117,19 +118,7 @@ pub(crate) fn encode(fresh_until: u64, cost: u16, tags: &[Tag], packed: &Packed)
 }
 
 /// What stands before the tags of an entry, under a mark of its own.
-pub(crate) fn header(fresh_until: u64, cost: u16, flags: u8, tags: usize) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER_LEN);
-    put_header(&mut out, fresh_until, cost, flags, tags);
-    out.freeze()
-}
-
-/// A moment as it stands in an entry.
-fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
-    let [_, _, moment @ ..] = moment.min(NEVER_OVER).to_be_bytes();
-    moment
-}
-
-fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, flags: u8, tags: usize) {
+pub(crate) fn header(fresh_until: u64, cost: u16, flags: u8, tags: usize) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     let mut rest = &mut header[..];
     rest.put_slice(&[MAGIC, VERSION]);
@@ -140,7 +129,13 @@ fn put_header(out: &mut BytesMut, fresh_until: u64, cost: u16, flags: u8, tags: 
     rest.put_u8(flags);
     // More tags than fit are refused where they are named.
     rest.put_u16(u16::try_from(tags).unwrap_or(u16::MAX));
-    out.put_slice(&header);
+    header
+}
+
+/// A moment as it stands in an entry.
+fn moment(moment: u64) -> [u8; FRESH_END - MARK_END] {
+    let [_, _, moment @ ..] = moment.min(NEVER_OVER).to_be_bytes();
+    moment
 }
 
 /// The name of a tag as it stands before its version.

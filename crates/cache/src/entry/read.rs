@@ -31,6 +31,13 @@ pub(crate) struct Value<V> {
     pub(crate) age: Age,
 }
 
+impl<V> Value<V> {
+    /// The same, to be kept for a while: as it was read, its entry shares its memory with all that came with it.
+    pub(crate) fn kept(self) -> Self {
+        Self { entry: self.entry.detached(), ..self }
+    }
+}
+
 /// What lay there at a miss; who loads overlooks it.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
@@ -41,13 +48,14 @@ pub(crate) enum Seen {
     Beginning(Bytes),
 }
 
+type Answers = redbrick_core_conn::Result<Vec<Option<Bytes>>>;
+
 /// Entries that are read at once.
 pub(crate) struct Reading<'a> {
     conn: &'a Conn,
     /// What of each does not count; nothing, where all does.
     doubts: Vec<Doubt>,
-    stored:
-        Pin<Box<dyn Future<Output = redbrick_core_conn::Result<Vec<Option<Bytes>>>> + Send + 'a>>,
+    stored: Pin<Box<dyn Future<Output = Answers> + Send + 'a>>,
 }
 
 /// The versions of tags right now.
@@ -108,13 +116,11 @@ impl Inner {
             Found::Outdated(Seen::Beginning(entry.mark()))
         } else {
             let age = self.age(&entry, now);
-            // Whoever loads it anew keeps it for so long.
-            let entry = if age == Age::Fresh { entry } else { entry.detached() };
             Found::Valid(entry, age)
         }
     }
 
-    /// Entries that are to be read at once.
+    /// Entries that are to be read at once. It is no part of [`read_many`](Self::read_many), whose future would contain the iterator then.
     pub(crate) fn reading<'a>(
         &self,
         conn: &'a Conn,
@@ -153,10 +159,13 @@ impl Inner {
             versions.extend(self.versions(conn, others).await?);
         }
         let now = self.now().await;
-        let none = Doubt::default();
-        let judged = entries.into_iter().enumerate().map(|(at, entry)| match entry {
-            Ok(entry) => self.judged(entry, doubts.get(at).unwrap_or(&none), named, &versions, now),
-            Err(seen) => Found::Miss(seen),
+        let mut doubts = doubts.into_iter();
+        let judged = entries.into_iter().map(|entry| {
+            let doubt = doubts.next().unwrap_or_default();
+            match entry {
+                Ok(entry) => self.judged(entry, &doubt, named, &versions, now),
+                Err(seen) => Found::Miss(seen),
+            }
         });
         Ok(judged.map(read).collect())
     }

@@ -17,9 +17,7 @@ use crate::{
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader,
     get_or_load::turn::Turn,
-    settings::check,
     statistics::Counter,
-    tags,
 };
 
 /// How often failures are told whose callers are served all the same.
@@ -92,8 +90,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let Self { cache, ask, loader, background } = self;
         let refresh = background.unwrap_or_else(Refresh::here);
         let inner = &*cache.inner;
-        check(ask.time_to_live)?;
-        tags::check(&ask.tags)?;
+        ask.terms.check()?;
         let (asked, mut patience) = (inner.flights.moment(), Patience::new(inner.patience));
         let key = ask.entry.clone();
         // What was invalidated here is hardly there, and asking for the lease looks once more.
@@ -140,7 +137,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                     count(Counter::Misses);
                     inner.counters.add(Counter::Coalesced);
                     let is_away = seen.is_none();
-                    match cache.take(landing, &ask.tags, asked, is_away) {
+                    match cache.take(landing, &ask.terms.tags, asked, is_away) {
                         Ok(Some(fetched)) => return Ok(fetched),
                         Ok(None) => continue,
                         Err(error) => return cache.or_fallback(&ask, fallback, Err(error)).await,
@@ -204,9 +201,13 @@ enum Look<V> {
 impl<V: Send + 'static> Cache<V> {
     async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
-        let found = inner.read(&inner.quick, &ask.entry, &ask.tags).await;
+        let found = inner.read(&inner.quick, &ask.entry, &ask.terms.tags).await;
         Ok(match inner.or_without(found)? {
-            Some(found) => self.value(found).map_or_else(Look::Miss, Look::Found),
+            Some(found) => match self.value(found) {
+                Ok(found) if found.age == Age::Fresh => Look::Found(found),
+                Ok(found) => Look::Found(found.kept()),
+                Err(seen) => Look::Miss(seen),
+            },
             None => Look::Away,
         })
     }
@@ -276,7 +277,7 @@ impl<V: Send + 'static> Cache<V> {
         let mut fallback = fallback?;
         let doubt = inner.owed.doubt(&ask.entry);
         let looked = match inner.may_ask() {
-            true => inner.read(&inner.quick, &ask.entry, &ask.tags).await.ok(),
+            true => inner.read(&inner.quick, &ask.entry, &ask.terms.tags).await.ok(),
             false => None,
         };
         let there = match looked {
@@ -342,6 +343,12 @@ impl Inner {
         } else {
             tracing::debug!(cache, %error, cause, "a load has failed; where something was there, it is served");
         }
+    }
+
+    /// Says in the log why what is there is served on.
+    pub(crate) fn tell_unasked(&self, error: &redbrick_core_conn::Error) {
+        let cache = self.counters.name();
+        tracing::debug!(cache, %error, "what is there is served on, since Redis could not be asked for its lease");
     }
 
     /// Gives a value that is to be loaded anew, or could not be.

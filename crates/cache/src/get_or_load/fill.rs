@@ -75,7 +75,7 @@ impl<V: Send + 'static> Cache<V> {
                 return Err(error);
             }
         };
-        let fill = written.fill(ask.time_to_live, tags, began);
+        let fill = written.fill(ask.terms.time_to_live, tags, began);
         let origin = self.fill(lease, fill).await;
         Ok((written, origin))
     }
@@ -156,7 +156,7 @@ impl Inner {
             Err(error) => {
                 tracing::debug!(%error, "what was loaded could not be stored");
                 self.counters.add(Counter::Bypassed);
-                lease.try_later(self.settings.lease);
+                lease.leave_alone();
                 Origin::Bypassed
             }
         }

@@ -40,7 +40,7 @@ pub(crate) enum Leased {
     /// There is an entry by now.
     Entry(Bytes),
     /// It is this call's. What is loaded from here on may be stored under it, with these versions of its tags.
-    Taken(Lease, Tags),
+    Taken(Box<Lease>, Tags),
     /// Somebody else loads, and has it for so long at least; and what is there meanwhile.
     Elsewhere(Duration, Seen),
     /// Somebody else has just failed to load, and this call has something to go on with.
@@ -71,7 +71,7 @@ pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
     /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_fallback` has something to go
-    /// on with, if a load has just failed. A note is held as long as the lease is, and longer where nobody is to ask for it again.
+    /// on with, if a load has just failed. A note is held until the lease is given back or one life of it is over, and for a while where nobody is to ask for it again.
     pub(crate) async fn lease(
         &self,
         ask: &Ask,
@@ -82,10 +82,17 @@ impl Inner {
         // Whatever becomes of this call, it may be taken from the moment on when it is asked for.
         let rest = if has_fallback { self.settings.lease } else { Duration::ZERO };
         let conn = &self.quick;
-        let (quick, patient) = (conn.clone(), self.conn.clone());
-        let keys = (ask.entry.clone(), ask.lease.clone());
-        let mut lease = Lease::new(quick, patient, keys, self.settings.lease, rest);
-        lease.note = note;
+        let mut lease = Lease {
+            quick: conn.clone(),
+            conn: self.conn.clone(),
+            keys: (ask.entry.clone(), ask.lease.clone()),
+            token: Token::random(),
+            life: self.settings.lease,
+            rest,
+            has_failed: false,
+            note,
+            runtime: Handle::try_current().ok(),
+        };
         let (overlook, beginning) = match seen {
             Seen::Nothing => (false, Bytes::new()),
             Seen::Anything => (true, Bytes::new()),
@@ -97,47 +104,42 @@ impl Inner {
         let is_served = has_fallback || ask.anew;
         let script = script.arg(overlook).arg(beginning).arg(is_served).arg(has_fallback);
         let call = script.run::<(Option<Bytes>, Option<i64>, Option<Bytes>)>();
-        let (answer, versions) = if ask.tags.is_empty() {
+        let (answer, versions) = if ask.terms.tags.is_empty() {
             (call.await, Ok(Vec::new()))
         } else {
-            let life = self.kept_at_most(ask.time_to_live);
-            tokio::join!(call, self.tag_versions(conn, &ask.tags, life))
+            let life = self.kept_at_most(ask.terms.time_to_live);
+            tokio::join!(call, self.tag_versions(conn, &ask.terms.tags, life))
         };
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                lease.try_later(lease.life);
+                lease.leave_alone();
                 if !error.is_outcome_unknown() {
                     lease.used();
                 }
                 return Err(error);
             }
         };
-        Ok(match answer {
+        let leased = match answer {
+            (Some(entry), ..) => Leased::Entry(entry),
             (None, Some(0), _) => {
-                let versions = versions.inspect_err(|_| lease.try_later(lease.life))?;
-                Leased::Taken(lease, versions)
+                let versions = versions.inspect_err(|_| lease.leave_alone())?;
+                return Ok(Leased::Taken(Box::new(lease), versions));
             }
-            (entry, left, beginning) => {
-                match left {
-                    // Somebody was faster.
-                    _ if entry.is_some() => {}
-                    Some(left) if left > 0 => {
-                        lease.try_later(Duration::from_millis(left.unsigned_abs()))
-                    }
-                    _ => lease.try_later(lease.life),
-                }
-                lease.used();
-                match (entry, left) {
-                    (Some(entry), _) => Leased::Entry(entry),
-                    (None, Some(left)) => u64::try_from(left).map_or(Leased::Failed, |left| {
-                        let seen = beginning.map_or(Seen::Nothing, Seen::Beginning);
-                        Leased::Elsewhere(Duration::from_millis(left), seen)
-                    }),
-                    (None, None) => Leased::Nobody,
-                }
-            }
-        })
+            (None, Some(left), beginning) => u64::try_from(left).map_or(Leased::Failed, |left| {
+                let seen = beginning.map_or(Seen::Nothing, Seen::Beginning);
+                Leased::Elsewhere(Duration::from_millis(left), seen)
+            }),
+            (None, None, _) => Leased::Nobody,
+        };
+        match &leased {
+            // Somebody was faster.
+            Leased::Entry(_) => {}
+            Leased::Elsewhere(left, _) => lease.leave_alone_for(*left),
+            _ => lease.leave_alone(),
+        }
+        lease.used();
+        Ok(leased)
     }
 
     /// Begins to listen for the end of a lease that somebody else has. It may have ended before, so ask once more.
@@ -154,21 +156,6 @@ impl Inner {
 }
 
 impl Lease {
-    fn new(quick: Conn, conn: Conn, keys: (Key, Key), life: Duration, rest: Duration) -> Self {
-        let runtime = Handle::try_current().ok();
-        Self {
-            quick,
-            conn,
-            keys,
-            token: Token::random(),
-            life,
-            rest,
-            has_failed: false,
-            note: None,
-            runtime,
-        }
-    }
-
     /// The call that stores an entry under it.
     pub(crate) fn store(&self, entry: Bytes, time_to_live: Duration) -> Call<'_, bool> {
         let call = self.quick.script(&STORE).key(&self.keys.0).key(&self.keys.1);
@@ -216,10 +203,14 @@ impl Lease {
         }
     }
 
-    /// Nobody of this process asks for it again for so long while what is there is served.
-    pub(crate) fn try_later(&mut self, life: Duration) {
+    /// Nobody of this process asks for it again for a while where something is there to be served.
+    pub(crate) fn leave_alone(&mut self) {
+        self.leave_alone_for(self.life);
+    }
+
+    fn leave_alone_for(&mut self, time: Duration) {
         if let Some(note) = self.note.take() {
-            note.keep(life);
+            note.keep(time);
         }
     }
 
@@ -232,7 +223,7 @@ impl Lease {
     pub(crate) async fn fail(mut self) {
         // Also when this is dropped meanwhile.
         self.has_failed = true;
-        self.try_later(self.life);
+        self.leave_alone();
         let rest = self.rest;
         self.give_back(rest).await;
     }
@@ -253,10 +244,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
+        if std::thread::panicking() {
+            self.has_failed = true;
+            self.leave_alone();
+        }
         // Until then it would be found taken.
         let note = self.note.take();
-        let has_failed = self.has_failed || std::thread::panicking();
-        let rest = if has_failed { self.rest } else { Duration::ZERO };
+        let rest = if self.has_failed { self.rest } else { Duration::ZERO };
         let released = release(self.conn.clone(), self.keys.clone(), self.token, rest);
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease expires.
         drop(runtime.spawn(async move {

@@ -9,6 +9,7 @@ pub(crate) mod lease;
 mod loader;
 mod many;
 pub(crate) mod remembered;
+mod together;
 mod turn;
 mod warm;
 
@@ -19,11 +20,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Key};
 use tracing::Instrument;
 
-use crate::{Cache, Error, cache::Inner, tags};
+use crate::{Cache, Error, cache::Inner, tags, terms::Terms};
 
 pub use loader::Loaded;
 pub use many::GetOrLoadMany;
@@ -77,8 +77,7 @@ pub struct GetOrLoadWithOrigin<'c, 'l, V>(GetOrLoad<'c, 'l, V>);
 pub(crate) struct Ask {
     pub(crate) entry: Key,
     pub(crate) lease: Key,
-    pub(crate) time_to_live: Duration,
-    pub(crate) tags: Vec<Bytes>,
+    pub(crate) terms: Terms,
     /// Whether it is loaded also where it is there, which is served until then.
     pub(crate) anew: bool,
     /// Whether it is no hit and no miss, or is one already.
@@ -88,14 +87,7 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn new(inner: &Inner, id: &[u8]) -> Self {
         let (entry, lease) = inner.keys(id);
-        Self {
-            entry,
-            lease,
-            time_to_live: inner.settings.time_to_live,
-            tags: Vec::new(),
-            anew: false,
-            is_counted: false,
-        }
+        Self { entry, lease, terms: Terms::new(&inner.settings), anew: false, is_counted: false }
     }
 }
 
@@ -218,7 +210,7 @@ impl<'c, 'l, V> GetOrLoad<'c, 'l, V> {
     ///
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.ask.time_to_live = time_to_live;
+        self.ask.terms.time_to_live = time_to_live;
         self
     }
 
@@ -227,7 +219,7 @@ impl<'c, 'l, V> GetOrLoad<'c, 'l, V> {
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.ask.tags = tags::named(tags);
+        self.ask.terms.tags = tags::named(tags);
         self
     }
 
@@ -283,7 +275,7 @@ impl<V> fmt::Debug for GetOrLoad<'_, '_, V> {
     /// Shows neither the key nor the tags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("GetOrLoad");
-        out.field("time_to_live", &self.ask.time_to_live).finish_non_exhaustive()
+        out.field("time_to_live", &self.ask.terms.time_to_live).finish_non_exhaustive()
     }
 }
 

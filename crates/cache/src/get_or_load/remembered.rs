@@ -27,17 +27,11 @@ impl<K: Eq + Hash + Clone> Remembered<K> {
     pub(crate) fn add(&self, key: &K, life: Duration) -> bool {
         let now = Instant::now();
         let mut until = self.until();
-        if until.get(key).is_some_and(|until| now < *until) {
-            return false;
+        let is_new = until.get(key).is_none_or(|until| now >= *until);
+        if is_new {
+            insert(&mut until, key.clone(), now, life);
         }
-        if until.len() >= MOST {
-            until.retain(|_, until| now < *until);
-            if until.len() >= MOST {
-                until.clear();
-            }
-        }
-        until.insert(key.clone(), now + life);
-        true
+        is_new
     }
 
     /// Forgets a key; returns whether it was remembered.
@@ -58,6 +52,17 @@ impl<K: Eq + Hash + Clone> Remembered<K> {
     }
 }
 
+/// Remembers a key from now on, and forgets others where there are too many.
+fn insert<K: Eq + Hash>(all: &mut HashMap<K, Instant>, key: K, now: Instant, life: Duration) {
+    if all.len() >= MOST {
+        all.retain(|_, until| now < *until);
+        if all.len() >= MOST {
+            all.clear();
+        }
+    }
+    all.insert(key, now + life);
+}
+
 /// A key that is remembered until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Note<K: Eq + Hash + Clone> {
@@ -69,8 +74,7 @@ pub(crate) struct Note<K: Eq + Hash + Clone> {
 impl<K: Eq + Hash + Clone> Note<K> {
     /// Has it remembered for so long from now on.
     pub(crate) fn keep(mut self, life: Duration) {
-        self.remembered.take(&self.key);
-        self.remembered.add(&self.key, life);
+        insert(&mut self.remembered.until(), self.key.clone(), Instant::now(), life);
         self.is_kept = true;
     }
 }

@@ -146,7 +146,7 @@ impl<V: Send + 'static> Cache<V> {
         let inner = &*self.inner;
         let (began, doubt) = (inner.flights.moment(), inner.owed.doubt(&ask.entry));
         let stored = match inner.lease(ask, seen, has_fallback, note).await? {
-            Leased::Taken(lease, tags) => return Ok(Answer::Load(Some((lease, tags)))),
+            Leased::Taken(lease, tags) => return Ok(Answer::Load(Some((*lease, tags)))),
             Leased::Nobody => return Ok(Answer::Load(None)),
             Leased::Failed => return Ok(Answer::Failed),
             Leased::Elsewhere(left, there) => return Ok(Answer::Elsewhere(left, there)),
@@ -154,7 +154,7 @@ impl<V: Send + 'static> Cache<V> {
         };
         let found = match inner.parsed(Some(stored)) {
             Ok(entry) => {
-                inner.judge(&inner.quick, entry, &doubt, &ask.tags, HashMap::new()).await?
+                inner.judge(&inner.quick, entry, &doubt, &ask.terms.tags, HashMap::new()).await?
             }
             Err(foreign) => Found::Miss(foreign),
         };
@@ -182,10 +182,10 @@ impl Inner {
         note: Note<Bytes>,
     ) -> Option<(Lease, Tags)> {
         match self.lease(ask, seen, true, Some(note)).await {
-            Ok(Leased::Taken(lease, tags)) => Some((lease, tags)),
+            Ok(Leased::Taken(lease, tags)) => Some((*lease, tags)),
             Ok(_) => None,
             Err(error) => {
-                tracing::debug!(%error, "what is there is served on, since Redis could not be asked for its lease");
+                self.tell_unasked(&error);
                 None
             }
         }

@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use redbrick_core_conn::BoxError;
 use tracing::Instrument;
 
-use crate::{Cache, Error, Origin, get_or_load::bounded::bounded_each, tags};
+use crate::{Cache, Error, Origin, get_or_load::bounded::bounded_each, tags, terms::Terms};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -33,8 +32,7 @@ pub struct Warm<'a, V, Keys, L> {
     keys: Keys,
     concurrency: NonZeroUsize,
     loader: L,
-    time_to_live: Duration,
-    tags: Vec<Bytes>,
+    terms: Terms,
 }
 
 impl<V> Cache<V> {
@@ -63,8 +61,8 @@ impl<V> Cache<V> {
         L: Fn(K) -> Loading,
         Loading: Future<Output = Result<V, E>>,
     {
-        let time_to_live = self.inner.settings.time_to_live;
-        Warm { cache: self, keys, concurrency, loader, time_to_live, tags: Vec::new() }
+        let terms = Terms::new(&self.inner.settings);
+        Warm { cache: self, keys, concurrency, loader, terms }
     }
 }
 
@@ -73,7 +71,7 @@ impl<V, Keys, L> Warm<'_, V, Keys, L> {
     ///
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.time_to_live = time_to_live;
+        self.terms.time_to_live = time_to_live;
         self
     }
 
@@ -81,7 +79,7 @@ impl<V, Keys, L> Warm<'_, V, Keys, L> {
     ///
     /// Default: none.
     pub fn tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags = tags::named(tags);
+        self.terms.tags = tags::named(tags);
         self
     }
 }
@@ -101,13 +99,13 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let warm = async move {
-            let Self { cache, keys, concurrency, loader, time_to_live, tags } = self;
-            let (loader, tags) = (&loader, &tags);
+            let Self { cache, keys, concurrency, loader, terms } = self;
+            let (loader, terms) = (&loader, &terms);
             let loads = keys.into_iter().map(|key| async move {
                 let id = key.clone();
-                let load = cache.get_or_load(id, move || loader(key));
-                let load = load.time_to_live(time_to_live).tags(tags).with_origin();
-                load.await.map(|it| it.origin)
+                let mut load = cache.get_or_load(id, move || loader(key));
+                load.ask.terms = terms.clone();
+                load.with_origin().await.map(|it| it.origin)
             });
             let mut warmed = Warmed::default();
             let count = |origin: Result<Origin, Error>| match origin {
@@ -130,7 +128,7 @@ impl<V, Keys, L> fmt::Debug for Warm<'_, V, Keys, L> {
     /// Shows neither keys nor tags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Warm");
-        out.field("concurrency", &self.concurrency).field("time_to_live", &self.time_to_live);
+        out.field("concurrency", &self.concurrency).field("time_to_live", &self.terms.time_to_live);
         out.finish_non_exhaustive()
     }
 }

@@ -10,36 +10,36 @@
 -- ARGV[4]  life that a tag is given when it has less than the entry, in milliseconds
 -- ARGV[5..]  for each tag its length and name as they stand in the entry, and a new version, used when there is none
 -- returns  1
-local tags = #KEYS / COUNT - 1
-local versions, lives = {}, {}
+local count = #KEYS / COUNT - 1
+local known = {}
 local function version_of(tag, needed, life, new)
-  local version, left = versions[tag], lives[tag]
-  if not version then
-    version = redis.pcall('GET', tag)
+  local it = known[tag]
+  if not it then
+    local version = redis.pcall('GET', tag)
     if type(version) ~= 'string' or #version ~= 8 then
-      version, left = new, tonumber(life)
-      redis.call('SET', tag, version, 'PX', life)
+      redis.call('SET', tag, new, 'PX', life)
+      it = {version = new, left = tonumber(life)}
     else
-      left = redis.call('PTTL', tag)
+      it = {version = version, left = redis.call('PTTL', tag)}
     end
+    known[tag] = it
   end
-  if left < needed then
+  if it.left < needed then
     redis.call('PEXPIRE', tag, life)
-    left = tonumber(life)
+    it.left = tonumber(life)
   end
-  versions[tag], lives[tag] = version, left
-  return version
+  return it.version
 end
 return function(entry, ...)
   local given = {...}
-  local needed, life = tonumber(given[tags + 3]), given[tags + 4]
-  local parts = {given[tags + 1]}
-  for n = 1, tags do
-    local name, new = given[tags + 3 + 2 * n], given[tags + 4 + 2 * n]
+  local needed, life = given[count + 3], given[count + 4]
+  local parts = {given[count + 1]}
+  for n = 1, count do
+    local name, new = given[count + 3 + 2 * n], given[count + 4 + 2 * n]
     parts[#parts + 1] = name
-    parts[#parts + 1] = version_of(given[n], needed, life, new)
+    parts[#parts + 1] = version_of(given[n], tonumber(needed), life, new)
   end
-  parts[#parts + 1] = given[tags + 2]
-  redis.call('SET', entry, table.concat(parts), 'PX', given[tags + 3])
+  parts[#parts + 1] = given[count + 2]
+  redis.call('SET', entry, table.concat(parts), 'PX', needed)
   return 1
 end

@@ -81,6 +81,9 @@ async fn every_call_costs_what_it_says() {
 
     // Several entries go out in a pipeline, which carries the text of its script.
     costs!(cache.set("t", &1).tags(["x", "y"]), "evalsha 1, get 2, pttl 1, set 2");
+    let tags: Vec<String> = (0..301).map(|n| n.to_string()).collect();
+    costs!(cache.set("v", &1).tags(&tags[..300]), "evalsha 1, get 300, set 301");
+    costs!(cache.set("v", &1).tags(&tags), "eval 2, evalsha 299, get 301, pttl 300, set 2");
     costs!(cache.set_many([("t", &1), ("u", &2)]).tags(["x"]), "evalsha 1, get 1, pttl 1, set 2");
 
     costs!(cache.increment("n", 1), "evalsha 1, get 1, incrby 1, pexpire 1, pttl 1");

@@ -8,9 +8,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use redbrick_cache::{Cache, Error, Fetched, OnWaitTimeout, Origin};
-use redbrick_core_conn::{Codec, Prefix};
+use redbrick_core_conn::Prefix;
 use redbrick_testkit::unique;
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -160,10 +159,10 @@ async fn what_was_set_meanwhile_is_served_and_not_what_was_there_before() {
     while one.exists("b").await.unwrap() || other.exists("b").await.unwrap() {
         tokio::task::yield_now().await;
     }
-    let conn = connect_below(&prefix).await.with_codec(Codec::Plain);
+    let conn = connect_below(&prefix).await;
     let [a, b] = ["a", "b"].map(|key| Prefix::new("cache").join("products").tagged(key));
-    let entry = conn.get::<Bytes>(&b).await.unwrap().unwrap();
-    conn.set(&a, &entry).await.unwrap();
+    let entry = conn.get_bytes(&b).await.unwrap().unwrap();
+    conn.set_bytes(&a, entry).await.unwrap();
     let set = Fetched { value: 5, origin: Origin::Stale };
     assert_eq!(first.end().await.unwrap(), set);
     second.entered().await;
@@ -239,6 +238,47 @@ async fn when_a_refresh_is_dropped_others_here_can_load_at_once() {
     let load = async || Ok::<_, std::io::Error>(3);
     let loaded = async { while cache.get_or_load("a", load).await.unwrap() != 3 {} };
     timeout(PATIENCE, loaded).await.expect("its lease is given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_refresh_among_many_is_dropped_others_here_can_load_at_once() {
+    let cache = builder(&unique("dropped refresh of many")).await.lease(PATIENCE * 3);
+    let cache = cache.stale_while_revalidate(WINDOW).build().unwrap();
+    stale(&cache).await;
+    let gate = Arc::new(Gate::default());
+    let (many, passed) = (cache.clone(), Arc::clone(&gate));
+    let load = move |keys: Vec<&'static str>| {
+        let passed = Arc::clone(&passed);
+        async move { passed.pass(2).await.map(|value| vec![(keys[0], value)]) }
+    };
+    let refresh = tokio::spawn(async move { many.get_or_load_many(["a"], load).await });
+    timeout(PATIENCE, gate.entered()).await.expect("it loads");
+    refresh.abort();
+    let load = async || Ok::<_, std::io::Error>(3);
+    let loaded = async { while cache.get_or_load("a", load).await.unwrap() != 3 {} };
+    timeout(PATIENCE, loaded).await.expect("its lease is given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_of_another_process_that_has_died_is_made_up_for_when_its_lease_is_over() {
+    let prefix = unique("refresh of a dead process");
+    let one = builder(&prefix).await.lease(Duration::from_millis(500));
+    let one = one.stale_while_revalidate(WINDOW).build().unwrap();
+    let other = builder(&prefix).await.lease(PATIENCE * 3);
+    let other = other.stale_while_revalidate(WINDOW).build().unwrap();
+    stale(&one).await;
+    stale_for(&[&other]).await;
+    let gate = Gate::default();
+    let mut parked = one.get_or_load("a", || gate.pass(2)).into_future();
+    tokio::select! {
+        _ = &mut parked => panic!("its loader waits"),
+        () = gate.entered() => {}
+    }
+    // Nobody polls it, so nobody renews its lease.
+    let load = async || Ok::<_, std::io::Error>(3);
+    assert_eq!(other.get_or_load("a", load).await.unwrap(), STALE.value);
+    let loaded = async { while other.get_or_load("a", load).await.unwrap() != 3 {} };
+    timeout(PATIENCE, loaded).await.expect("the lease is over");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,6 +20,9 @@ use crate::{Conn, Result, conn::together};
 /// How many slots of a cluster one call asks at a time.
 const MOST_AT_ONCE: usize = 1024;
 
+/// A future that does not contain the iterator which its keys came from.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Conn {
     /// Returns the values at `keys`, in their order.
     ///
@@ -52,7 +55,7 @@ impl Conn {
     pub fn get_many_bytes<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Option<Bytes>>>> + Send + '_>> {
+    ) -> Boxed<'_, Result<Vec<Option<Bytes>>>> {
         let keys = keys.into_iter().map(|key| self.call_key(key)).collect();
         let span = tracing::debug_span!("core_conn.get_many_bytes");
         Box::pin(self.read_many(keys, stored).instrument(span))
