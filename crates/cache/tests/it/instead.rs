@@ -4,11 +4,14 @@
 
 use std::{
     future::{IntoFuture, pending},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use redbrick_cache::{Cache, Error, Fetched, OnWaitTimeout, Origin};
+use redbrick_cache::{Cache, Error, Fetched, Loaded, OnWaitTimeout, Origin};
 use redbrick_core_conn::Prefix;
 use redbrick_testkit::unique;
 use tokio::{task::JoinHandle, time::timeout};
@@ -279,6 +282,26 @@ async fn a_refresh_of_another_process_that_has_died_is_made_up_for_when_its_leas
     assert_eq!(other.get_or_load("a", load).await.unwrap(), STALE.value);
     let loaded = async { while other.get_or_load("a", load).await.unwrap() != 3 {} };
     timeout(PATIENCE, loaded).await.expect("the lease is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_loaded_with_others_and_cannot_be_stored_is_left_alone_for_a_while() {
+    let cache = builder(&unique("left alone")).await.lease(PATIENCE * 3);
+    let cache = cache.stale_while_revalidate(WINDOW).build().unwrap();
+    stale(&cache).await;
+    let loads = AtomicU64::new(0);
+    let load = async |keys: Vec<&'static str>| {
+        loads.fetch_add(1, Ordering::Relaxed);
+        let loaded = Loaded::new(2).time_to_live(Duration::ZERO);
+        Ok::<_, std::io::Error>(vec![(keys[0], loaded)])
+    };
+    let error = cache.get_or_load_many_with(["a"], load).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidDuration), "{error:?}");
+    for _ in 0..20 {
+        let found = cache.get_or_load_many_with(["a"], load).await.unwrap();
+        assert_eq!(found, [Some(STALE.value)]);
+    }
+    assert_eq!(loads.into_inner(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

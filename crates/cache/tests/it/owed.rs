@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use redbrick_cache::{Cache, Change, Error, Rules, Target};
 use redbrick_core_conn::{Config, Conn};
 use redbrick_testkit::{Proxy, Server};
 
-use crate::{PATIENCE, number};
+use tokio::time::timeout;
+
+use crate::{PATIENCE, number, patient, until};
 
 /// One process whose way to the server can be blocked, and one beside it.
 struct Two {
@@ -195,4 +197,36 @@ fn a_runtime_ends_although_an_invalidation_is_under_way() {
     });
     end.recv_timeout(PATIENCE).expect("dropping it does not hang");
     paused.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_to_be_stored_together_with_others_is_not_stored_after_it_was_given_up() {
+    let server = Server::start().unwrap();
+    let cache = patient::<u64>(Conn::connect(server.url()).await.unwrap());
+    cache.set("known", &0).tags(["t"]).await.unwrap();
+    let mut given_up = 0;
+    for round in 0..300 {
+        let sets = (0..100).map(|n| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.set(format!("{round}:{n}"), &n).tags(["t"]).await })
+        });
+        let sets: Vec<_> = sets.collect();
+        let _over = timeout(Duration::from_micros(round % 500), pending::<()>()).await;
+        sets.iter().for_each(tokio::task::JoinHandle::abort);
+        let mut keys = Vec::new();
+        for (n, set) in sets.into_iter().enumerate() {
+            match set.await {
+                Ok(stored) => stored.unwrap(),
+                Err(_dropped) => keys.push(format!("{round}:{n}")),
+            }
+        }
+        given_up += keys.len();
+        let debtor = cache.clone();
+        until("all is made up for", move || debtor.owed() == 0).await;
+        // It comes after all that was sent before.
+        cache.set("last", &0).tags(["t"]).await.unwrap();
+        let found = cache.get_many(&keys).await.unwrap();
+        assert!(found.iter().all(Option::is_none), "in round {round}");
+    }
+    assert!(given_up > 1_000, "{given_up}");
 }

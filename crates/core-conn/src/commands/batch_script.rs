@@ -59,6 +59,8 @@ const MOST_OWN: usize = 1024;
 /// An error of the function is that of its caller; the others have their results. What it did before stays, as with a
 /// [`Script`]. When it is unknown whether the run took place, all its callers are told so, unless the script may be
 /// repeated ([`replay`](Self::replay)). A script that returns no function fails with the code `NOFUNCTION`.
+///
+/// For a call that is dropped nothing is sent after that; what was sent before runs.
 pub struct BatchScript(Script);
 
 impl BatchScript {

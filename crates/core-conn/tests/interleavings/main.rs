@@ -87,6 +87,16 @@ fn a_caller_who_leaves_at_any_point_disturbs_nobody_and_leaves_nothing_behind() 
 }
 
 #[test]
+fn what_a_caller_asked_for_is_not_handed_over_after_it_has_left() {
+    for polls in 1..3 {
+        explore(3, move || {
+            let leaves = Script { caller: polls, ..Script::WHOLE };
+            World::new(PAIRS).hold_alone().live([Script::WHOLE, leaves]);
+        });
+    }
+}
+
+#[test]
 fn callers_who_all_leave_leave_nothing_behind() {
     for bounds in [PAIRS, SINGLES] {
         for (one, other) in [(0, 0), (0, 1), (1, 1), (1, 2)] {

@@ -6,7 +6,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use loom::sync::{Arc, Condvar, Mutex};
+use loom::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use crate::{
@@ -20,7 +20,8 @@ pub(super) struct Road {
     pub(super) log: Shared<Log>,
     pub(super) pauses: bool,
     pub(super) says: Option<usize>,
-    pub(super) gate: Option<Arc<Gate>>,
+    /// Opens when so many stand before it.
+    pub(super) gate: Option<Arc<Event>>,
     /// The time of those who are late is over.
     pub(super) time: Arc<Event>,
     pub(super) began: Instant,
@@ -89,7 +90,8 @@ impl Carrier<u32, u32> for Road {
         self.turn().await;
         self.gone.wait().await;
         if let Some(gate) = &self.gate {
-            gate.pass();
+            gate.happen();
+            gate.wait().await;
         }
         self.log.lands(&items);
         let outcomes = items.into_iter().map(echo);
@@ -111,6 +113,8 @@ pub(super) struct Log {
     pub(super) batches: Cell<Vec<(Vec<u32>, bool)>>,
     pub(super) under_way: Crowd,
     pub(super) alone: Crowd,
+    /// Whose callers have left, and go on with something else. loom sees it.
+    gone: Mutex<Vec<u32>>,
 }
 
 impl Log {
@@ -120,6 +124,7 @@ impl Log {
             batches: Cell::default(),
             under_way: Crowd::default(),
             alone: Crowd::default(),
+            gone: Mutex::default(),
         }
     }
 
@@ -134,7 +139,14 @@ impl Log {
         }
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push((items.to_vec(), false));
         self.under_way.enter(self.bounds.most);
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = items.iter().find(|item| gone.contains(item));
+        assert_eq!(late, None, "nobody waits for it any more");
         UnderWay(self)
+    }
+
+    pub(super) fn leaves_behind(&self, item: u32) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(item);
     }
 
     pub(super) fn lands(&self, items: &[u32]) {
@@ -221,22 +233,5 @@ impl Event {
             Poll::Pending
         })
         .await;
-    }
-}
-
-/// Opens when so many stand before it.
-pub(super) struct Gate {
-    pub(super) missing: Mutex<usize>,
-    pub(super) changed: Condvar,
-}
-
-impl Gate {
-    pub(super) fn pass(&self) {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        *missing = missing.saturating_sub(1);
-        self.changed.notify_all();
-        while *missing > 0 {
-            missing = self.changed.wait(missing).unwrap_or_else(PoisonError::into_inner);
-        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use loom::{
     model::Builder,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     Group, Outcome,
     group::{Alone, Bounds, Joined, Landed, drive},
-    road::{Event, Gate, Road, echo},
+    road::{Event, Road, echo},
 };
 
 /// More polls than anything here takes.
@@ -90,8 +90,7 @@ impl World {
 
     /// Lets no batch land before so many have left.
     pub(super) fn meeting(mut self, batches: usize) -> Self {
-        self.road.gate =
-            Some(Arc::new(Gate { missing: Mutex::new(batches), changed: Condvar::new() }));
+        self.road.gate = Some(Arc::new(Event::after(batches)));
         self
     }
 
@@ -166,11 +165,16 @@ pub(super) fn live(
     let mut cx = Context::from_waker(&waker);
     loop {
         if !script.is_late {
+            let was_there = !waiting.is_over();
             waiting.poll(&mut cx);
+            if was_there && waiting.is_over() && waiting.output.is_none() {
+                road.log.leaves_behind(item);
+            }
         } else if let Some(late) = &waiting.future
             && (mark.is_woken.load(Relaxed) || !late.is_watched())
         {
             waiting.future = None;
+            road.log.leaves_behind(item);
             road.gone.happen();
         }
         drivers.iter_mut().for_each(|driver| driver.poll(&mut cx));

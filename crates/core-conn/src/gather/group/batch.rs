@@ -168,6 +168,11 @@ impl<I, O> Seat<I, O> {
         Self { item: Cargo::Waiting(item), weight, deadline, waker: Some(waker) }
     }
 
+    /// Whether it has left, and nobody knows yet what comes of it.
+    fn is_under_way(&self) -> bool {
+        matches!(self.item, Cargo::UnderWay)
+    }
+
     /// Whether it has not left yet.
     fn is_waiting(&self) -> bool {
         matches!(self.item, Cargo::Waiting(_))
@@ -279,6 +284,10 @@ impl<I, O> Drop for Waiting<I, O> {
         }
         let is_deserted = seats.is_deserted();
         drop(seats);
+        if left.as_ref().is_some_and(Seat::is_under_way) {
+            // It may be about to be handed over. Nothing is sent for it after this.
+            drop(self.batch.group.departing());
+        }
         drop(left);
         if is_deserted {
             self.batch.group.tidy();

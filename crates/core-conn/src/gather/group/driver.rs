@@ -2,8 +2,8 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
-    task::{Poll, Waker},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::time::Instant;
@@ -44,6 +44,15 @@ struct Departure<I, O> {
     another: Option<Driver<I, O>>,
 }
 
+/// What has left.
+struct Departed<'c, I, O> {
+    flights: Vec<Flight<I, O>>,
+    another: Option<Driver<I, O>>,
+    carrying: Pin<Box<dyn Future<Output = Vec<O>> + Send + 'c>>,
+    /// Where that is known at once.
+    landed: Option<Vec<O>>,
+}
+
 /// A batch that is under way. Dropped before it lands, its callers are told that nobody knows.
 struct Flight<I, O> {
     batch: Arc<Batch<I, O>>,
@@ -55,7 +64,7 @@ pub(crate) trait Carrier<I, O> {
     /// Lets other tasks run.
     fn pause(&self) -> impl Future<Output = ()> + Send;
 
-    /// Serves the items, and says what came of each, in their order.
+    /// Serves the items, and says what came of each, in their order. They are handed over by its first poll.
     fn carry(&self, items: Vec<I>) -> impl Future<Output = Vec<O>> + Send;
 
     /// Waits until then; for ever, when that is nothing.
@@ -74,21 +83,33 @@ pub(crate) async fn drive<I, O>(mut driver: Driver<I, O>, carrier: impl Carrier<
         if driver.sees_few() {
             carrier.pause().await;
         }
-        let Some(Departure { flights, items, another }) = driver.take() else { return };
+        let departed = poll_fn(|cx| Poll::Ready(driver.depart(&carrier, cx))).await;
+        let Some(Departed { flights, another, mut carrying, mut landed }) = departed else {
+            return;
+        };
         if let Some(another) = another {
             carrier.send_another(another);
         }
         let mut overdue = carrier.overdue();
-        let mut carrying = pin!(carrier.carry(items));
+        // It was polled when it left.
+        let mut is_polled = true;
         let outcomes = loop {
+            if let Some(outcomes) = landed {
+                break outcomes;
+            }
             let then = earlier(driver.look(&flights), overdue);
             let mut looking = pin!(carrier.until(then));
-            let outcomes = poll_fn(|cx| match carrying.as_mut().poll(cx) {
-                Poll::Ready(outcomes) => Poll::Ready(Some(outcomes)),
-                Poll::Pending => looking.as_mut().poll(cx).map(|()| None),
+            let outcomes = poll_fn(|cx| {
+                if !std::mem::take(&mut is_polled)
+                    && let Poll::Ready(outcomes) = carrying.as_mut().poll(cx)
+                {
+                    return Poll::Ready(Some(outcomes));
+                }
+                looking.as_mut().poll(cx).map(|()| None)
             });
-            if let Some(outcomes) = outcomes.await {
-                break outcomes;
+            landed = outcomes.await;
+            if landed.is_some() {
+                continue;
             }
             let now = Instant::now();
             driver.wake_late(&flights, now);
@@ -122,6 +143,29 @@ impl<I, O> Driver<I, O> {
         let waiting = || state.queue.iter().map(|batch| batch.seats().waiting).sum::<usize>();
         // All but the first and the last are full.
         state.queue.len() < 3 && waiting() < FEW
+    }
+
+    /// Takes along those who wait longest, and sends them off; nothing, when nobody waits.
+    fn depart<'c>(
+        &mut self,
+        carrier: &'c impl Carrier<I, O>,
+        cx: &mut Context<'_>,
+    ) -> Option<Departed<'c, I, O>>
+    where
+        I: 'c,
+        O: 'c,
+    {
+        let group = Arc::clone(&self.group);
+        // Whoever leaves meanwhile waits for that: what it does next is to come after what it asked for.
+        let _departing = group.departing();
+        let Departure { flights, items, another } = self.take()?;
+        let mut carrying: Pin<Box<dyn Future<Output = Vec<O>> + Send>> =
+            Box::pin(carrier.carry(items));
+        let landed = match carrying.as_mut().poll(cx) {
+            Poll::Ready(outcomes) => Some(outcomes),
+            Poll::Pending => None,
+        };
+        Some(Departed { flights, another, carrying, landed })
     }
 
     /// Takes along those who wait longest; nothing, and the end of this driver, when nobody waits.

@@ -22,6 +22,8 @@ pub(crate) use driver::{Carrier, Driver, drive};
 /// Callers who can be served together.
 pub(crate) struct Group<I, O> {
     state: Mutex<State<I, O>>,
+    /// Locked while a driver takes a batch along and hands it over.
+    departing: Mutex<()>,
 }
 
 struct State<I, O> {
@@ -91,7 +93,7 @@ impl<I, O> Group<I, O> {
             usual: 0,
             bounds: Bounds::default(),
         };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state), departing: Mutex::new(()) })
     }
 
     /// Lets a caller ask by itself, or gives a seat to it, with an item that weighs so much, and a deadline. It is woken
@@ -133,6 +135,10 @@ impl<I, O> Group<I, O> {
         while state.queue.front().is_some_and(|first| first.is_deserted()) {
             state.queue.pop_front();
         }
+    }
+
+    fn departing(&self) -> MutexGuard<'_, ()> {
+        self.departing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State<I, O>> {
