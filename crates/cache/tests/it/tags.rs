@@ -191,3 +191,31 @@ async fn entries_that_are_stored_at_the_same_time_share_a_run_and_each_has_its_o
     let left: Vec<u64> = (0..ENTRIES).filter(|n| n % 3 != 1 && *n != 6).collect();
     assert_eq!(there().await, left);
 }
+
+#[tokio::test]
+async fn a_tag_lives_as_long_as_the_longest_lived_of_those_that_are_stored_together() {
+    let server = Server::start().unwrap();
+    let cache = patient::<u64>(Conn::connect(server.url()).await.unwrap());
+    cache.set("known", &0).tags(["known"]).await.unwrap();
+    let tag = "cache:products:tag:{t}";
+    server.command(["SET", tag, "version1", "PX", "60000"]).unwrap();
+    let long = MEDIUM * 24 * 200;
+    // Two go by themselves, and on a server that is near the rest is one run.
+    let lives = [None, None, Some(long)].into_iter().chain([Some(MEDIUM); 10]);
+    let sets = (0..).zip(lives).map(|(n, life): (u64, _)| {
+        let cache = cache.clone();
+        tokio::spawn(async move {
+            let set = cache.set(n.to_string(), &n);
+            let set = match life {
+                Some(life) => set.tags(["t"]).time_to_live(life),
+                None => set.tags(["other"]),
+            };
+            set.await
+        })
+    });
+    for set in sets.collect::<Vec<_>>() {
+        set.await.unwrap().unwrap();
+    }
+    let left = server.command(["PTTL", tag]).unwrap().as_int().unwrap();
+    assert!(left > i64::try_from(long.as_millis()).unwrap());
+}
