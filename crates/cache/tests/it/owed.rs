@@ -123,7 +123,7 @@ async fn what_is_to_be_short_lived_is_deleted() {
 async fn an_invalidation_that_is_dropped_is_made_all_the_same() {
     let two = Two::start().await;
     two.proxy.set(redbrick_testkit::Fault::StallRequests);
-    let delete = tokio::time::timeout(Duration::from_millis(20), two.cache.delete("a"));
+    let delete = timeout(Duration::from_millis(20), two.cache.delete("a"));
     assert!(delete.await.is_err(), "it is under way");
     two.proxy.clear();
     two.is_made_up_for().await;
@@ -189,7 +189,7 @@ fn a_runtime_ends_although_an_invalidation_is_under_way() {
         let paused = server.pause().unwrap();
         runtime.block_on(async {
             let deleting = tokio::spawn(async move { cache.delete("a").await });
-            tokio::time::timeout(Duration::from_millis(50), deleting).await.unwrap_err();
+            timeout(Duration::from_millis(50), deleting).await.unwrap_err();
         });
         drop(runtime);
         ended.send(()).unwrap();
