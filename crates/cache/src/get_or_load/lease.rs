@@ -71,7 +71,8 @@ pub(crate) struct Watch(Option<Subscription>);
 
 impl Inner {
     /// Asks for the lease and the versions of tags, at once. They are those of before the load. Who `has_fallback` has something to go
-    /// on with, if a load has just failed. A note is held until the lease is given back or one life of it is over, and for a while where nobody is to ask for it again.
+    /// on with, if a load has just failed. A note is held until the lease is given back or one life of it is over, and for a while where
+    /// nobody is to ask for it again.
     pub(crate) async fn lease(
         &self,
         ask: &Ask,

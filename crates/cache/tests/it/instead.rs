@@ -14,7 +14,7 @@ use std::{
 use redbrick_cache::{Cache, Error, Fetched, Loaded, OnWaitTimeout, Origin};
 use redbrick_core_conn::Prefix;
 use redbrick_testkit::unique;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{runtime::Builder, sync::Notify, task::JoinHandle, time::timeout};
 
 use crate::{
     Gate, PATIENCE, connect_below, number, numbers_below,
@@ -241,6 +241,39 @@ async fn when_a_refresh_is_dropped_others_here_can_load_at_once() {
     let load = async || Ok::<_, std::io::Error>(3);
     let loaded = async { while cache.get_or_load("a", load).await.unwrap() != 3 {} };
     timeout(PATIENCE, loaded).await.expect("its lease is given back");
+}
+
+#[test]
+fn nobody_here_asks_for_the_lease_of_a_dropped_refresh_before_it_is_given_back() {
+    let here = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // The lease is given back where it was asked for, and so not before that runs again.
+    let there = Builder::new_current_thread().enable_all().build().unwrap();
+    let cache = here.block_on(async {
+        let cache = builder(&unique("given back")).await.lease(PATIENCE * 3);
+        let cache = cache.stale_while_revalidate(WINDOW).build().unwrap();
+        stale(&cache).await;
+        cache
+    });
+    let gate = Gate::default();
+    let mut refresh = cache.get_or_load("a", || gate.pass(2)).into_future();
+    there.block_on(async {
+        tokio::select! {
+            _ = &mut refresh => panic!("its loader waits"),
+            () = gate.entered() => {}
+        }
+    });
+    drop(refresh);
+    let load = async || Ok::<_, std::io::Error>(3);
+    assert_eq!(here.block_on(cache.get_or_load("a", load).into_future()).unwrap(), STALE.value);
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let driving = std::thread::spawn(move || there.block_on(stopped.notified()));
+    here.block_on(async {
+        let loaded = async { while cache.get_or_load("a", load).await.unwrap() != 3 {} };
+        timeout(PATIENCE, loaded).await.expect("its lease is given back");
+    });
+    stop.notify_one();
+    driving.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
