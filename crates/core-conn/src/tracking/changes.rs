@@ -3,8 +3,12 @@
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,16 +20,26 @@ use super::Invalidation;
 pub(super) struct Changes {
     most: NonZeroUsize,
     waiting: Mutex<Waiting>,
+    proven: Proven,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     entries: VecDeque<Entry>,
     keys: usize,
-    /// All that the servers did before this moment has been read; not known while a link is missing.
-    proven: Option<Instant>,
     closed: bool,
+    /// Whoever waits for the next change, and so has done with all before.
     reader: Option<Waker>,
+}
+
+/// All that the servers did before this moment has been read; not known while a link is missing. Set while what waits is locked, and
+/// looked at by anybody.
+#[derive(Debug)]
+struct Proven {
+    /// Before all that is proven.
+    began: Instant,
+    /// In nanoseconds after it began, and 1 more; 0 when it is not known.
+    since: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -37,15 +51,17 @@ enum Entry {
 }
 
 impl Changes {
-    pub(super) fn new(most: NonZeroUsize) -> Self {
-        Self { most, waiting: Mutex::default() }
+    /// A queue for so many keys; what is proven comes after it began.
+    pub(super) fn new(most: NonZeroUsize, began: Instant) -> Self {
+        let proven = Proven { began, since: AtomicU64::new(0) };
+        Self { most, waiting: Mutex::default(), proven }
     }
 
     /// The value at `key` may have changed.
     pub(super) fn key(&self, key: Bytes) {
         let mut waiting = self.lock();
         if waiting.keys >= self.most.get() {
-            return waiting.flush();
+            return self.flush_all(&mut waiting);
         }
         waiting.keys += 1;
         waiting.entries.push_back(Entry::Key(key));
@@ -54,7 +70,16 @@ impl Changes {
 
     /// All values may have changed; from now on nothing is known to be complete.
     pub(super) fn flush(&self) {
-        self.lock().flush();
+        self.flush_all(&mut self.lock());
+    }
+
+    fn flush_all(&self, waiting: &mut Waiting) {
+        // It says more than all that came before.
+        waiting.entries.clear();
+        waiting.keys = 0;
+        self.proven.forget();
+        waiting.entries.push_back(Entry::Flush);
+        waiting.wake();
     }
 
     /// All that the servers did before `moment` has been put here.
@@ -63,11 +88,12 @@ impl Changes {
         if waiting.closed {
             return;
         }
+        let has_done = waiting.reader.is_some();
         match waiting.entries.back_mut() {
-            // What was complete once stays so.
-            None => waiting.proven = waiting.proven.max(Some(moment)),
+            None if has_done => return self.proven.reach(moment),
             Some(Entry::Proof(last)) => *last = moment.max(*last),
-            Some(_) => waiting.entries.push_back(Entry::Proof(moment)),
+            // The reader may be busy with what it was given last.
+            _ => waiting.entries.push_back(Entry::Proof(moment)),
         }
         waiting.wake();
     }
@@ -75,13 +101,13 @@ impl Changes {
     pub(super) fn close(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
-        waiting.proven = None;
+        self.proven.forget();
         waiting.wake();
     }
 
     /// Before which moment all that the servers did has been read, where that is known.
     pub(super) fn proven(&self) -> Option<Instant> {
-        self.lock().proven
+        self.proven.moment()
     }
 
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Invalidation>> {
@@ -89,7 +115,7 @@ impl Changes {
         while let Some(entry) = waiting.entries.pop_front() {
             match entry {
                 Entry::Proof(_) if waiting.closed => {}
-                Entry::Proof(moment) => waiting.proven = waiting.proven.max(Some(moment)),
+                Entry::Proof(moment) => self.proven.reach(moment),
                 Entry::Flush => return Poll::Ready(Some(Invalidation::Flush)),
                 Entry::Key(key) => {
                     waiting.keys -= 1;
@@ -111,16 +137,25 @@ impl Changes {
     }
 }
 
-impl Waiting {
-    fn flush(&mut self) {
-        // It says more than all that came before.
-        self.entries.clear();
-        self.keys = 0;
-        self.proven = None;
-        self.entries.push_back(Entry::Flush);
-        self.wake();
+impl Proven {
+    /// What was complete once stays so.
+    fn reach(&self, moment: Instant) {
+        let since = moment.saturating_duration_since(self.began).as_nanos();
+        let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
+        self.since.fetch_max(since, Ordering::Release);
     }
 
+    fn forget(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    fn moment(&self) -> Option<Instant> {
+        let since = self.since.load(Ordering::Acquire).checked_sub(1)?;
+        self.began.checked_add(Duration::from_nanos(since))
+    }
+}
+
+impl Waiting {
     fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -130,9 +165,13 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::{task::Waker, time::Duration};
-
     use super::*;
+
+    fn changes() -> Changes {
+        let changes = Changes::new(NonZeroUsize::new(2).unwrap(), Instant::now());
+        assert_eq!((next(&changes), changes.proven()), (None, None));
+        changes
+    }
 
     fn next(changes: &Changes) -> Option<Invalidation> {
         match changes.poll_next(&mut Context::from_waker(Waker::noop())) {
@@ -147,9 +186,8 @@ mod tests {
 
     #[test]
     fn what_is_proven_is_known_only_when_all_before_it_was_read() {
-        let changes = Changes::new(NonZeroUsize::new(2).unwrap());
+        let changes = changes();
         let (first, second) = (Instant::now(), Instant::now() + Duration::from_secs(1));
-        assert_eq!(changes.proven(), None);
         changes.prove(first);
         assert_eq!(changes.proven(), Some(first), "nothing stands before it");
         changes.key(key("a"));
@@ -162,8 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_reader_has_not_done_with_is_not_proven() {
+        let changes = changes();
+        let moment = Instant::now();
+        changes.flush();
+        assert_eq!(next(&changes), Some(Invalidation::Flush));
+        changes.prove(moment);
+        assert_eq!(changes.proven(), None, "it was given the flush, and has not come for more");
+        assert_eq!(next(&changes), None);
+        assert_eq!(changes.proven(), Some(moment));
+    }
+
+    #[test]
     fn a_flush_replaces_all_before_it_and_nothing_is_proven_until_it_was_read() {
-        let changes = Changes::new(NonZeroUsize::new(2).unwrap());
+        let changes = changes();
         let moment = Instant::now();
         changes.prove(moment);
         changes.key(key("a"));
@@ -179,7 +229,7 @@ mod tests {
 
     #[test]
     fn more_keys_than_may_wait_are_a_flush() {
-        let changes = Changes::new(NonZeroUsize::new(2).unwrap());
+        let changes = changes();
         changes.prove(Instant::now());
         for text in ["a", "b", "c", "d"] {
             changes.key(key(text));

@@ -38,6 +38,8 @@ pub(crate) struct Tracker {
     pub(super) own_writes: bool,
     /// How many bytes the connection's prefix has, with which all keys begin that anybody wants to hear of.
     prefix: usize,
+    /// Before all moments that servers vouch for.
+    began: Instant,
     book: Mutex<Book>,
     wanted: watch::Sender<Wanted>,
     next: AtomicU64,
@@ -92,7 +94,8 @@ pub(super) enum Ready {
 impl Tracker {
     pub(crate) fn new(prefix: usize, own_writes: bool) -> Self {
         let (book, wanted) = (Mutex::default(), watch::Sender::default());
-        Self { own_writes, prefix, book, wanted, next: AtomicU64::new(0) }
+        let (began, next) = (Instant::now(), AtomicU64::new(0));
+        Self { own_writes, prefix, began, book, wanted, next }
     }
 
     /// Puts a reader down; returns its number, its queue, and where it learns that it hears of everything.
@@ -103,7 +106,7 @@ impl Tracker {
         most: NonZeroUsize,
     ) -> (u64, Arc<Changes>, watch::Receiver<Ready>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let changes = Arc::new(Changes::new(most));
+        let changes = Arc::new(Changes::new(most, self.began));
         let (ready, becomes_ready) = watch::channel(Ready::No);
         let mut book = self.lock();
         if book.ended {
