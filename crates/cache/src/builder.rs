@@ -1,12 +1,24 @@
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
 
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Cache, Compression, Error, OnError, OnWaitTimeout, ValueCodec, cache::Inner,
-    entry::clock::Clock, get_or_load::breaker::Breaker, get_or_load::flight::Flights,
-    get_or_load::remembered::Remembered, owed::Owed, settings::Settings, statistics::Counters,
+    Cache, Compression, Error, OnError, OnWaitTimeout, ValueCodec,
+    cache::Inner,
+    entry::clock::Clock,
+    feed::Feed,
+    get_or_load::breaker::Breaker,
+    get_or_load::flight::Flights,
+    get_or_load::remembered::Remembered,
+    local::tier::{Forget, Tier},
+    owed::Owed,
+    settings::Settings,
+    statistics::Counters,
 };
 
 /// The settings of a [`Cache`], each with a default.
@@ -15,13 +27,13 @@ pub struct CacheBuilder<V> {
     conn: Conn,
     name: Vec<u8>,
     settings: Settings,
-    values: PhantomData<fn() -> V>,
+    tier: Option<Arc<dyn Tier<V>>>,
 }
 
 impl<V> CacheBuilder<V> {
     pub(crate) fn new(conn: Conn, name: &[u8]) -> Self {
         let settings = Settings::default();
-        Self { conn, name: name.to_vec(), settings, values: PhantomData }
+        Self { conn, name: name.to_vec(), settings, tier: None }
     }
 
     /// Sets how long an entry and a counter live when their call says nothing else.
@@ -156,6 +168,39 @@ impl<V> CacheBuilder<V> {
         self
     }
 
+    /// Keeps values that were read in this process as well, as they were decoded: until somebody changes them, for no longer than in
+    /// Redis, and as many as its [bounds](crate::Local) allow. A read of one is no round trip; it is a clone of it, so let what is
+    /// large be an [`Arc`]: `Cache<Arc<Product>>`.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use redbrick_cache::{Cache, Error, Local};
+    /// # use redbrick_core_conn::Conn;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Deserialize, Serialize)]
+    /// # struct Product;
+    /// # fn f(conn: Conn) -> Result<Cache<Arc<Product>>, Error> {
+    /// Cache::builder(conn, "products").local(Local::new().max_entries(50_000)).build()
+    /// # }
+    /// ```
+    ///
+    /// The servers say what changes (see [`Conn::track`]), through a link of its own to each master. The price: what another process
+    /// changes is known here when the server's word of it has arrived, which takes about as long as a reply; while the network is
+    /// silent up to the [`bound`](crate::Local::bound). What this process changes it knows at once. After a link was lost, and where
+    /// nobody says what changes, each value is given only after the server has said that it is still there, which is a short reply.
+    ///
+    /// Default: no values are kept in the process.
+    #[cfg(feature = "local")]
+    pub fn local(mut self, local: crate::Local<V>) -> Self
+    where
+        V: Clone + Send + Sync + 'static,
+    {
+        self.settings.local_bound = local.bound;
+        self.settings.max_staleness = local.max_staleness;
+        self.tier = Some(local.build());
+        self
+    }
+
     /// Makes it, for values that are written with the codec of the connection; sends nothing.
     ///
     /// # Errors
@@ -198,17 +243,22 @@ impl<V> CacheBuilder<V> {
         };
         let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
+        let forget = self.tier.clone().map(|tier| -> Arc<dyn Forget> { tier });
+        let tags = prefix.join("tag");
+        let feed = Feed::new(prefix.clone(), tags.clone(), settings.local_bound, forget);
         let inner = Inner {
             patience: settings.patience(quick.command_timeout()),
             settings,
             conn,
             quick,
             leases: prefix.join("lease"),
-            tags: prefix.join("tag"),
+            tags,
             counts: prefix.join("count"),
             prefix,
-            known: Arc::default(),
+            feed: Arc::new(feed),
             clock: Arc::new(Clock::default()),
+            began: Instant::now(),
+            tags_moved: AtomicU64::new(0),
             refreshes: Arc::default(),
             gone: Remembered::default(),
             told: Remembered::default(),
@@ -217,7 +267,7 @@ impl<V> CacheBuilder<V> {
             flights: Flights::default(),
             counters,
         };
-        Cache { inner: Arc::new(inner), codec: values }
+        Cache { inner: Arc::new(inner), codec: values, tier: self.tier }
     }
 }
 

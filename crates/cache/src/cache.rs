@@ -1,4 +1,9 @@
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
@@ -10,14 +15,15 @@ use crate::{
     entry::clock::Clock,
     entry::read::Found,
     entry::{self, Stored},
+    feed::Feed,
     get_or_load::breaker::Breaker,
     get_or_load::flight::Flights,
     get_or_load::remembered::Remembered,
+    local::{Got, Near, tier::Tier},
     owed::{About, Owed},
     set::Set,
     settings::Settings,
     statistics::Counters,
-    tags::known::Known,
 };
 
 /// For how long it is remembered that an entry was deleted here. It may have been stored anew elsewhere by then.
@@ -36,6 +42,8 @@ pub struct Cache<V> {
     pub(crate) inner: Arc<Inner>,
     /// How values are written.
     pub(crate) codec: Arc<dyn ValueCodec<V>>,
+    /// Values that this process keeps.
+    pub(crate) tier: Option<Arc<dyn Tier<V>>>,
 }
 
 pub(crate) struct Inner {
@@ -49,8 +57,12 @@ pub(crate) struct Inner {
     pub(crate) counts: Prefix,
     /// How long one load is waited for before another begins beside it.
     pub(crate) patience: Duration,
-    pub(crate) known: Arc<Known>,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Arc<Clock>,
+    /// What moments here are counted from.
+    pub(crate) began: Instant,
+    /// When a tag was invalidated here last, in nanoseconds after that.
+    pub(crate) tags_moved: AtomicU64,
     /// Entries, by their marks, that nobody here needs to ask the lease for: somebody loads them anew, or has just failed to.
     pub(crate) refreshes: Arc<Remembered<Bytes>>,
     /// Keys that were invalidated here, and will hardly be there.
@@ -83,7 +95,8 @@ impl<V> Cache<V> {
     /// otherwise](CacheBuilder::build_with_codec). An entry that cannot be read as the other type is a miss; one that can is a value of it.
     #[must_use]
     pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
-        Cache { inner: Arc::clone(&self.inner), codec: Arc::new(self.inner.conn.codec()) }
+        let codec = Arc::new(self.inner.conn.codec());
+        Cache { inner: Arc::clone(&self.inner), codec, tier: None }
     }
 
     /// Returns the prefix of its keys, behind that of the connection.
@@ -192,11 +205,20 @@ impl<V: Send + 'static> Cache<V> {
     /// # Errors
     ///
     /// [`Error::Conn`]; nothing is changed.
-    #[tracing::instrument(level = "debug", name = "cache.get", skip_all)]
     pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
-        let entry = self.inner.prefix.tagged(key);
-        let found = self.inner.read(&self.inner.conn, &entry, &[]).await?;
-        Ok(self.counted(found))
+        if let Near::Value(value) = self.near(key.as_ref(), &[]) {
+            return Ok(Some(self.counted_here(value)));
+        }
+        self.get_there(key.as_ref()).await
+    }
+
+    #[tracing::instrument(level = "debug", name = "cache.get", skip_all)]
+    async fn get_there(&self, id: &[u8]) -> Result<Option<V>, Error> {
+        let entry = self.inner.prefix.tagged(id);
+        Ok(match self.find(&self.inner.conn, id, &entry, &[]).await? {
+            Got::Here(value) => Some(value),
+            Got::There(found) => self.counted(found),
+        })
     }
 
     /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
@@ -212,9 +234,22 @@ impl<V: Send + 'static> Cache<V> {
         keys: impl IntoIterator<Item = K> + Send,
     ) -> Result<Vec<Option<V>>, Error> {
         let inner = &*self.inner;
-        let entries = keys.into_iter().map(|id| inner.prefix.tagged(id));
-        let reading = inner.reading(&inner.conn, entries);
-        Ok(inner.read_many(reading, &[], |found| self.counted(found)).await?)
+        if self.tier.is_none() {
+            let entries = keys.into_iter().map(|id| inner.prefix.tagged(id));
+            let reading = inner.reading(&inner.conn, entries);
+            let read = inner.read_many(reading, &[], |found| self.counted(self.value(found)));
+            return Ok(read.await?);
+        }
+        let asked = keys
+            .into_iter()
+            .map(|id| (Bytes::copy_from_slice(id.as_ref()), inner.prefix.tagged(id)));
+        let asked: Vec<_> = asked.collect();
+        let got =
+            self.find_many(&inner.conn, &asked, &[]).await?.into_iter().map(|got| match got {
+                Got::Here(value) => Some(value),
+                Got::There(found) => self.counted(found),
+            });
+        Ok(got.collect())
     }
 
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,
@@ -301,7 +336,11 @@ pub(crate) struct Life {
 
 impl<V> Clone for Cache<V> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), codec: Arc::clone(&self.codec) }
+        Self {
+            inner: Arc::clone(&self.inner),
+            codec: Arc::clone(&self.codec),
+            tier: self.tier.clone(),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ mod codec;
 mod count;
 mod entry;
 mod error;
+mod feed;
 mod get_or_load;
 mod invalidations;
 mod lives;
+mod local;
 mod owed;
 mod rules;
 mod set;
@@ -29,9 +31,12 @@ pub use get_or_load::{
 };
 pub use invalidations::{Invalidated, Invalidations};
 pub use lives::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
+#[cfg(feature = "local")]
+pub use local::{Local, LocalSize};
 pub use rules::{Applied, Change, Rule, Rules, RulesBuilder, Target};
 pub use set::Set;
 pub use settings::{
-    DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError, OnWaitTimeout,
+    DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_LOCAL_BOUND, DEFAULT_REDIS_TIMEOUT, OnError,
+    OnWaitTimeout,
 };
 pub use statistics::{ServerStatistics, Statistics};

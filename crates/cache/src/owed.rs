@@ -9,14 +9,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use redbrick_core_conn::{Key, Pattern, Result};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{Cache, cache::Inner, entry::Entry};
+use crate::{Cache, cache::Inner, entry::Tag, local::kept::nanos};
 
 /// How many are remembered, and of them by pattern; one more, and all entries are to be deleted.
 const MOST: usize = 10_000;
@@ -56,11 +56,13 @@ pub(crate) enum About<'a> {
     Pattern(&'a Pattern),
 }
 
-/// An invalidation under way. It is owed when it fails, and when it is dropped before its outcome is known.
+/// An invalidation under way. It is owed when it fails, and when it is dropped before its outcome is known; whatever comes of it, this
+/// process forgets what it is about.
 #[must_use = "it is owed when this is dropped"]
 pub(crate) struct Underway<'a> {
     inner: &'a Arc<Inner>,
-    about: Option<About<'a>>,
+    about: About<'a>,
+    is_owed: bool,
 }
 
 /// What does not count of an entry that is about to be read.
@@ -71,10 +73,10 @@ pub(crate) struct Doubt {
 }
 
 impl Doubt {
-    /// Whether an entry does not count that was read.
-    pub(crate) fn concerns(&self, entry: &Entry) -> bool {
+    /// Whether an entry with these tags does not count that was read.
+    pub(crate) fn concerns(&self, of_entry: &[Tag]) -> bool {
         let is_owed = |tags: &Arc<HashMap<Bytes, u64>>| {
-            entry.tags.iter().any(|(name, _)| tags.contains_key(name))
+            of_entry.iter().any(|(name, _)| tags.contains_key(name))
         };
         self.is_owed || self.tags.as_ref().is_some_and(is_owed)
     }
@@ -145,29 +147,28 @@ impl Debts {
 
 impl<'a> Underway<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, about: About<'a>) -> Self {
-        Self { inner, about: Some(about) }
+        Self { inner, about, is_owed: true }
     }
 
     /// What came of it.
     pub(crate) fn ends<T>(mut self, outcome: &Result<T>) {
         let is_owed =
             |error: &redbrick_core_conn::Error| error.is_retryable() || error.is_outcome_unknown();
-        if !outcome.as_ref().is_err_and(is_owed) {
-            self.about = None;
-        }
+        self.is_owed = outcome.as_ref().is_err_and(is_owed);
     }
 
     /// It was made.
     pub(crate) fn done(mut self) {
-        self.about = None;
+        self.is_owed = false;
     }
 }
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        if let Some(about) = self.about.take() {
-            self.inner.owe(about);
+        if self.is_owed {
+            self.inner.owe(self.about);
         }
+        self.inner.forget(self.about);
     }
 }
 
@@ -207,6 +208,44 @@ impl Inner {
         if !is_paid {
             drop(runtime.spawn(make_up(Paying { cache: Arc::downgrade(self), is_done: false })));
         }
+    }
+
+    /// What an invalidation is about is not what is known here.
+    fn forget(&self, about: About<'_>) {
+        match about {
+            About::Entry(key) => self.forget_entry(key),
+            About::Entries(keys) => keys.iter().for_each(|key| self.forget_entry(key)),
+            About::Tags(tags) => {
+                tags.iter().for_each(|tag| self.feed.known.forget(tag));
+                self.tags_moved.fetch_max(nanos(self.began, Instant::now()), Ordering::AcqRel);
+                self.flights.invalidated_tag();
+            }
+            About::Pattern(pattern) => {
+                if let Some(tier) = &self.feed.tier {
+                    let matches = |id: &[u8]| pattern.matches(self.prefix.tagged(id).as_ref());
+                    tier.forget_matching(&matches);
+                }
+            }
+        }
+    }
+
+    /// An entry is not what is kept of it here.
+    pub(crate) fn forget_entry(&self, key: &Key) {
+        if let Some(tier) = &self.feed.tier
+            && let Some(id) = self.prefix.id_of(key)
+        {
+            tier.forget(&id);
+        }
+    }
+
+    /// What was owed is not what may have been learned meanwhile.
+    fn forget_debts(&self, debts: &Debts) {
+        let tags: Vec<Bytes> = debts.tags.keys().cloned().collect();
+        if !tags.is_empty() {
+            self.forget(About::Tags(&tags));
+        }
+        debts.entries.keys().for_each(|key| self.forget_entry(key));
+        debts.patterns.iter().for_each(|(pattern, _)| self.forget(About::Pattern(pattern)));
     }
 
     async fn make_up(&self, debts: &Debts) -> Result<()> {
@@ -255,6 +294,7 @@ async fn make_up(mut paying: Paying) {
                 tracing::warn!(%error, "invalidations that failed cannot be made up for");
             }
         }
+        inner.forget_debts(&debts);
         let mut state = inner.owed.state();
         state.debts.settle(&debts);
         if state.debts.are_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redbrick_core_conn::LONGEST_TIME_TO_LIVE;
+use redbrick_core_conn::{DEFAULT_TRACKING_BOUND, LONGEST_TIME_TO_LIVE};
 
 use crate::{Compression, Error, MEDIUM};
 
@@ -13,6 +13,10 @@ pub const DEFAULT_REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a process that loads is believed to be alive after its last sign: three seconds.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(3);
+
+/// For how long a value that is kept in the process can be given that another process has changed, when the network falls silent: one
+/// second.
+pub const DEFAULT_LOCAL_BOUND: Duration = DEFAULT_TRACKING_BOUND;
 
 /// What [`get_or_load`](crate::Cache::get_or_load) does when Redis cannot answer.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -53,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) follow_tags: bool,
     pub(crate) fill_in_background: bool,
+    pub(crate) local_bound: Duration,
+    pub(crate) max_staleness: Duration,
 }
 
 impl Default for Settings {
@@ -72,6 +78,8 @@ impl Default for Settings {
             compression: Compression::None,
             follow_tags: false,
             fill_in_background: false,
+            local_bound: DEFAULT_LOCAL_BOUND,
+            max_staleness: Duration::ZERO,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     cache::Inner,
-    entry::{Entry, NEVER_OVER},
+    entry::{Head, NEVER_OVER},
 };
 
 /// How many times its cost an entry can be loaded ahead of its end: the logarithm of the smallest chance there is.
@@ -43,17 +43,25 @@ impl Age {
 impl Inner {
     /// What time it is by the server's clock; nothing where it does not say so.
     pub(crate) async fn now(&self) -> Option<u64> {
-        let ask = || {
-            // For no longer than anybody waits.
-            let patience = self.quick.command_timeout().min(self.conn.command_timeout());
-            let conn = self.quick.with_command_timeout(patience);
-            async move { Box::pin(conn.server_time()).await }
-        };
-        self.clock.told(ask).await
+        self.clock.told(|| self.time()).await
+    }
+
+    /// Has it asked for where that is due so long after the clock began; nobody waits for that.
+    pub(crate) fn keep_time(&self, since: u64) {
+        if self.clock.is_time(since) {
+            drop(self.clock.asking(|| self.time()));
+        }
+    }
+
+    fn time(&self) -> impl Future<Output = redbrick_core_conn::Result<Duration>> + Send + use<> {
+        // For no longer than anybody waits.
+        let patience = self.quick.command_timeout().min(self.conn.command_timeout());
+        let conn = self.quick.with_command_timeout(patience);
+        async move { Box::pin(conn.server_time()).await }
     }
 
     /// Tells the age of an entry at a moment. Where that is not known, it is fresh, since it is there.
-    pub(crate) fn age(&self, entry: &Entry, now: Option<u64>) -> Age {
+    pub(crate) fn age(&self, entry: &Head, now: Option<u64>) -> Age {
         let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {
             let left = entry.fresh_until.saturating_sub(now);

@@ -86,8 +86,13 @@ impl Default for Clock {
 impl Clock {
     /// What time it is there, in milliseconds since 1970; nothing when it never said so.
     pub(crate) fn now(&self) -> Option<u64> {
+        self.at(self.since(Instant::now()))
+    }
+
+    /// The same at a moment, which is so long after this began.
+    pub(crate) fn at(&self, since: u64) -> Option<u64> {
         let then = self.then.load(Ordering::Acquire);
-        (then > 0).then(|| then.saturating_add(self.since(Instant::now())))
+        (then > 0).then(|| then.saturating_add(since))
     }
 
     /// The same, having the server asked when it is time to, in a task of its own. Whoever knows what time it was does not wait for the
@@ -97,7 +102,7 @@ impl Clock {
         A: Future<Output = Result<Duration, E>> + Send + 'static,
         E: Into<Refusal> + Send,
     {
-        if self.is_time()
+        if self.is_time(self.since(Instant::now()))
             && let Some(mut asking) = self.asking(ask)
             && self.now().is_none()
         {
@@ -106,13 +111,17 @@ impl Clock {
         self.now()
     }
 
-    fn asking<A, E>(self: &Arc<Self>, ask: impl FnOnce() -> A) -> Option<watch::Receiver<()>>
+    /// Has the server asked, where nobody does already.
+    pub(crate) fn asking<A, E>(
+        self: &Arc<Self>,
+        ask: impl FnOnce() -> A,
+    ) -> Option<watch::Receiver<()>>
     where
         A: Future<Output = Result<Duration, E>> + Send + 'static,
         E: Into<Refusal> + Send,
     {
         let mut state = self.state();
-        if state.asking.is_some() || !self.is_time() {
+        if state.asking.is_some() || !self.is_time(self.since(Instant::now())) {
             return state.asking.clone();
         }
         let (done, receiver) = watch::channel(());
@@ -151,11 +160,13 @@ impl Clock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_time(&self) -> bool {
-        self.since(Instant::now()) >= self.next.load(Ordering::Acquire)
+    /// Whether it is time to ask, so long after this began.
+    pub(crate) fn is_time(&self, since: u64) -> bool {
+        since >= self.next.load(Ordering::Acquire)
     }
 
-    fn since(&self, moment: Instant) -> u64 {
+    /// How long a moment is after this began, in milliseconds.
+    pub(crate) fn since(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.began);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }

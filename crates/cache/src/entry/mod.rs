@@ -34,6 +34,7 @@ const LEASE_LEN: usize = 18;
 const ENDS: u8 = 0x80;
 /// What is before it tells entries apart.
 const MARK_END: usize = 10;
+pub(crate) const MARK_LEN: usize = MARK_END - 2;
 const FRESH_END: usize = 16;
 const HEADER_LEN: usize = 21;
 /// A tag whose name is as long or longer has its length in four bytes.
@@ -61,6 +62,16 @@ pub(crate) enum Stored {
 /// An entry that was read.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    pub(crate) head: Head,
+    /// How its value is compressed.
+    flags: u8,
+    stored: Bytes,
+    value_at: usize,
+}
+
+/// What an entry says of its value.
+#[derive(Debug)]
+pub(crate) struct Head {
     /// By the server's clock, in milliseconds.
     pub(crate) fresh_until: u64,
     /// In milliseconds.
@@ -68,10 +79,14 @@ pub(crate) struct Entry {
     /// Whether it is over when it is fresh no more.
     pub(crate) ends: bool,
     pub(crate) tags: Vec<Tag>,
-    /// How its value is compressed.
-    flags: u8,
-    stored: Bytes,
-    value_at: usize,
+}
+
+impl Head {
+    /// The same in memory of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let tags = self.tags.iter().map(|(name, version)| (Bytes::copy_from_slice(name), *version));
+        Self { tags: tags.collect(), ..*self }
+    }
 }
 
 impl Entry {
@@ -90,17 +105,24 @@ impl Entry {
     }
 
     /// The entry in memory of its own.
-    pub(crate) fn detached(mut self) -> Self {
-        for (name, _) in &mut self.tags {
-            *name = Bytes::copy_from_slice(name);
-        }
-        self.stored = Bytes::copy_from_slice(&self.stored);
-        self
+    pub(crate) fn detached(self) -> Self {
+        let (head, stored) = (self.head.detached(), Bytes::copy_from_slice(&self.stored));
+        Self { head, stored, ..self }
     }
 
     /// How it begins, by which it is known again.
     pub(crate) fn mark(&self) -> Bytes {
         mark(&self.stored)
+    }
+
+    /// What tells it from others of its key.
+    pub(crate) fn id(&self) -> [u8; MARK_LEN] {
+        self.stored.get(2..MARK_END).and_then(|mark| mark.try_into().ok()).unwrap_or_default()
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.stored.len()
     }
 }
 
@@ -161,18 +183,19 @@ pub(crate) fn decode(stored: Bytes) -> Stored {
     if is_lease(&stored) {
         return Stored::Lease;
     }
-    let Some(Head { fresh_until, cost, flags, tags, value_at }) = head(&stored) else {
+    let Some(Parsed { fresh_until, cost, flags, tags, value_at }) = parsed(&stored) else {
         return Stored::Foreign(mark(&stored));
     };
     let (ends, flags) = (flags & ENDS != 0, flags & !ENDS);
     if !compress::is_known(flags) {
         return Stored::Foreign(mark(&stored));
     }
-    Stored::Entry(Entry { fresh_until, cost, ends, tags, flags, stored, value_at })
+    let head = Head { fresh_until, cost, ends, tags };
+    Stored::Entry(Entry { head, flags, stored, value_at })
 }
 
 /// What stands before the value.
-struct Head {
+struct Parsed {
     fresh_until: u64,
     cost: u16,
     flags: u8,
@@ -180,7 +203,7 @@ struct Head {
     value_at: usize,
 }
 
-fn head(stored: &Bytes) -> Option<Head> {
+fn parsed(stored: &Bytes) -> Option<Parsed> {
     let mut rest = &**stored;
     if *take(&mut rest, 2)? != [MAGIC, VERSION] {
         return None;
@@ -199,7 +222,7 @@ fn head(stored: &Bytes) -> Option<Head> {
         let name = stored.slice_ref(take(&mut rest, length)?);
         tags.push((name, take(&mut rest, 8)?.try_into().ok()?));
     }
-    Some(Head { fresh_until, cost, flags, tags, value_at: stored.len() - rest.len() })
+    Some(Parsed { fresh_until, cost, flags, tags, value_at: stored.len() - rest.len() })
 }
 
 /// Until when an entry is fresh that begins so; nothing where that is none.
@@ -251,8 +274,8 @@ mod tests {
         let tags = [0, 1, 254, 255, 256, 70_000].map(named).to_vec();
         for tags in [Vec::new(), tags] {
             let entry = decoded(stored(9, &tags, b"value"));
-            assert_eq!((entry.fresh_until, entry.cost, read(&entry)), (258, 9, b"value".to_vec()));
-            assert_eq!(entry.tags, tags);
+            assert_eq!((entry.head.fresh_until, entry.head.cost), (258, 9));
+            assert_eq!((read(&entry), &entry.head.tags), (b"value".to_vec(), &tags));
             assert_eq!(entry.into_encoded().unwrap(), b"value".as_slice());
         }
     }
@@ -261,13 +284,13 @@ mod tests {
     fn parts_that_the_server_puts_together_are_read() {
         let whole = [&header(258, 0, 0, 1)[..], &name(b"tag"), b"version!", b"value"].concat();
         let entry = decoded(whole.into());
-        assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
+        assert_eq!(entry.head.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(read(&entry), b"value");
     }
 
     #[test]
     fn a_moment_that_does_not_fit_is_never_over() {
-        assert_eq!(decoded(encode(u64::MAX, 0, &[], &packed(b""))).fresh_until, NEVER_OVER);
+        assert_eq!(decoded(encode(u64::MAX, 0, &[], &packed(b""))).head.fresh_until, NEVER_OVER);
     }
 
     #[test]
@@ -299,10 +322,10 @@ mod tests {
     #[test]
     fn one_whose_life_was_shortened_says_so() {
         let mut shortened = stored(0, &[], b"value").to_vec();
-        assert!(!decoded(shortened.clone().into()).ends);
+        assert!(!decoded(shortened.clone().into()).head.ends);
         shortened[18] |= ENDS;
         let entry = decoded(shortened.into());
-        assert!(entry.ends && read(&entry) == b"value");
+        assert!(entry.head.ends && read(&entry) == b"value");
     }
 
     #[test]
@@ -311,8 +334,8 @@ mod tests {
             b"\xCA\x03markmark\x01\x9A\x00\x00\x00\x01\x00\x32\x00\x00\x01\x03tagversion!\xB5\x01\x01\x00\x07",
         );
         let entry = decoded(stored.clone());
-        assert_eq!((entry.fresh_until, entry.cost), (0x019A_0000_0001, 50));
-        assert_eq!(entry.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
+        assert_eq!((entry.head.fresh_until, entry.head.cost), (0x019A_0000_0001, 50));
+        assert_eq!(entry.head.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(read(&entry), b"\xB5\x01\x01\x00\x07");
         assert_eq!(mark(&stored), b"\xCA\x03markmark".as_slice());
     }

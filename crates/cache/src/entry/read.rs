@@ -59,7 +59,7 @@ pub(crate) struct Reading<'a> {
 }
 
 /// The versions of tags right now.
-type Versions = HashMap<Bytes, Option<Version>>;
+pub(crate) type Versions = HashMap<Bytes, Option<Version>>;
 
 impl Inner {
     /// Reads an entry, together with the tags that its caller names.
@@ -91,8 +91,9 @@ impl Inner {
         named: &[Bytes],
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
-        if has_all(&entry, named) && !doubt.concerns(&entry) {
-            let unknown = unknown(&entry, &versions);
+        let tags = &entry.head.tags;
+        if has_all(tags, named) && !doubt.concerns(tags) {
+            let unknown = unknown(tags, &versions);
             if !unknown.is_empty() {
                 versions.extend(self.versions(conn, unknown).await?);
             }
@@ -110,12 +111,13 @@ impl Inner {
         versions: &Versions,
         now: Option<u64>,
     ) -> Found {
-        if !has_all(&entry, named) {
+        let tags = &entry.head.tags;
+        if !has_all(tags, named) {
             Found::Miss(Seen::Beginning(entry.mark()))
-        } else if doubt.concerns(&entry) || !counts(&entry, versions) {
+        } else if doubt.concerns(tags) || !counts(tags, versions) {
             Found::Outdated(Seen::Beginning(entry.mark()))
         } else {
-            let age = self.age(&entry, now);
+            let age = self.age(&entry.head, now);
             Found::Valid(entry, age)
         }
     }
@@ -151,8 +153,9 @@ impl Inner {
         };
         let (stored, mut versions) = (stored?, versions?);
         let entries: Vec<_> = stored.into_iter().map(|stored| self.parsed(stored)).collect();
-        let tagged = entries.iter().flatten().filter(|entry| has_all(entry, named));
-        let mut others: Vec<Bytes> = tagged.flat_map(|entry| unknown(entry, &versions)).collect();
+        let tags = entries.iter().flatten().map(|entry| &entry.head.tags);
+        let tags = tags.filter(|tags| has_all(tags, named));
+        let mut others: Vec<Bytes> = tags.flat_map(|tags| unknown(tags, &versions)).collect();
         if !others.is_empty() {
             others.sort_unstable();
             others.dedup();
@@ -183,7 +186,7 @@ impl Inner {
         }
     }
 
-    async fn versions(
+    pub(crate) async fn versions(
         &self,
         conn: &Conn,
         tags: Vec<Bytes>,
@@ -194,13 +197,13 @@ impl Inner {
         if tags.is_empty() {
             return Ok(versions);
         }
-        let asking = self.known.asking();
+        let asking = self.feed.known.asking();
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
         let now = conn.get_many_bytes(keys).await?;
         for (tag, version) in tags.into_iter().zip(now) {
             let version = version.and_then(|version| Version::try_from(&*version).ok());
             if let (Some(asking), Some(version)) = (asking, version) {
-                self.known.learn(asking, self.flights.moment(), &tag, version, None);
+                self.feed.known.learn(asking, self.flights.moment(), &tag, version, None);
             }
             versions.insert(tag, version);
         }
@@ -232,9 +235,9 @@ impl<V> Cache<V> {
         entry.encoded(|encoded| self.codec.decode(encoded).ok())?
     }
 
-    /// Decodes what was found, and counts a hit or a miss.
-    pub(crate) fn counted(&self, found: Found) -> Option<V> {
-        let value = self.value(found).ok().filter(|found| found.age.is_fresh());
+    /// Counts a hit or a miss.
+    pub(crate) fn counted(&self, found: Result<Value<V>, Seen>) -> Option<V> {
+        let value = found.ok().filter(|found| found.age.is_fresh());
         let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
         self.inner.counters.add(counter);
         value.map(|found| found.value)
@@ -242,17 +245,17 @@ impl<V> Cache<V> {
 }
 
 /// Whether an entry has the tags that its caller names.
-fn has_all(entry: &Entry, named: &[Bytes]) -> bool {
-    named.iter().all(|named| entry.tags.iter().any(|(name, _)| name == named))
+pub(crate) fn has_all(tags: &[Tag], named: &[Bytes]) -> bool {
+    named.iter().all(|named| tags.iter().any(|(name, _)| name == named))
 }
 
-fn unknown(entry: &Entry, versions: &Versions) -> Vec<Bytes> {
-    let names = entry.tags.iter().map(|(name, _)| name);
+fn unknown(tags: &[Tag], versions: &Versions) -> Vec<Bytes> {
+    let names = tags.iter().map(|(name, _)| name);
     names.filter(|name| !versions.contains_key(*name)).cloned().collect()
 }
 
 /// Whether all tags are there and have the versions that they had when the entry was stored.
-fn counts(entry: &Entry, versions: &Versions) -> bool {
+pub(crate) fn counts(tags: &[Tag], versions: &Versions) -> bool {
     let is_same = |(name, then): &Tag| versions.get(name).is_some_and(|now| *now == Some(*then));
-    entry.tags.iter().all(is_same)
+    tags.iter().all(is_same)
 }

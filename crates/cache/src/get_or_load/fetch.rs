@@ -17,6 +17,7 @@ use crate::{
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader,
     get_or_load::turn::Turn,
+    local::{Got, Near},
     statistics::Counter,
 };
 
@@ -97,6 +98,12 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let mut is_gone = !ask.anew && inner.gone.take(&key);
         let mut is_counted = ask.is_counted;
         loop {
+            if !ask.anew
+                && let Near::Value(value) = cache.near(&ask.id, &ask.terms.tags)
+            {
+                let value = if is_counted { value } else { cache.counted_here(value) };
+                return Ok(Fetched { value, origin: Origin::Local });
+            }
             let was_gone = std::mem::take(&mut is_gone);
             let looked = if !inner.may_ask() {
                 Look::Away
@@ -114,6 +121,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                 }
             };
             let (seen, old) = match looked {
+                Look::Here(value) => return Ok(Fetched { value, origin: Origin::Local }),
                 Look::Away => (None, None),
                 Look::Miss(seen) => (Some(seen), None),
                 Look::Found(found) if found.age == Age::Fresh => {
@@ -183,7 +191,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
 
 /// What others are given, and the caller, of what another process has loaded; nothing where it cannot be read any more.
 fn landed<V>(found: Value<V>, began: u64) -> Option<(Landing, Fetched<V>)> {
-    let tags = found.entry.tags.iter().map(|(name, _)| name.clone()).collect();
+    let tags = found.entry.head.tags.iter().map(|(name, _)| name.clone()).collect();
     let encoded = found.entry.into_encoded()?;
     let outcome = Outcome::Value(encoded, Origin::Cached, Some(tags));
     let fetched = Fetched { value: found.value, origin: Origin::Cached };
@@ -192,6 +200,8 @@ fn landed<V>(found: Value<V>, began: u64) -> Option<(Landing, Fetched<V>)> {
 
 /// What a look for a value has come to.
 enum Look<V> {
+    /// This process has it, and it was counted.
+    Here(V),
     Found(Value<V>),
     Miss(Seen),
     /// Redis cannot say.
@@ -201,13 +211,12 @@ enum Look<V> {
 impl<V: Send + 'static> Cache<V> {
     async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
-        let found = inner.read(&inner.quick, &ask.entry, &ask.terms.tags).await;
+        let found = self.find(&inner.quick, &ask.id, &ask.entry, &ask.terms.tags).await;
         Ok(match inner.or_without(found)? {
-            Some(found) => match self.value(found) {
-                Ok(found) if found.age == Age::Fresh => Look::Found(found),
-                Ok(found) => Look::Found(found.kept()),
-                Err(seen) => Look::Miss(seen),
-            },
+            Some(Got::Here(value)) => Look::Here(value),
+            Some(Got::There(Ok(found))) if found.age == Age::Fresh => Look::Found(found),
+            Some(Got::There(Ok(found))) => Look::Found(found.kept()),
+            Some(Got::There(Err(seen))) => Look::Miss(seen),
             None => Look::Away,
         })
     }
@@ -283,9 +292,9 @@ impl<V: Send + 'static> Cache<V> {
         let there = match looked {
             Some(found) => self.value(found).ok()?,
             // Nobody here can tell more than what was invalidated here.
-            None if doubt.concerns(&fallback.entry) => return None,
+            None if doubt.concerns(&fallback.entry.head.tags) => return None,
             None => {
-                fallback.age = inner.age(&fallback.entry, inner.clock.now());
+                fallback.age = inner.age(&fallback.entry.head, inner.clock.now());
                 fallback
             }
         };

@@ -144,6 +144,7 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
+        lease.forget_kept(self);
         match stored {
             Ok(is_stored) => {
                 lease.used();

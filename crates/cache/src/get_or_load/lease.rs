@@ -164,6 +164,11 @@ impl Lease {
         call.run().replay(Replay::Idempotent)
     }
 
+    /// What this process keeps of its entry is not what was stored under it.
+    pub(crate) fn forget_kept(&self, inner: &Inner) {
+        inner.forget_entry(&self.keys.0);
+    }
+
     /// Keeps it while something is done.
     pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Asking for a value, or for its load.
 
-mod bounded;
+pub(crate) mod bounded;
 pub(crate) mod breaker;
 pub(crate) mod fetch;
 mod fill;
@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Key};
 use tracing::Instrument;
 
@@ -38,6 +39,8 @@ use loader::Loader;
 pub enum Origin {
     /// Redis had it, or has it by now because another process loaded it.
     Cached,
+    /// This process had it; see [`CacheBuilder::local`](crate::CacheBuilder::local).
+    Local,
     /// Redis had it, and it is older than its time to live: it is being loaded anew, or could not be.
     Stale,
     /// The loader returned it: this call's, or that of another one in this process. It is stored, unless it was
@@ -75,6 +78,7 @@ pub struct GetOrLoadWithOrigin<'c, 'l, V>(GetOrLoad<'c, 'l, V>);
 /// What is asked for.
 #[derive(Clone)]
 pub(crate) struct Ask {
+    pub(crate) id: Bytes,
     pub(crate) entry: Key,
     pub(crate) lease: Key,
     pub(crate) terms: Terms,
@@ -87,7 +91,8 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn new(inner: &Inner, id: &[u8]) -> Self {
         let (entry, lease) = inner.keys(id);
-        Self { entry, lease, terms: Terms::new(&inner.settings), anew: false, is_counted: false }
+        let (id, terms) = (Bytes::copy_from_slice(id), Terms::new(&inner.settings));
+        Self { id, entry, lease, terms, anew: false, is_counted: false }
     }
 }
 

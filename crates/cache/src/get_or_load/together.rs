@@ -16,6 +16,7 @@ use crate::{
     get_or_load::loader::Loader as One,
     get_or_load::many::Loader,
     get_or_load::turn::Answer,
+    local::Got,
     statistics::Counter,
     terms::Terms,
 };
@@ -88,11 +89,18 @@ where
         if !inner.may_ask() {
             return Ok(());
         }
-        let entries = self.asked.iter().map(|asked| asked.ask.entry.clone());
-        let reading = inner.reading(&inner.quick, entries);
-        let found = inner.read_many(reading, &self.terms.tags, |found| cache.value(found)).await;
+        let asked = self.asked.iter().map(|asked| (asked.ask.id.clone(), asked.ask.entry.clone()));
+        let asked: Vec<_> = asked.collect();
+        let found = cache.find_many(&inner.quick, &asked, &self.terms.tags).await;
         let Some(found) = inner.or_without(found)? else { return Ok(()) };
         for (asked, found) in self.asked.iter_mut().zip(found) {
+            let found = match found {
+                Got::Here(value) => {
+                    asked.state = State::Done(Some(value));
+                    continue;
+                }
+                Got::There(found) => found,
+            };
             asked.state = match found {
                 Ok(found) if found.age == Age::Fresh => {
                     inner.counters.add(Counter::Hits);

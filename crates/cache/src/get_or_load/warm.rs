@@ -109,7 +109,7 @@ where
             });
             let mut warmed = Warmed::default();
             let count = |origin: Result<Origin, Error>| match origin {
-                Ok(Origin::Cached | Origin::Stale) => warmed.present += 1,
+                Ok(Origin::Cached | Origin::Local | Origin::Stale) => warmed.present += 1,
                 Ok(Origin::Loaded) => warmed.loaded += 1,
                 Ok(Origin::Bypassed) => warmed.failed += 1,
                 Err(error) => {

@@ -32,6 +32,10 @@ pub struct Statistics {
     pub bypassed: u64,
     /// Entries that could not be read: of another program or a newer release. A key of another type is a miss.
     pub unreadable: u64,
+    /// Reads that found a value in the process.
+    pub local_hits: u64,
+    /// Those of them for which the server was asked whether it is still there.
+    pub revalidated: u64,
 }
 
 impl Statistics {
@@ -39,8 +43,9 @@ impl Statistics {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
     pub fn hit_rate(&self) -> Option<f64> {
-        let reads = self.hits.saturating_add(self.misses);
-        (reads > 0).then(|| self.hits as f64 / reads as f64)
+        let hits = self.hits.saturating_add(self.local_hits);
+        let reads = hits.saturating_add(self.misses);
+        (reads > 0).then(|| hits as f64 / reads as f64)
     }
 
     pub(crate) fn by_name(&self) -> [(&'static str, u64); COUNTERS] {
@@ -55,6 +60,8 @@ impl Statistics {
             ("refused_fills", self.refused_fills),
             ("bypassed", self.bypassed),
             ("unreadable", self.unreadable),
+            ("local_hits", self.local_hits),
+            ("revalidated", self.revalidated),
         ]
     }
 
@@ -70,6 +77,8 @@ impl Statistics {
             refused_fills: count("refused_fills"),
             bypassed: count("bypassed"),
             unreadable: count("unreadable"),
+            local_hits: count("local_hits"),
+            revalidated: count("revalidated"),
         }
     }
 }
@@ -86,6 +95,8 @@ static METRICS: [Metric; COUNTERS] = [
     Metric::new("redbrick.cache.refused_fills", "Loaded values that others invalidated meanwhile"),
     Metric::new("redbrick.cache.bypassed", "Loads without Redis"),
     Metric::new("redbrick.cache.unreadable", "Entries that could not be read"),
+    Metric::new("redbrick.cache.local_hits", "Reads that found a value in the process"),
+    Metric::new("redbrick.cache.revalidated", "Values that the server said are still there"),
 ];
 static STALE: Metric =
     Metric::new("redbrick.cache.stale", "Entries that were there, with a tag that was invalidated");
@@ -103,9 +114,11 @@ pub(crate) enum Counter {
     RefusedFills,
     Bypassed,
     Unreadable,
+    LocalHits,
+    Revalidated,
 }
 
-pub(crate) const COUNTERS: usize = 10;
+pub(crate) const COUNTERS: usize = 12;
 
 /// Counts for all handles of a cache in this process.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{entry::Version, tags::follow::Feed};
+use crate::entry::{Tag as Named, Version};
 
 /// How many tags are known at least, before those are forgotten that were not met for longest; twice as many at most.
 const MOST: usize = 8192;
@@ -32,7 +32,6 @@ pub(crate) struct State {
     earlier: HashMap<Bytes, Tag>,
     /// How often something was said of tags, or forgotten.
     changes: u64,
-    pub(crate) feed: Option<Feed>,
 }
 
 #[derive(Clone)]
@@ -95,24 +94,29 @@ impl Known {
         known.map(|known| known.version)
     }
 
-    /// The versions that tags have now, as far as they are followed, and there for so long at least.
+    /// The versions that tags have now, as far as they are followed, and there for so long at least; while the feed is current.
     pub(crate) fn now<'t>(
         &self,
         tags: impl IntoIterator<Item = &'t Bytes>,
         life: Option<Duration>,
     ) -> Vec<Option<Version>> {
         let mut state = self.state();
-        let is_current = state.feed.as_ref().is_some_and(Feed::is_current);
         let end = life.map(|life| Instant::now().checked_add(life));
         let holds = |known: &&mut Tag| {
             let lasts = end.is_none_or(|end| end.is_some() && known.until >= end);
             known.is_followed && lasts
         };
-        let tags = tags.into_iter();
-        if !is_current {
-            return tags.map(|_| None).collect();
-        }
-        tags.map(|tag| state.get(tag).filter(holds).map(|known| known.version)).collect()
+        tags.into_iter()
+            .map(|tag| state.get(tag).filter(holds).map(|known| known.version))
+            .collect()
+    }
+
+    /// Whether tags have these versions now, as far as that is followed; while the feed is current.
+    pub(crate) fn are_now(&self, tags: &[Named]) -> bool {
+        let mut state = self.state();
+        tags.iter().all(|(name, version)| {
+            state.get(name).is_some_and(|known| known.is_followed && known.version == *version)
+        })
     }
 
     /// A tag is not what it was.
@@ -130,7 +134,7 @@ impl Known {
         state.earlier.clear();
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,11 +192,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_holds_that_nobody_follows() {
+    async fn what_was_said_meanwhile_is_not_known_to_hold() {
         let (known, asking) = known();
-        let tag = Bytes::from_static(b"tag");
+        let (tag, other) = (Bytes::from_static(b"tag"), Bytes::from_static(b"other"));
         known.learn(asking, 7, &tag, VERSION, None);
-        assert_eq!(known.now([&tag], None), [None]);
+        assert_eq!(known.now([&tag, &other], None), [Some(VERSION), None]);
+        assert!(known.are_now(&[(tag.clone(), VERSION)]));
+        for unlike in [(tag.clone(), *b"version2"), (other.clone(), VERSION)] {
+            assert!(!known.are_now(&[(tag.clone(), VERSION), unlike]));
+        }
+        known.forget(b"another");
+        known.learn(asking, 8, &other, VERSION, None);
+        assert_eq!(known.now([&tag, &other], None), [Some(VERSION), None]);
+        assert!(!known.are_now(&[(other, VERSION)]));
     }
 
     #[tokio::test]

@@ -1,9 +1,8 @@
 //! Tags: a random version each, which an entry remembers. Another one, or none, and the entry counts no more.
 
-mod follow;
 pub(crate) mod known;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Conn, LONGEST_TIME_TO_LIVE, Script, Token};
@@ -33,9 +32,7 @@ impl<V> Cache<V> {
     pub async fn invalidate_tag(&self, tag: impl AsRef<[u8]> + Send) -> Result<bool, Error> {
         let (inner, tag) = (&self.inner, &named([tag])[..]);
         let call = inner.conn.delete(inner.tags.tagged(&tag[0])).into_future();
-        let deleted = inner.owing(About::Tags(tag), call).await;
-        inner.invalidated_tag(&tag[0]);
-        Ok(deleted?)
+        Ok(inner.owing(About::Tags(tag), call).await?)
     }
 
     /// Makes every entry with one of these tags count no more, and returns how many of the tags were in use; otherwise as
@@ -53,21 +50,11 @@ impl<V> Cache<V> {
     ) -> Result<u64, Error> {
         let (inner, tags) = (&self.inner, named(tags));
         let keys: Vec<_> = tags.iter().map(|tag| inner.tags.tagged(tag)).collect();
-        let deleted = inner.owing(About::Tags(&tags), inner.conn.delete_many(keys)).await;
-        for tag in &tags {
-            inner.invalidated_tag(tag);
-        }
-        Ok(deleted?)
+        Ok(inner.owing(About::Tags(&tags), inner.conn.delete_many(keys)).await?)
     }
 }
 
 impl Inner {
-    /// A tag was invalidated here.
-    fn invalidated_tag(&self, tag: &[u8]) {
-        self.known.forget(tag);
-        self.flights.invalidated_tag();
-    }
-
     /// The call that gets or makes the version of a tag, for an entry that lives as long, and says how long it is there.
     fn tag_version<'a>(
         &self,
@@ -90,12 +77,12 @@ impl Inner {
         time_to_live: Duration,
     ) -> redbrick_core_conn::Result<Vec<Tag>> {
         let (mut versions, unknown) = self.followed(tags, Some(time_to_live));
-        let asking = self.known.asking();
+        let asking = self.feed.known.asking();
         let mut learn = |tag: &Bytes, (version, left): (Bytes, i64)| {
             let version = version_of(&version);
             if let Some(asking) = asking {
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
-                self.known.learn(asking, self.flights.moment(), tag, version, left);
+                self.feed.known.learn(asking, self.flights.moment(), tag, version, left);
             }
             versions.push((tag.clone(), version));
         };
@@ -127,9 +114,12 @@ impl Inner {
         if tags.is_empty() || !self.settings.follow_tags {
             return (Vec::with_capacity(tags.len()), tags.to_vec());
         }
-        self.follow();
+        self.listen();
         let (mut versions, mut unknown) = (Vec::with_capacity(tags.len()), Vec::new());
-        for (tag, version) in tags.iter().zip(self.known.now(tags, life)) {
+        if self.feed.epoch_at(Instant::now()).is_none() {
+            return (versions, tags.to_vec());
+        }
+        for (tag, version) in tags.iter().zip(self.feed.known.now(tags, life)) {
             match version {
                 Some(version) => versions.push((tag.clone(), version)),
                 None => unknown.push(tag.clone()),
@@ -152,8 +142,8 @@ impl Inner {
         if tags.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        self.known.use_it();
-        let before: Vec<_> = tags.iter().map(|tag| self.known.before(tag, began)).collect();
+        self.feed.known.use_it();
+        let before: Vec<_> = tags.iter().map(|tag| self.feed.known.before(tag, began)).collect();
         let life = self.kept_at_most(time_to_live);
         let now = self.tag_versions(&self.quick, &tags, life).await?;
         let is_same = |(tag, version): &Tag| {

@@ -110,6 +110,11 @@ impl Changes {
         self.proven.moment()
     }
 
+    /// Whether that is known, and the moment is no longer ago than that.
+    pub(super) fn is_proven_within(&self, now: Instant, bound: Duration) -> bool {
+        self.proven.is_within(now, bound)
+    }
+
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Invalidation>> {
         let mut waiting = self.lock();
         while let Some(entry) = waiting.entries.pop_front() {
@@ -140,9 +145,17 @@ impl Changes {
 impl Proven {
     /// What was complete once stays so.
     fn reach(&self, moment: Instant) {
+        self.since.fetch_max(self.since(moment).saturating_add(1), Ordering::Release);
+    }
+
+    fn is_within(&self, now: Instant, bound: Duration) -> bool {
+        let Some(proven) = self.since.load(Ordering::Acquire).checked_sub(1) else { return false };
+        u128::from(self.since(now).saturating_sub(proven)) < bound.as_nanos()
+    }
+
+    fn since(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.began).as_nanos();
-        let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
-        self.since.fetch_max(since, Ordering::Release);
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     fn forget(&self) {

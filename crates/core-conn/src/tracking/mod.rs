@@ -329,8 +329,7 @@ impl Freshness {
     /// Tells the same of a moment that has been looked up already, as by whoever asks very often.
     #[must_use]
     pub fn is_current_at(&self, now: Instant) -> bool {
-        let until = self.complete_until();
-        until.is_some_and(|until| now.saturating_duration_since(until) < self.bound)
+        self.changes.is_proven_within(now.into(), self.bound)
     }
 
     /// Returns the moment before which everything that the servers did has been read from the feed; `None` while that

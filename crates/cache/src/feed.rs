@@ -1,0 +1,164 @@
+//! What the servers say of a cache: which entries and tags change, and how far that is complete.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use redbrick_core_conn::{Conn, Freshness, Invalidation, Prefix, Tracking};
+use tokio::{task::AbortHandle, time::timeout};
+
+use crate::{cache::Inner, local::tier::Forget, tags::known::Known};
+
+/// How long after a failure it is tried again, and after a refusal.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONG_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is known here only for as long as nobody says otherwise, and what is said of it. Dropping it ends that.
+pub(crate) struct Feed {
+    entries: Prefix,
+    tags: Prefix,
+    /// How far it may be behind.
+    bound: Duration,
+    pub(crate) known: Known,
+    pub(crate) tier: Option<Arc<dyn Forget>>,
+    /// Rises whenever anything may have changed unheard.
+    epoch: AtomicU64,
+    /// How far it is complete, while somebody listens.
+    freshness: ArcSwapOption<Freshness>,
+    has_listener: AtomicBool,
+    listener: Mutex<Option<AbortHandle>>,
+}
+
+impl Feed {
+    pub(crate) fn new(
+        entries: Prefix,
+        tags: Prefix,
+        bound: Duration,
+        tier: Option<Arc<dyn Forget>>,
+    ) -> Self {
+        Self {
+            entries,
+            tags,
+            bound,
+            known: Known::default(),
+            tier,
+            epoch: AtomicU64::new(0),
+            freshness: ArcSwapOption::empty(),
+            has_listener: AtomicBool::new(false),
+            listener: Mutex::default(),
+        }
+    }
+
+    /// The epoch of what has been heard completely, but for what is said just now; nothing while that is not so. To be asked before
+    /// what is known is looked at.
+    pub(crate) fn epoch_at(&self, now: Instant) -> Option<u64> {
+        let is_current =
+            self.freshness.load().as_ref().is_some_and(|freshness| freshness.is_current_at(now));
+        // In this order: what is of a later epoch was asked for later.
+        is_current.then(|| self.epoch())
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Has the servers say what changes, where they do not yet.
+    pub(crate) fn listen(self: &Arc<Self>, conn: &Conn) {
+        if self.has_listener.load(Ordering::Relaxed)
+            || self.has_listener.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        self.known.use_it();
+        // Not while anything is locked: a runtime that is ending drops the task at once, which says that nobody listens.
+        let listener = Listener(Arc::downgrade(self));
+        let task = tokio::spawn(listener.run(conn.clone(), self.prefixes(), self.bound));
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+    }
+
+    /// What is to be said.
+    fn prefixes(&self) -> Vec<String> {
+        let entries = self.tier.is_some().then_some(&self.entries);
+        entries.into_iter().chain([&self.tags]).map(|prefix| format!("{prefix}:{{")).collect()
+    }
+
+    fn said(&self, change: Invalidation) {
+        let Invalidation::Key(key) = change else { return self.anything() };
+        if let Some(tag) = self.tags.id_of(&key) {
+            self.known.forget(&tag);
+        } else if let (Some(tier), Some(id)) = (&self.tier, self.entries.id_of(&key)) {
+            tier.forget(&id);
+        }
+    }
+
+    /// Anything may have changed.
+    fn anything(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.known.forget_all();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let listener = self.listener.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = listener.take() {
+            listener.abort();
+        }
+    }
+}
+
+/// Who listens. Where nobody does any more, as when the runtime has ended, nothing is known to be complete, until somebody begins once
+/// more.
+struct Listener(Weak<Feed>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(feed) = self.0.upgrade() else { return };
+        feed.freshness.store(None);
+        feed.anything();
+        feed.has_listener.store(false, Ordering::Release);
+    }
+}
+
+impl Listener {
+    async fn run(self, conn: Conn, prefixes: Vec<String>, bound: Duration) {
+        loop {
+            let mut track = conn.track().bound(bound).lazy();
+            for prefix in &prefixes {
+                track = track.prefix(prefix);
+            }
+            let pause = match track.await {
+                Ok(tracking) => return self.hear(tracking).await,
+                Err(error) => {
+                    tracing::debug!(%error, "the servers do not say what changes, and are asked each time");
+                    if error.is_retryable() { PAUSE } else { LONG_PAUSE }
+                }
+            };
+            let _elapsed = timeout(pause, pending::<()>()).await;
+        }
+    }
+
+    /// Forgets what changes, until the connection is closed.
+    async fn hear(&self, mut tracking: Tracking) {
+        if let Some(feed) = self.0.upgrade() {
+            feed.freshness.store(Some(Arc::new(tracking.freshness())));
+        }
+        while let Some(change) = tracking.next().await {
+            let Some(feed) = self.0.upgrade() else { return };
+            feed.said(change);
+        }
+    }
+}
+
+impl Inner {
+    /// Has the servers say what changes.
+    pub(crate) fn listen(&self) {
+        self.feed.listen(&self.conn);
+    }
+}
