@@ -191,7 +191,11 @@ impl<V> Cache<V> {
             Ok(entry) => inner.judge(conn, entry, &doubt, named, versions?).await?,
             Err(seen) => Found::Miss(seen),
         };
-        Ok(Got::There(self.keep(id, ticket, self.value(found))))
+        let found = self.value(found);
+        if found.is_err() {
+            inner.forget_entry(key);
+        }
+        Ok(Got::There(self.keep(id, ticket, found)))
     }
 
     /// Keeps a value that was read, where it can be kept.

@@ -17,6 +17,8 @@ mod invalidations;
 mod leftovers;
 mod load;
 mod loaded;
+#[cfg(feature = "local")]
+mod local;
 mod logs;
 mod many;
 mod metrics;

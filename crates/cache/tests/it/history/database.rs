@@ -107,7 +107,7 @@ impl Database {
     /// The same for those who name the tags, the shared one among them or not.
     pub(super) async fn floor_naming(&self, place: Place, tags: &[String]) -> u64 {
         let floor = self.floor(place).await;
-        match tags.iter().any(|tag| tag == SHARED) {
+        match names_shared(tags) {
             true => floor.max(self.floor_of(Who::NamesShared, place).await),
             false => floor,
         }
@@ -144,6 +144,11 @@ impl Database {
     pub(super) async fn violation(&self, within: Duration) -> Option<String> {
         self.conn.list("violations").pop_front_within(within).await.unwrap()
     }
+}
+
+/// Whether the shared tag is among these.
+pub(super) fn names_shared(tags: &[String]) -> bool {
+    tags.iter().any(|tag| tag == SHARED)
 }
 
 impl Figures {

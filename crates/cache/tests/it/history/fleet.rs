@@ -28,12 +28,15 @@ pub(super) const PROCESSES: u64 = 3;
 pub(super) struct Part {
     pub(super) number: u64,
     pub(super) seed: u64,
+    pub(super) keeping: bool,
     pub(super) cache: String,
     pub(super) database: String,
 }
 
 pub(super) struct Fleet {
     test: &'static str,
+    /// Whether processes keep values.
+    keeping: bool,
     /// Of all processes that there were.
     seeds: Range<u64>,
     cache: Server,
@@ -50,17 +53,17 @@ struct Member(Option<Child>);
 /// The part of this process, if it is one of a history.
 pub(super) fn part() -> Option<Part> {
     let part = env::var(PART).ok()?;
-    let (number, seed, cache, database) = serde_json::from_str(&part).unwrap();
-    Some(Part { number, seed, cache, database })
+    let (number, seed, keeping, cache, database) = serde_json::from_str(&part).unwrap();
+    Some(Part { number, seed, keeping, cache, database })
 }
 
 impl Fleet {
-    pub(super) async fn start(test: &'static str, seed: u64) -> Self {
+    pub(super) async fn start(test: &'static str, keeping: bool, seed: u64) -> Self {
         let (cache, source) = (Server::start().unwrap(), Server::start().unwrap());
         let database = Database::connect(&source.url()).await;
         let (members, figures) = (Vec::new(), Figures::default());
         let seeds = seed..seed;
-        let mut fleet = Self { test, seeds, cache, database, source, members, figures };
+        let mut fleet = Self { test, keeping, seeds, cache, database, source, members, figures };
         for number in 0..PROCESSES {
             let member = fleet.member(number).await;
             fleet.members.push(member);
@@ -72,7 +75,8 @@ impl Fleet {
         let urls = [&self.cache, &self.source].map(Server::url);
         let seed = self.seeds.end;
         self.seeds.end += 1;
-        let part = serde_json::to_string(&(number, seed, &urls[0], &urls[1])).unwrap();
+        let part =
+            serde_json::to_string(&(number, seed, self.keeping, &urls[0], &urls[1])).unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", self.test, "--nocapture"]).env(PART, part);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,7 +86,8 @@ impl Fleet {
         member
     }
 
-    /// Empties the server and cuts its connections now and then, until it is time or something is read that was invalidated.
+    /// Empties the server and cuts its connections now and then, and stops it for a while or altogether where processes keep values, until
+    /// it is time or something is read that was invalidated.
     pub(super) async fn disturb(&mut self, chance: &mut fastrand::Rng, until: Instant) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -95,6 +100,8 @@ impl Fleet {
                 0..5 => self.tell_cache("flushes", &["FLUSHALL"]),
                 5..7 => self.cut(),
                 7 => self.tell_cache("forgotten scripts", &["SCRIPT", "FLUSH"]),
+                8 if self.keeping => self.stall(chance).await,
+                9 if self.keeping && chance.u32(..3) == 0 => self.restart(),
                 _ => continue,
             };
             self.figures.add(what, 1);
@@ -104,6 +111,20 @@ impl Fleet {
     fn tell_cache(&self, what: &'static str, command: &[&str]) -> &'static str {
         self.cache.command(command).unwrap();
         what
+    }
+
+    /// Has the server say nothing for a while.
+    async fn stall(&self, chance: &mut fastrand::Rng) -> &'static str {
+        let paused = self.cache.pause().unwrap();
+        self.no_violation(Duration::from_millis(chance.u64(20..400))).await;
+        drop(paused);
+        "stalls"
+    }
+
+    /// Ends the server, which forgets all, and starts it.
+    fn restart(&self) -> &'static str {
+        self.cache.restart().unwrap();
+        "restarts"
     }
 
     /// Cuts connections, with whatever is under way on them.

@@ -63,7 +63,7 @@ pub(super) async fn run(member: Arc<Member>, mut chance: fastrand::Rng) {
 
 async fn get(member: &Member, place: Place) {
     member.add("get");
-    let floor = member.database.floor(place).await;
+    let floor = member.floor(place, &[]).await;
     match member.cache(place).get(place.id()).await {
         Ok(Some(read)) => member.check("get", place, floor, &read).await,
         Ok(None) => {}
@@ -76,7 +76,7 @@ async fn get_many(member: &Member, chance: &mut fastrand::Rng) {
     let first = Place::random(chance);
     let others = (0..20).map(|_| Place::random(chance));
     let places: Vec<_> = others.filter(|place| place.cache() == first.cache()).collect();
-    let floors = member.database.floors(&places).await;
+    let floors = member.floors(&places).await;
     match member.cache(first).get_many(places.iter().map(|place| place.id())).await {
         Ok(all) => {
             for ((place, floor), read) in places.into_iter().zip(floors).zip(all) {
@@ -96,7 +96,7 @@ async fn load(member: &Member, chance: &mut fastrand::Rng, place: Place, anew: b
     let trace = Trace::default();
     let loader = || loading.load(&member.database, place, &trace);
     let (cache, tags) = (member.cache(place), tags(chance, place));
-    let floor = member.database.floor_naming(place, &tags).await;
+    let floor = member.floor(place, &tags).await;
     let call = match anew {
         true => cache.refresh(place.id(), loader),
         false => cache.get_or_load(place.id(), loader),
@@ -115,7 +115,7 @@ async fn load_in_background(member: &Member, chance: &mut fastrand::Rng, place: 
     let (database, seen) = (member.database.clone(), Arc::clone(&trace));
     let loader = move || async move { loading.load(&database, place, &seen).await };
     let tags = tags(chance, place);
-    let floor = member.database.floor_naming(place, &tags).await;
+    let floor = member.floor(place, &tags).await;
     let call = member.cache(place).get_or_load(place.id(), loader).tags(tags);
     let call = call.refresh_in_background().with_origin().into_future();
     if let Some(outcome) = polling.poll(member, call).await {
@@ -131,10 +131,7 @@ async fn load_many(member: &Member, chance: &mut fastrand::Rng, place: Place) {
     let places: Vec<_> = place.siblings().into_iter().filter(|_| chance.bool()).collect();
     let (loading, polling) = (Loading::random(chance), Polling::random(chance));
     let tags = tags(chance, place);
-    let mut floors = Vec::new();
-    for place in &places {
-        floors.push(member.database.floor_naming(*place, &tags).await);
-    }
+    let floors = member.floors_naming(&places, &tags).await;
     let loader = async |missing: Vec<String>| {
         let mut loaded = Vec::new();
         for place in places.iter().filter(|place| missing.contains(&place.id())) {
@@ -167,7 +164,7 @@ async fn load_with_tags_of_its_own(member: &Member, chance: &mut fastrand::Rng, 
         let value = loading.load(&member.database, place, &trace).await?;
         Ok::<_, std::io::Error>(Loaded::new(value).tags(tags))
     };
-    let floor = member.database.floor(place).await;
+    let floor = member.floor(place, &[]).await;
     let call = member.cache(place).get_or_load_with(place.id(), loader);
     if let Some(outcome) = polling.poll(member, call.with_origin().into_future()).await {
         fetched(member, name, place, floor, &trace, outcome).await;
@@ -193,6 +190,7 @@ async fn fetched(
             ("given after a failure", floor.max(trace.floor.load(Ordering::SeqCst)))
         }
         Origin::Cached => ("cached", floor),
+        Origin::Local => ("local", floor),
         Origin::Stale => ("stale", floor),
         Origin::Loaded => ("loaded", floor),
         // Where Redis could not be asked, a load counts that began before.

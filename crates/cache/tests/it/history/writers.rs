@@ -97,7 +97,7 @@ async fn write(member: &Member, chance: &mut fastrand::Rng, family: u64, rules: 
     }
     let changed = member.database.change(&places).await;
     match invalidate(member, chance, way, one, &changed, rules).await {
-        Ok(Some(who)) => member.database.changed(who, &changed).await,
+        Ok(Some(who)) => member.changed(who, &changed).await,
         // Whether it was done is not known, and nobody relies on it.
         Ok(None) => {}
         Err(error) => member.failed(&error),

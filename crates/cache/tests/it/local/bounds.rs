@@ -1,0 +1,57 @@
+//! No more is kept than there may be.
+
+use redbrick_cache::{Cache, Local};
+use redbrick_core_conn::Conn;
+
+use crate::{PATIENCE, connect};
+
+async fn texts(conn: Conn, local: Local<String>) -> Cache<String> {
+    Cache::builder(conn, "texts").redis_timeout(PATIENCE).local(local).build().unwrap()
+}
+
+/// Stores and reads so many values of so many bytes.
+async fn churn(cache: &Cache<String>, count: usize, len: usize) {
+    let names: Vec<String> = (0..count).map(|n| format!("text {n}")).collect();
+    let value = "x".repeat(len);
+    for some in names.chunks(200) {
+        cache.set_many(some.iter().map(|name| (name, &value))).await.unwrap();
+        for _ in 0..3 {
+            assert!(cache.get_many(some).await.unwrap().iter().all(Option::is_some));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_entries_are_kept_than_there_may_be() {
+    let cache = texts(connect("local_entries").await, Local::new().max_entries(100)).await;
+    churn(&cache, 1000, 10).await;
+    let size = cache.local_size();
+    assert!((50..=100).contains(&size.entries), "{size:?}");
+}
+
+#[tokio::test]
+async fn no_more_bytes_are_kept_than_there_may_be() {
+    let local = Local::new().max_bytes(100_000);
+    let cache = texts(connect("local_bytes").await, local).await;
+    churn(&cache, 200, 2000).await;
+    let size = cache.local_size();
+    assert!((20..=50).contains(&size.entries) && size.bytes <= 100_000, "{size:?}");
+}
+
+#[tokio::test]
+async fn a_value_weighs_what_it_is_said_to() {
+    let local = Local::new().max_bytes(100_000).weigher(|text: &String| text.len() * 10);
+    let cache = texts(connect("local_weigher").await, local).await;
+    churn(&cache, 200, 900).await;
+    let size = cache.local_size();
+    assert!((5..=10).contains(&size.entries), "{size:?}");
+}
+
+#[tokio::test]
+async fn where_nothing_may_be_kept_nothing_is() {
+    for local in [Local::new().max_entries(0), Local::new().max_bytes(0)] {
+        let cache = texts(connect("local_none").await, local).await;
+        churn(&cache, 10, 10).await;
+        assert_eq!((cache.local_size().entries, cache.statistics().local_hits), (0, 0));
+    }
+}

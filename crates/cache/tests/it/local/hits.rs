@@ -1,0 +1,144 @@
+//! What is read from the process, and for how long.
+
+use std::{sync::Arc, time::Duration};
+
+use redbrick_cache::{Cache, Local, Origin};
+use redbrick_testkit::{Server, unique};
+use tokio::time::Instant;
+
+use super::{builder, connect, keeping, origin, until_is, until_kept};
+use crate::{connect_below, never, number};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hit_asks_nobody() {
+    let server = Server::start().unwrap();
+    let cache = keeping(connect(&server).await);
+    cache.set("plain", &1).await.unwrap();
+    cache.set("tagged", &2).tags(["x", "y"]).await.unwrap();
+    for key in ["plain", "tagged"] {
+        until_kept(&cache, key).await;
+    }
+    let before = cache.statistics();
+    let reads = async {
+        for _ in 0..100 {
+            assert_eq!(cache.get("plain").await.unwrap(), Some(1));
+            assert_eq!(cache.get("tagged").await.unwrap(), Some(2));
+            assert_eq!(cache.get_or_load("tagged", never).tags(["y"]).await.unwrap(), 2);
+            assert_eq!(cache.get_many(["tagged", "plain"]).await.unwrap(), [Some(2), Some(1)]);
+            let many = cache.get_or_load_many(["plain", "tagged"], async |_| {
+                Err::<Vec<_>, _>(std::io::Error::other("nothing is to be loaded"))
+            });
+            assert_eq!(many.await.unwrap(), [Some(1), Some(2)]);
+        }
+    };
+    assert_eq!(server.cost(reads).await.unwrap(), "");
+    let after = cache.statistics();
+    assert_eq!(after.local_hits - before.local_hits, 700);
+    assert_eq!((after.hits, after.misses), (before.hits, before.misses));
+    assert!(after.hit_rate().unwrap() > 0.95);
+    // A tag that it lacks.
+    let loaded = cache.get_or_load("plain", || number(3)).tags(["x"]).with_origin().await.unwrap();
+    assert_eq!((loaded.value, loaded.origin), (3, Origin::Loaded));
+}
+
+#[tokio::test]
+async fn clones_share_what_is_kept_and_what_is_not_there_is_not_kept() {
+    let cache = keeping(crate::connect("local_clones").await);
+    assert_eq!(cache.local_size().entries, 0);
+    cache.set("a", &1).await.unwrap();
+    until_kept(&cache, "a").await;
+    assert_eq!(origin(&cache.clone(), "a").await, Origin::Local);
+    assert_eq!(cache.get_many(["a", "none"]).await.unwrap(), [Some(1), None]);
+    assert_eq!((cache.get("none").await.unwrap(), cache.local_size().entries), (None, 1));
+}
+
+#[tokio::test]
+async fn what_is_large_is_given_as_it_was_decoded_once() {
+    let prefix = unique("local_arc");
+    let conn = connect_below(&prefix).await;
+    let cache: Cache<Arc<String>> =
+        Cache::builder(conn, "texts").local(Local::new()).build().unwrap();
+    cache.set("a", &Arc::new("text".repeat(1000))).await.unwrap();
+    let load = async || Ok::<_, std::io::Error>(Arc::default());
+    loop {
+        let first = cache.get_or_load("a", load).with_origin().await.unwrap();
+        let second = cache.get("a").await.unwrap().unwrap();
+        if first.origin == Origin::Local {
+            assert!(Arc::ptr_eq(&first.value, &second));
+            break;
+        }
+    }
+    // What it looks like in Redis is no different.
+    let plain: Cache<String> = Cache::new(connect_below(&prefix).await, "texts");
+    assert_eq!(plain.get("a").await.unwrap(), Some("text".repeat(1000)));
+}
+
+#[tokio::test]
+async fn keys_are_told_apart_and_each_is_forgotten_by_its_name() {
+    let prefix = unique("local_names");
+    let cache = keeping(connect_below(&prefix).await);
+    let other = crate::numbers_below(&prefix).await;
+    let keys: [&[u8]; 9] =
+        [b"a", b"a:b", b"a%3Ab", b"{a}", b"}", b"tag:{a}", b"", b"\xFF\x00", "\u{e9}".as_bytes()];
+    for (value, key) in (1..).zip(keys) {
+        other.set(key, &value).await.unwrap();
+    }
+    for _ in 0..100 {
+        for (value, key) in (1..).zip(keys) {
+            assert_eq!(cache.get(key).await.unwrap(), Some(value), "{key:?}");
+        }
+    }
+    assert_eq!(cache.local_size().entries, 9);
+    for key in keys {
+        let began = Instant::now();
+        other.set(key, &0).await.unwrap();
+        while cache.get(key).await.unwrap() != Some(0) {
+            assert!(began.elapsed() < crate::PATIENCE, "{key:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_past_its_time_to_live() {
+    let life = Duration::from_millis(300);
+    let cache = keeping(crate::connect("local_life").await);
+    for _ in 0..3 {
+        cache.set("a", &1).time_to_live(life).await.unwrap();
+        let set = Instant::now();
+        while cache.get("a").await.unwrap().is_some() {
+            // The server's clock is known as well as a round trip is short.
+            assert!(set.elapsed() < life + Duration::from_millis(100));
+        }
+        assert!(set.elapsed() > life - Duration::from_millis(100));
+    }
+    assert!(cache.statistics().local_hits > 0);
+}
+
+#[tokio::test]
+async fn what_is_to_be_loaded_anew_is_so() {
+    let conn = crate::connect("local_stale").await;
+    let stale = builder(conn).stale_while_revalidate(Duration::from_secs(60)).local(Local::new());
+    let cache = stale.build().unwrap();
+    cache.set("a", &1).time_to_live(Duration::from_millis(50)).await.unwrap();
+    loop {
+        let found = cache.get_or_load("a", || number(2)).with_origin().await.unwrap();
+        if found.origin == Origin::Loaded {
+            assert_eq!(found.value, 2);
+            break;
+        }
+        assert_eq!(found.value, 1);
+    }
+    until_is(&cache, "a", Some(2)).await;
+}
+
+#[tokio::test]
+async fn another_type_is_read_from_redis() {
+    let cache = keeping(crate::connect("local_of").await);
+    cache.set("a", &1).await.unwrap();
+    until_kept(&cache, "a").await;
+    let texts = cache.of::<String>();
+    assert_eq!(texts.get("a").await.unwrap(), None, "it is a number");
+    texts.set("a", &"text".to_owned()).await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), None, "it is a text by now");
+    assert_eq!(texts.get("a").await.unwrap().as_deref(), Some("text"));
+}

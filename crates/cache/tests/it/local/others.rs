@@ -1,0 +1,131 @@
+//! What others write is known as soon as the server has said so, and within the bound.
+
+use std::time::Duration;
+
+use redbrick_cache::{Local, Origin};
+use redbrick_core_conn::{Config, Conn};
+use redbrick_testkit::{Server, unique};
+use tokio::time::Instant;
+
+use super::{builder, connect, keeping, until_is, until_kept};
+use crate::{connect_below, numbers_below};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_is_known_when_the_server_has_said_so() {
+    let prefix = unique("local_others");
+    let cache = keeping(connect_below(&prefix).await);
+    let other = numbers_below(&prefix).await;
+    for n in 1..50 {
+        other.set("a", &n).tags(["x"]).await.unwrap();
+        until_is(&cache, "a", Some(n)).await;
+        until_kept(&cache, "a").await;
+        match n % 3 {
+            0 => assert!(other.delete("a").await.unwrap()),
+            1 => assert!(other.invalidate_tag("x").await.unwrap()),
+            _ => assert!(other.clear_all().await.unwrap() > 0),
+        }
+        until_is(&cache, "a", None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_flush_is_gone() {
+    let server = Server::start().unwrap();
+    let cache = keeping(connect(&server).await);
+    for command in ["FLUSHALL", "FLUSHDB"] {
+        cache.set("a", &1).await.unwrap();
+        cache.set("b", &1).tags(["x"]).await.unwrap();
+        until_kept(&cache, "a").await;
+        until_kept(&cache, "b").await;
+        server.command([command]).unwrap();
+        until_is(&cache, "a", None).await;
+        until_is(&cache, "b", None).await;
+    }
+}
+
+/// Waits while nothing is said, until that is longer than the bound.
+async fn silence() {
+    let _elapsed =
+        tokio::time::timeout(Duration::from_millis(150), std::future::pending::<()>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_silent_nothing_is_given_past_the_bound() {
+    let server = Server::start().unwrap();
+    let config = Config::builder().url(server.url()).command_timeout(Duration::from_millis(200));
+    let conn = Conn::connect(config).await.unwrap();
+    let local = || Local::new().bound(Duration::from_millis(100));
+    let strict = builder(conn.clone()).local(local()).build().unwrap();
+    let lenient = builder(conn).local(local().max_staleness(Duration::from_secs(60)));
+    let lenient = lenient.build().unwrap();
+    strict.set("a", &1).await.unwrap();
+    strict.set("b", &2).tags(["x"]).await.unwrap();
+    for key in ["a", "b"] {
+        until_kept(&strict, key).await;
+        until_kept(&lenient, key).await;
+    }
+    let paused = server.pause().unwrap();
+    silence().await;
+    for (key, value) in [("a", 1), ("b", 2)] {
+        let error = strict.get(key).await.unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+        assert_eq!(lenient.get(key).await.unwrap(), Some(value));
+    }
+    // What is invalidated here counts all the same, and what has the tag.
+    lenient.invalidate_tag("x").await.unwrap_err();
+    lenient.get("b").await.unwrap_err();
+    lenient.delete("a").await.unwrap_err();
+    lenient.get("a").await.unwrap_err();
+    drop(paused);
+    until_is(&lenient, "a", None).await;
+    until_is(&lenient, "b", None).await;
+    until_is(&strict, "a", None).await;
+    until_is(&strict, "b", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_servers_do_not_say_what_changes_they_are_asked() {
+    let builder_of =
+        Server::builder().user("app", "secret", "~* &cache:* +@all").default_user_off();
+    let server = builder_of.start().unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let cache = keeping(Conn::connect(&url).await.unwrap());
+    let other = crate::patient::<u64>(Conn::connect(&url).await.unwrap());
+    for n in 0..20 {
+        other.set("a", &n).tags(["x"]).await.unwrap();
+        let before = cache.statistics().revalidated;
+        for _ in 0..3 {
+            assert_eq!(cache.get("a").await.unwrap(), Some(n));
+        }
+        assert_eq!(cache.statistics().revalidated, before + 2);
+    }
+    other.invalidate_tag("x").await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_servers_do_not_say_what_changes_values_can_be_given_for_a_while() {
+    let builder_of =
+        Server::builder().user("app", "secret", "~* &cache:* +@all").default_user_off();
+    let server = builder_of.start().unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let bearable = Duration::from_millis(300);
+    let local = Local::new().max_staleness(bearable);
+    let cache = builder(Conn::connect(&url).await.unwrap()).local(local).build().unwrap();
+    let other = crate::patient::<u64>(Conn::connect(&url).await.unwrap());
+    for n in 0..4 {
+        other.set("a", &n).tags(["x"]).await.unwrap();
+        let set = Instant::now();
+        until_is(&cache, "a", Some(n)).await;
+        assert!(set.elapsed() < bearable + Duration::from_millis(200));
+        let found = cache.get_or_load("a", crate::never).with_origin().await.unwrap();
+        assert_eq!((found.value, found.origin), (n, Origin::Local));
+    }
+    // What this process invalidates it knows.
+    assert!(cache.invalidate_tag("x").await.unwrap());
+    assert_eq!(cache.get("a").await.unwrap(), None);
+    other.set("a", &9).await.unwrap();
+    until_is(&cache, "a", Some(9)).await;
+    assert!(cache.delete("a").await.unwrap());
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}

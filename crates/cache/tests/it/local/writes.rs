@@ -1,0 +1,116 @@
+//! What this process writes it knows at once.
+
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+
+use redbrick_cache::{Cache, Change, Rules, Target};
+
+use super::{keeping, until_kept};
+use crate::number;
+
+const TIMES: u64 = 30;
+
+type Write<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What is there after a write: a new value or none.
+type Case = (&'static str, bool, for<'a> fn(&'a Cache<u64>, u64) -> Write<'a>);
+
+/// All ways to change an entry, which has a tag.
+const WAYS: [Case; 14] = [
+    ("set", true, |cache, n| {
+        Box::pin(async move { cache.set("a", &n).tags(["x"]).await.unwrap() })
+    }),
+    ("set_many", true, |cache, n| {
+        Box::pin(async move { cache.set_many([("a", &n), ("b", &n)]).tags(["x"]).await.unwrap() })
+    }),
+    ("refresh", true, |cache, n| {
+        Box::pin(async move {
+            assert_eq!(cache.refresh("a", || number(n)).tags(["x"]).await.unwrap(), n);
+        })
+    }),
+    ("set of another type", false, |cache, _| {
+        Box::pin(async move { cache.of::<String>().set("a", &"text".into()).await.unwrap() })
+    }),
+    ("delete", false, |cache, _| Box::pin(async { assert!(cache.delete("a").await.unwrap()) })),
+    ("delete through a clone", false, |cache, _| {
+        Box::pin(async { assert!(cache.clone().delete("a").await.unwrap()) })
+    }),
+    ("delete_many", false, |cache, _| {
+        Box::pin(async { assert!(cache.delete_many(["a", "c"]).await.unwrap() > 0) })
+    }),
+    ("clear", false, |cache, _| {
+        Box::pin(async { assert!(cache.clear(["a*"]).await.unwrap() > 0) })
+    }),
+    ("clear_all", false, |cache, _| {
+        Box::pin(async { assert!(cache.clear_all().await.unwrap() > 0) })
+    }),
+    ("invalidate_tag", false, |cache, _| {
+        Box::pin(async { assert!(cache.invalidate_tag("x").await.unwrap()) })
+    }),
+    ("invalidate_tags", false, |cache, _| {
+        Box::pin(async { assert!(cache.invalidate_tags(["x", "y"]).await.unwrap() > 0) })
+    }),
+    ("apply to a key", false, |cache, _| Box::pin(apply(cache, Target::key("a")))),
+    ("apply to a tag", false, |cache, _| Box::pin(apply(cache, Target::tag("x")))),
+    ("apply to a pattern", false, |cache, _| Box::pin(apply(cache, Target::pattern("a*")))),
+];
+
+async fn apply(cache: &Cache<u64>, target: Target) {
+    let rules = Rules::builder().on("thing", Change::Update, [target]).build().unwrap();
+    cache.apply(&rules, "thing", Change::Update, &[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_this_process_writes_it_knows_at_once() {
+    let cache = keeping(crate::connect("local_writes").await);
+    for (name, is_set, write) in WAYS {
+        for n in 1..=TIMES {
+            cache.set("a", &0).tags(["x"]).await.unwrap();
+            until_kept(&cache, "a").await;
+            write(&cache, n).await;
+            let expected = is_set.then_some(n);
+            assert_eq!(cache.get("a").await.unwrap(), expected, "{name}, {n}");
+            assert_eq!(cache.get_many(["a"]).await.unwrap(), [expected], "{name}, {n}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_that_this_process_shortens_is_shorter_at_once() {
+    let cache = keeping(crate::connect("local_shorten").await);
+    let life = Duration::from_millis(30);
+    for n in 0..10 {
+        cache.set("a", &n).await.unwrap();
+        until_kept(&cache, "a").await;
+        apply(&cache, Target::shorten("a", life)).await;
+        let late = tokio::time::Instant::now() + life + Duration::from_millis(100);
+        while cache.get("a").await.unwrap().is_some() {
+            assert!(tokio::time::Instant::now() < late);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_dropped_is_known_as_well() {
+    let cache = keeping(crate::connect("local_dropped").await);
+    for (name, _, write) in WAYS {
+        if name == "refresh" {
+            // It is no invalidation.
+            continue;
+        }
+        for n in 1..=TIMES {
+            cache.set("a", &0).tags(["x"]).await.unwrap();
+            until_kept(&cache, "a").await;
+            let mut writing = write(&cache, n);
+            let polled = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx).is_pending())).await;
+            drop(writing);
+            assert_ne!(cache.get("a").await.unwrap(), Some(0), "{name}, {n}, {polled}");
+            // Until it was made.
+            crate::until("nothing is owed", {
+                let cache = cache.clone();
+                move || cache.owed() == 0
+            })
+            .await;
+            assert_ne!(cache.get("a").await.unwrap(), Some(0), "{name}, {n}, made");
+        }
+    }
+}
