@@ -241,6 +241,11 @@ pub(crate) fn mark(stored: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&stored[..stored.len().min(MARK_END)])
 }
 
+/// How an entry begins with this mark.
+pub(crate) fn mark_of(mark: [u8; MARK_LEN]) -> Bytes {
+    [&[MAGIC, VERSION][..], &mark].concat().into()
+}
+
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     rest.split_off(..length)
 }

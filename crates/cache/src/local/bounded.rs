@@ -17,8 +17,8 @@ use super::{
 /// In so many groups keys are counted together: what is said of one of them spoils what is asked for of its group just then.
 const GROUPS: usize = 1024;
 /// What an entry takes besides its key, its value and its tags, and each of its tags besides its name.
-const OVERHEAD: usize = 256;
-const TAG: usize = 64;
+const OVERHEAD: usize = 344;
+const TAG: usize = 48;
 
 pub(super) struct Bounded<V> {
     kept: Moka<Box<[u8]>, Kept<V>, RandomState>,

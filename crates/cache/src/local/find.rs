@@ -15,7 +15,7 @@ use crate::{
     Cache,
     cache::Inner,
     entry::{
-        NEVER_OVER, Tag,
+        self, NEVER_OVER, Tag,
         age::Age,
         read::{Found, Seen, Value, counts, has_all},
     },
@@ -173,16 +173,20 @@ impl<V> Cache<V> {
         };
         let stored = match verified? {
             Verified::Same => {
-                let is_fresh = inner.age(&kept.head, inner.now().await) == Age::Fresh;
                 let tags = &kept.head.tags;
-                if is_fresh && !doubt.concerns(tags) && counts(tags, &versions?) {
+                if doubt.concerns(tags) || !counts(tags, &versions?) {
+                    inner.counters.stale();
+                    inner.forget_entry(key);
+                    return Ok(Got::There(Err(Seen::Beginning(entry::mark_of(kept.mark)))));
+                }
+                if inner.age(&kept.head, inner.now().await) == Age::Fresh {
                     kept.was_there(ticket);
                     inner.counters.add(Counter::Revalidated);
                     return Ok(Got::Here(self.counted_here(value)));
                 }
-                // It is to be overlooked, or to be served past its time.
+                // It can be served past its time.
                 let found = inner.read(conn, key, named).await?;
-                return Ok(Got::There(self.keep(id, ticket, self.value(found))));
+                return Ok(Got::There(self.value(found)));
             }
             Verified::Gone => None,
             Verified::Other(stored) => Some(stored),
