@@ -85,6 +85,53 @@ async fn attack(plain: &Conn, cache: &Cache<String>, words: &[&str]) {
     cache.delete_many(words).await.unwrap();
 }
 
+/// The same where the process keeps what it reads, and asks whether that is still there.
+#[cfg(feature = "local")]
+async fn attack_kept(plain: &Conn, cache: &Cache<String>, words: &[&str]) {
+    for &word in words {
+        cache.set(word, &word.to_owned()).tags(words).await.unwrap();
+    }
+    for _ in 0..3 {
+        let found = cache.get_many(words).await.unwrap();
+        assert!(found.iter().zip(words).all(|(found, word)| found.as_deref() == Some(word)));
+        for &word in words {
+            assert_eq!(cache.get(word).await.unwrap().as_deref(), Some(word));
+        }
+    }
+    for word in words {
+        let key = cache.prefix().tagged(word);
+        plain.set(key, word).time_to_live(PATIENCE).await.unwrap();
+    }
+    // Until the server has said so.
+    while !cache.get_many(words).await.unwrap().iter().all(Option::is_none) {}
+    for &word in words {
+        let load = async || Ok::<_, std::io::Error>(word.to_owned());
+        assert_eq!(cache.get_or_load(word, load).tags(words).await.unwrap(), word);
+    }
+}
+
+#[cfg(feature = "local")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_caller_gets_its_own_answer_whatever_words_are_kept() {
+    let conn = connect("poison_kept").await;
+    for victim in 0..poison::VICTIMS {
+        conn.set(format!("victim {victim}"), &poison::answer(victim)).await.unwrap();
+    }
+    let plain = conn.with_codec(Codec::Plain);
+    let mut asked = 0;
+    for words in poison::lists() {
+        let cache = Cache::<String>::builder(conn.clone(), words[0]).redis_timeout(PATIENCE);
+        let cache = cache.local(redbrick_cache::Local::new()).build().unwrap();
+        let read = |victim| {
+            let conn = conn.clone();
+            async move { conn.get::<String>(format!("victim {victim}")).await }
+        };
+        poison::beside(words[0], attack_kept(&plain, &cache, &words), read).await;
+        asked += cache.statistics().revalidated;
+    }
+    assert!(asked > 0, "until the server says what changes, it is asked");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_caller_gets_its_own_answer_whatever_words_are_stored() {
     let conn = connect("poison").await;

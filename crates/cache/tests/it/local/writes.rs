@@ -1,11 +1,19 @@
 //! What this process writes it knows at once.
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 
-use redbrick_cache::{Cache, Change, Rules, Target};
+use redbrick_cache::{Cache, Change, Local, Rules, Target};
+use redbrick_core_conn::Conn;
+use redbrick_testkit::{Fault, Server};
+use tokio::time::timeout;
 
-use super::{keeping, until_kept};
-use crate::number;
+use super::{builder, keeping, until_kept};
+use crate::{PATIENCE, number};
 
 const TIMES: u64 = 30;
 
@@ -70,6 +78,31 @@ async fn what_this_process_writes_it_knows_at_once() {
             let expected = is_set.then_some(n);
             assert_eq!(cache.get("a").await.unwrap(), expected, "{name}, {n}");
             assert_eq!(cache.get_many(["a"]).await.unwrap(), [expected], "{name}, {n}");
+        }
+    }
+}
+
+/// Also where the server does not say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_while_this_process_writes_is_not_kept() {
+    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let url = proxy.url().replace("redis://", "redis://app:secret@");
+    let local = Local::new().max_staleness(PATIENCE);
+    let cache = builder(Conn::connect(url).await.unwrap()).local(local).build().unwrap();
+    let delay = Duration::from_millis(2);
+    proxy.set(Fault::Latency { up: Duration::ZERO, down: delay });
+    for (name, is_set, write) in WAYS {
+        // An entry with a tag is read in two round trips, and some writes take as many.
+        for n in 0..8 {
+            cache.set("a", &0).tags(["x"]).await.unwrap();
+            let read = async {
+                let _elapsed = timeout(delay * n / 2, pending::<()>()).await;
+                cache.get("a").await.unwrap();
+            };
+            tokio::join!(write(&cache, 1), read);
+            let expected = is_set.then_some(1);
+            assert_eq!(cache.get("a").await.unwrap(), expected, "{name}, {n}");
         }
     }
 }
