@@ -24,6 +24,7 @@ use crate::{
     set::Set,
     settings::Settings,
     statistics::Counters,
+    terms::Wanted,
 };
 
 /// For how long it is remembered that an entry was deleted here. It may have been stored anew elsewhere by then.
@@ -165,7 +166,8 @@ impl<V> Cache<V> {
         let stored = inner.conn.get_bytes(&entry).await?;
         Ok(match stored.map(entry::decode) {
             Some(Stored::Entry(entry)) => {
-                let found = inner.judge(&inner.conn, entry, &doubt, &[], HashMap::new()).await?;
+                let found =
+                    inner.judge(&inner.conn, entry, &doubt, Wanted::FRESH, HashMap::new()).await?;
                 matches!(found, Found::Valid(_, age) if age.is_fresh())
             }
             _ => false,
@@ -206,7 +208,7 @@ impl<V: Send + 'static> Cache<V> {
     ///
     /// [`Error::Conn`]; nothing is changed.
     pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
-        if let Near::Value(value) = self.near(key.as_ref(), &[]) {
+        if let Near::Value(value) = self.near(key.as_ref(), Wanted::FRESH) {
             return Ok(Some(self.counted_here(value)));
         }
         self.get_there(key.as_ref()).await
@@ -215,7 +217,7 @@ impl<V: Send + 'static> Cache<V> {
     #[tracing::instrument(level = "debug", name = "cache.get", skip_all)]
     async fn get_there(&self, id: &[u8]) -> Result<Option<V>, Error> {
         let entry = self.inner.prefix.tagged(id);
-        Ok(match self.find(&self.inner.conn, id, &entry, &[]).await? {
+        Ok(match self.find(&self.inner.conn, id, &entry, Wanted::FRESH).await? {
             Got::Here(value) => Some(value),
             Got::There(found) => self.counted(found),
         })
@@ -237,7 +239,8 @@ impl<V: Send + 'static> Cache<V> {
         if self.tier.is_none() {
             let entries = keys.into_iter().map(|id| inner.prefix.tagged(id));
             let reading = inner.reading(&inner.conn, entries);
-            let read = inner.read_many(reading, &[], |found| self.counted(self.value(found)));
+            let read =
+                inner.read_many(reading, Wanted::FRESH, |found| self.counted(self.value(found)));
             return Ok(read.await?);
         }
         let asked = keys
@@ -245,9 +248,11 @@ impl<V: Send + 'static> Cache<V> {
             .map(|id| (Bytes::copy_from_slice(id.as_ref()), inner.prefix.tagged(id)));
         let asked: Vec<_> = asked.collect();
         let got =
-            self.find_many(&inner.conn, &asked, &[]).await?.into_iter().map(|got| match got {
-                Got::Here(value) => Some(value),
-                Got::There(found) => self.counted(found),
+            self.find_many(&inner.conn, &asked, Wanted::FRESH).await?.into_iter().map(|got| {
+                match got {
+                    Got::Here(value) => Some(value),
+                    Got::There(found) => self.counted(found),
+                }
             });
         Ok(got.collect())
     }
@@ -292,11 +297,11 @@ impl Inner {
         self.gone.add(key, GONE);
     }
 
-    /// The life of an entry that is stored now.
-    pub(crate) fn life(&self, now: Option<u64>, time_to_live: Duration) -> Life {
+    /// The life of an entry that is stored now, and served for so long past its time while it is loaded anew.
+    pub(crate) fn life(&self, now: Option<u64>, time_to_live: Duration, stale: Duration) -> Life {
         let fresh = self.fresh(time_to_live);
         // Where nobody knows when it is over, it is not to be there any more.
-        let kept = if now.is_some() { self.kept(fresh) } else { fresh };
+        let kept = if now.is_some() { self.kept(fresh, stale) } else { fresh };
         Life { fresh_until: after(now, fresh), kept }
     }
 
@@ -308,13 +313,13 @@ impl Inner {
     }
 
     /// For how long an entry is kept that is fresh for so long.
-    fn kept(&self, fresh: Duration) -> Duration {
-        fresh.saturating_add(self.settings.window()).min(LONGEST_TIME_TO_LIVE)
+    fn kept(&self, fresh: Duration, stale: Duration) -> Duration {
+        fresh.saturating_add(stale.max(self.settings.stale_if_error)).min(LONGEST_TIME_TO_LIVE)
     }
 
     /// For how long an entry is kept at most.
-    pub(crate) fn kept_at_most(&self, time_to_live: Duration) -> Duration {
-        self.kept(time_to_live.saturating_add(self.settings.jitter))
+    pub(crate) fn kept_at_most(&self, time_to_live: Duration, stale: Duration) -> Duration {
+        self.kept(time_to_live.saturating_add(self.settings.jitter), stale)
     }
 
     /// How long the part of an entry's key is that tells it from others of this cache.

@@ -2,6 +2,8 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use redbrick_core_conn::{BoxError, ErrorKind};
 
+use crate::get_or_load::Absent;
+
 /// Why a [`Cache`](crate::Cache) call failed.
 ///
 /// What cannot be read from Redis is no failure but a miss. Cloning it is cheap: callers that wait for one load share
@@ -66,6 +68,11 @@ impl Error {
             Self::Load(error) => Some(&**error),
             _ => None,
         }
+    }
+
+    /// Whether the loader has no value for the key.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.loader_error().is_some_and(|error| error.is::<Absent>())
     }
 
     pub(crate) fn load(error: impl Into<BoxError>) -> Self {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod builder;
 mod cache;
 mod clear;
@@ -33,6 +35,8 @@ pub use invalidations::{Invalidated, Invalidations};
 pub use lives::{LONG, MEDIUM, SHORT, STATIC, VERY_LONG};
 #[cfg(feature = "local")]
 pub use local::{Local, LocalSize};
+#[cfg(feature = "macros")]
+pub use redbrick_macros::{cached, invalidates, warms};
 pub use rules::{Applied, Change, Rule, Rules, RulesBuilder, Target};
 pub use set::Set;
 pub use settings::{

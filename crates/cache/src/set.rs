@@ -131,10 +131,10 @@ impl Inner {
 
     async fn set(self: &Arc<Self>, key: &Key, encoded: Bytes, terms: &Terms) -> Result<(), Error> {
         terms.check()?;
-        let Terms { time_to_live, tags } = terms;
+        let Terms { time_to_live, stale, tags } = terms;
         let packed = self.settings.compression.pack(encoded);
         let setting = async {
-            let life = self.life(self.now().await, *time_to_live);
+            let life = self.life(self.now().await, *time_to_live, *stale);
             if tags.is_empty() {
                 let entry = entry::encode(life.fresh_until, 0, &[], &packed);
                 self.set_entry(key, entry, life.kept).await
@@ -186,15 +186,16 @@ impl Inner {
         entries: &[(Key, Bytes)],
         terms: &Terms,
     ) -> redbrick_core_conn::Result<()> {
-        let (conn, Terms { time_to_live, tags }) = (&self.conn, terms);
-        let versions = self.tag_versions(conn, tags, self.kept_at_most(*time_to_live)).await?;
+        let (conn, Terms { time_to_live, stale, tags }) = (&self.conn, terms);
+        let versions =
+            self.tag_versions(conn, tags, self.kept_at_most(*time_to_live, *stale)).await?;
         let now = self.now().await;
         let mut outcome = Ok(());
         for some in entries.chunks(AT_ONCE) {
             let mut pipeline = conn.pipeline();
             let calls = some.iter().map(|(key, encoded)| {
                 let (life, packed) = (
-                    self.life(now, *time_to_live),
+                    self.life(now, *time_to_live, *stale),
                     self.settings.compression.pack(encoded.clone()),
                 );
                 let entry = entry::encode(life.fresh_until, 0, &versions, &packed);

@@ -110,11 +110,6 @@ impl Settings {
         let loads = self.load_timeout.saturating_mul(2);
         loads.saturating_add(answers).saturating_add(self.wait_timeout())
     }
-
-    /// For how long an entry is kept when it is fresh no more.
-    pub(crate) fn window(&self) -> Duration {
-        self.stale_while_revalidate.max(self.stale_if_error)
-    }
 }
 
 /// Refuses a duration that Redis would refuse.

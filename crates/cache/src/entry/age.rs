@@ -60,8 +60,8 @@ impl Inner {
         async move { Box::pin(conn.server_time()).await }
     }
 
-    /// Tells the age of an entry at a moment. Where that is not known, it is fresh, since it is there.
-    pub(crate) fn age(&self, entry: &Head, now: Option<u64>) -> Age {
+    /// Tells the age of an entry at a moment, which is served for so long past its time while it is loaded anew. Where that is not known, it is fresh, since it is there.
+    pub(crate) fn age(&self, entry: &Head, now: Option<u64>, stale: Duration) -> Age {
         let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {
             let left = entry.fresh_until.saturating_sub(now);
@@ -74,7 +74,7 @@ impl Inner {
         let since = Duration::from_millis(now - entry.fresh_until);
         if entry.ends {
             Age::Over
-        } else if since < self.settings.stale_while_revalidate {
+        } else if since < stale {
             Age::Stale
         } else if since < self.settings.stale_if_error {
             Age::Spare

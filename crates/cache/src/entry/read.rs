@@ -12,6 +12,7 @@ use crate::{
     entry::{self, Entry, Stored, Tag, Version},
     owed::Doubt,
     statistics::Counter,
+    terms::Wanted,
 };
 
 /// What was found at the key of an entry.
@@ -67,16 +68,16 @@ impl Inner {
         &self,
         conn: &Conn,
         key: &Key,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
     ) -> redbrick_core_conn::Result<Found> {
         let doubt = self.owed.doubt(key);
-        let (stored, versions) = if named.is_empty() {
+        let (stored, versions) = if wanted.tags.is_empty() {
             (conn.get_bytes(key).await, Ok(Versions::new()))
         } else {
-            tokio::join!(conn.get_bytes(key), self.versions(conn, named.to_vec()))
+            tokio::join!(conn.get_bytes(key), self.versions(conn, wanted.tags.to_vec()))
         };
         match self.parsed(stored?) {
-            Ok(entry) => self.judge(conn, entry, &doubt, named, versions?).await,
+            Ok(entry) => self.judge(conn, entry, &doubt, wanted, versions?).await,
             Err(seen) => Ok(Found::Miss(seen)),
         }
     }
@@ -88,18 +89,18 @@ impl Inner {
         conn: &Conn,
         entry: Entry,
         doubt: &Doubt,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
         mut versions: Versions,
     ) -> redbrick_core_conn::Result<Found> {
         let tags = &entry.head.tags;
-        if has_all(tags, named) && !doubt.concerns(tags) {
+        if has_all(tags, wanted.tags) && !doubt.concerns(tags) {
             let unknown = unknown(tags, &versions);
             if !unknown.is_empty() {
                 versions.extend(self.versions(conn, unknown).await?);
             }
         }
         let now = self.now().await;
-        Ok(self.judged(entry, doubt, named, &versions, now))
+        Ok(self.judged(entry, doubt, wanted, &versions, now))
     }
 
     /// The same where all is known.
@@ -107,17 +108,17 @@ impl Inner {
         &self,
         entry: Entry,
         doubt: &Doubt,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
         versions: &Versions,
         now: Option<u64>,
     ) -> Found {
         let tags = &entry.head.tags;
-        if !has_all(tags, named) {
+        if !has_all(tags, wanted.tags) {
             Found::Miss(Seen::Beginning(entry.mark()))
         } else if doubt.concerns(tags) || !counts(tags, versions) {
             Found::Outdated(Seen::Beginning(entry.mark()))
         } else {
-            let age = self.age(&entry.head, now);
+            let age = self.age(&entry.head, now, wanted.stale);
             Found::Valid(entry, age)
         }
     }
@@ -142,19 +143,19 @@ impl Inner {
     pub(crate) async fn read_many<T>(
         &self,
         reading: Reading<'_>,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
         read: impl Fn(Found) -> T,
     ) -> redbrick_core_conn::Result<Vec<T>> {
         let Reading { conn, doubts, stored: reading } = reading;
-        let (stored, versions) = if named.is_empty() {
+        let (stored, versions) = if wanted.tags.is_empty() {
             (reading.await, Ok(Versions::new()))
         } else {
-            tokio::join!(reading, self.versions(conn, named.to_vec()))
+            tokio::join!(reading, self.versions(conn, wanted.tags.to_vec()))
         };
         let (stored, mut versions) = (stored?, versions?);
         let entries: Vec<_> = stored.into_iter().map(|stored| self.parsed(stored)).collect();
         let tags = entries.iter().flatten().map(|entry| &entry.head.tags);
-        let tags = tags.filter(|tags| has_all(tags, named));
+        let tags = tags.filter(|tags| has_all(tags, wanted.tags));
         let mut others: Vec<Bytes> = tags.flat_map(|tags| unknown(tags, &versions)).collect();
         if !others.is_empty() {
             others.sort_unstable();
@@ -166,7 +167,7 @@ impl Inner {
         let judged = entries.into_iter().map(|entry| {
             let doubt = doubts.next().unwrap_or_default();
             match entry {
-                Ok(entry) => self.judged(entry, &doubt, named, &versions, now),
+                Ok(entry) => self.judged(entry, &doubt, wanted, &versions, now),
                 Err(seen) => Found::Miss(seen),
             }
         });

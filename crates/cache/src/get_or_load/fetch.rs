@@ -99,7 +99,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let mut is_counted = ask.is_counted;
         loop {
             if !ask.anew
-                && let Near::Value(value) = cache.near(&ask.id, &ask.terms.tags)
+                && let Near::Value(value) = cache.near(&ask.id, ask.terms.wanted())
             {
                 let value = if is_counted { value } else { cache.counted_here(value) };
                 return Ok(Fetched { value, origin: Origin::Local });
@@ -211,7 +211,7 @@ enum Look<V> {
 impl<V: Send + 'static> Cache<V> {
     async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
-        let found = self.find(&inner.quick, &ask.id, &ask.entry, &ask.terms.tags).await;
+        let found = self.find(&inner.quick, &ask.id, &ask.entry, ask.terms.wanted()).await;
         Ok(match inner.or_without(found)? {
             Some(Got::Here(value)) => Look::Here(value),
             Some(Got::There(Ok(found))) if found.age == Age::Fresh => Look::Found(found),
@@ -269,7 +269,7 @@ impl<V: Send + 'static> Cache<V> {
         loaded: Result<Fetched<V>, Error>,
     ) -> Result<Fetched<V>, Error> {
         match loaded {
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() && !error.is_absent() => {
                 let served = self.fallback(ask, fallback).await;
                 if served.is_some() {
                     self.inner.tell_failure(&error);
@@ -286,7 +286,7 @@ impl<V: Send + 'static> Cache<V> {
         let mut fallback = fallback?;
         let doubt = inner.owed.doubt(&ask.entry);
         let looked = match inner.may_ask() {
-            true => inner.read(&inner.quick, &ask.entry, &ask.terms.tags).await.ok(),
+            true => inner.read(&inner.quick, &ask.entry, ask.terms.wanted()).await.ok(),
             false => None,
         };
         let there = match looked {
@@ -294,7 +294,7 @@ impl<V: Send + 'static> Cache<V> {
             // Nobody here can tell more than what was invalidated here.
             None if doubt.concerns(&fallback.entry.head.tags) => return None,
             None => {
-                fallback.age = inner.age(&fallback.entry.head, inner.clock.now());
+                fallback.age = inner.age(&fallback.entry.head, inner.clock.now(), ask.terms.stale);
                 fallback
             }
         };

@@ -16,6 +16,7 @@ use crate::{
     settings::check,
     statistics::Counter,
     tags,
+    terms::Terms,
 };
 
 /// What was loaded, as it is to be stored.
@@ -34,6 +35,7 @@ pub(crate) struct Fill {
     encoded: Bytes,
     took: Duration,
     time_to_live: Duration,
+    stale: Duration,
     /// Those of the call.
     tags: Tags,
     /// Those of the loader.
@@ -44,11 +46,12 @@ pub(crate) struct Fill {
 
 impl<V> Written<V> {
     /// The entry of it, where the call says this much and the loader nothing else.
-    pub(crate) fn fill(&self, time_to_live: Duration, tags: Tags, began: u64) -> Fill {
+    pub(crate) fn fill(&self, terms: &Terms, tags: Tags, began: u64) -> Fill {
         Fill {
             encoded: self.encoded.clone(),
             took: self.took,
-            time_to_live: self.time_to_live.unwrap_or(time_to_live),
+            time_to_live: self.time_to_live.unwrap_or(terms.time_to_live),
+            stale: terms.stale,
             tags,
             more_tags: self.tags.clone(),
             began,
@@ -69,13 +72,17 @@ impl<V: Send + 'static> Cache<V> {
         let began = self.inner.flights.moment();
         let written = match lease.during(self.load(loader.begin(previous))).await {
             Ok(written) => written,
+            Err(error) if error.is_absent() => {
+                lease.give_up().await;
+                return Err(error);
+            }
             Err(error) => {
                 // Before the caller hears of it, so that whoever asks next can load, or knows that it is no use for now.
                 lease.fail().await;
                 return Err(error);
             }
         };
-        let fill = written.fill(ask.terms.time_to_live, tags, began);
+        let fill = written.fill(&ask.terms, tags, began);
         let origin = self.fill(lease, fill).await;
         Ok((written, origin))
     }
@@ -120,18 +127,26 @@ impl Inner {
             Ok(loaded) => loaded.map_err(Error::load),
             Err(_elapsed) => Err(Error::LoadTimeout(self.settings.load_timeout)),
         };
-        self.counters.add(if loaded.is_ok() { Counter::Loads } else { Counter::LoadFailures });
+        let has_failed = loaded.as_ref().is_err_and(|error| !error.is_absent());
+        self.counters.add(if has_failed { Counter::LoadFailures } else { Counter::Loads });
         loaded
     }
 
     async fn fill(&self, mut lease: Lease, fill: Fill) -> Origin {
-        let Fill { encoded, took, time_to_live, mut tags, more_tags, began } = fill;
-        let more = lease.during(self.tags_of_load(&more_tags, &tags, time_to_live, began)).await;
+        let Fill { encoded, took, time_to_live, stale, mut tags, more_tags, began } = fill;
+        let more = lease
+            .during(self.tags_of_load(
+                &more_tags,
+                &tags,
+                self.kept_at_most(time_to_live, stale),
+                began,
+            ))
+            .await;
         let stored = match more {
             Ok(Some(more)) => {
                 tags.extend(more);
                 let cost = u16::try_from(took.as_millis()).unwrap_or(u16::MAX);
-                let life = self.life(self.now().await, time_to_live);
+                let life = self.life(self.now().await, time_to_live, stale);
                 let packed = self.settings.compression.pack(encoded);
                 let entry = entry::encode(life.fresh_until, cost, &tags, &packed);
                 lease.store(entry, life.kept).await

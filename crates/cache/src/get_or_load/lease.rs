@@ -108,7 +108,7 @@ impl Inner {
         let (answer, versions) = if ask.terms.tags.is_empty() {
             (call.await, Ok(Vec::new()))
         } else {
-            let life = self.kept_at_most(ask.terms.time_to_live);
+            let life = self.kept_at_most(ask.terms.time_to_live, ask.terms.stale);
             tokio::join!(call, self.tag_versions(conn, &ask.terms.tags, life))
         };
         let answer = match answer {

@@ -52,6 +52,11 @@ impl<V> From<V> for Loaded<V> {
     }
 }
 
+/// What a loader fails with that has no value for a key: nothing is wrong with that.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("there is no value for this key")]
+pub(crate) struct Absent;
+
 /// A load that runs.
 pub(crate) type Loading<'l, V> =
     Pin<Box<dyn Future<Output = Result<Loaded<V>, BoxError>> + Send + 'l>>;

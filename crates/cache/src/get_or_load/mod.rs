@@ -31,6 +31,8 @@ pub use many::GetOrLoadMany;
 pub use warm::{Warm, Warmed};
 
 use fetch::Refresh;
+pub(crate) use loader::Absent;
+
 use loader::Loader;
 
 /// Where a value came from.
@@ -216,6 +218,16 @@ impl<'c, 'l, V> GetOrLoad<'c, 'l, V> {
     /// Default: that of the [cache](crate::CacheBuilder::time_to_live).
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
         self.ask.terms.time_to_live = time_to_live;
+        self
+    }
+
+    /// Sets for how long an entry is served past its time to live, while one caller in the fleet loads it anew; otherwise as
+    /// [`CacheBuilder::stale_while_revalidate`](crate::CacheBuilder::stale_while_revalidate). It says how long what this call stores is
+    /// kept, and how old what it is given may be.
+    ///
+    /// Default: that of the cache.
+    pub fn stale_while_revalidate(mut self, stale: Duration) -> Self {
+        self.ask.terms.stale = stale;
         self
     }
 

@@ -9,13 +9,13 @@ use crate::{
     Cache, Error, GetOrLoad, Loaded, Origin,
     entry::age::Age,
     entry::read::{Seen, Value},
-    get_or_load::Ask,
     get_or_load::bounded::bounded,
     get_or_load::flight::{Landing, Lead, Outcome},
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader as One,
     get_or_load::many::Loader,
     get_or_load::turn::Answer,
+    get_or_load::{Absent, Ask},
     local::Got,
     statistics::Counter,
     terms::Terms,
@@ -23,11 +23,6 @@ use crate::{
 
 /// How many calls are under way at a time.
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
-
-/// The loader returned no value for a key.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the loader returned no value for this key")]
-struct Absent;
 
 /// Keys that are asked for at once, each once.
 pub(super) struct Together<'c, 'k, 'l, V, K> {
@@ -91,7 +86,7 @@ where
         }
         let asked = self.asked.iter().map(|asked| (asked.ask.id.clone(), asked.ask.entry.clone()));
         let asked: Vec<_> = asked.collect();
-        let found = cache.find_many(&inner.quick, &asked, &self.terms.tags).await;
+        let found = cache.find_many(&inner.quick, &asked, self.terms.wanted()).await;
         let Some(found) = inner.or_without(found)? else { return Ok(()) };
         for (asked, found) in self.asked.iter_mut().zip(found) {
             let found = match found {
@@ -248,9 +243,7 @@ where
         for (at, value) in bounded(AT_ONCE, waits).await {
             self.asked[at].state = match value {
                 Ok(value) => State::Done(Some(value)),
-                Err(error) if error.loader_error().is_some_and(|it| it.is::<Absent>()) => {
-                    State::Done(None)
-                }
+                Err(error) if error.is_absent() => State::Done(None),
                 Err(error) => return Err(error),
             };
         }
@@ -293,7 +286,7 @@ impl<V: Send + 'static> Mine<'_, V> {
             Ok(Some(written)) => {
                 let origin = match lease {
                     Some((lease, tags)) => {
-                        let fill = written.fill(ask.terms.time_to_live, tags, began);
+                        let fill = written.fill(&ask.terms, tags, began);
                         cache.fill(lease, fill).await
                     }
                     None => {

@@ -154,7 +154,7 @@ impl<V: Send + 'static> Cache<V> {
         };
         let found = match inner.parsed(Some(stored)) {
             Ok(entry) => {
-                inner.judge(&inner.quick, entry, &doubt, &ask.terms.tags, HashMap::new()).await?
+                inner.judge(&inner.quick, entry, &doubt, ask.terms.wanted(), HashMap::new()).await?
             }
             Err(foreign) => Found::Miss(foreign),
         };

@@ -21,6 +21,7 @@ use crate::{
     },
     get_or_load::bounded::bounded,
     statistics::Counter,
+    terms::Wanted,
 };
 
 static VERIFY: BatchScript =
@@ -68,15 +69,15 @@ impl FromReply for Verified {
 
 impl<V> Cache<V> {
     /// Looks for a value in this process, with the tags that its caller names. No round trip, and no allocation.
-    pub(crate) fn near(&self, id: &[u8], named: &[Bytes]) -> Near<V> {
+    pub(crate) fn near(&self, id: &[u8], wanted: Wanted<'_>) -> Near<V> {
         let Some(tier) = &self.tier else { return Near::Nothing };
         let (inner, now) = (&*self.inner, Instant::now());
         let epoch = inner.feed.epoch_at(now);
         let Some(kept) = tier.find(id) else { return Near::Nothing };
         let (head, since) = (&kept.entry.head, inner.clock.since(now.into()));
         let Some(time) = inner.clock.at(since) else { return Near::Nothing };
-        let is_fresh = inner.age(head, Some(time)) == Age::Fresh;
-        if !is_fresh || !has_all(&head.tags, named) || inner.is_owed(id, &head.tags) {
+        let is_fresh = inner.age(head, Some(time), wanted.stale) == Age::Fresh;
+        if !is_fresh || !has_all(&head.tags, wanted.tags) || inner.is_owed(id, &head.tags) {
             return Near::Nothing;
         }
         let is_vouched_for = match epoch {
@@ -100,17 +101,17 @@ impl<V> Cache<V> {
         conn: &Conn,
         id: &[u8],
         key: &Key,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
     ) -> Result<Got<V>> {
         if self.tier.is_none() {
-            return Ok(Got::There(self.value(self.inner.read(conn, key, named).await?)));
+            return Ok(Got::There(self.value(self.inner.read(conn, key, wanted).await?)));
         }
-        match self.near(id, named) {
+        match self.near(id, wanted) {
             Near::Value(value) => Ok(Got::Here(self.counted_here(value))),
-            Near::Doubtful(kept) => self.verify(conn, id, key, named, kept).await,
+            Near::Doubtful(kept) => self.verify(conn, id, key, wanted, kept).await,
             Near::Nothing => {
                 let ticket = self.inner.ticket(id);
-                let found = self.inner.read(conn, key, named).await?;
+                let found = self.inner.read(conn, key, wanted).await?;
                 Ok(Got::There(self.keep(id, ticket, self.value(found))))
             }
         }
@@ -121,16 +122,16 @@ impl<V> Cache<V> {
         &self,
         conn: &Conn,
         asked: &[(Bytes, Key)],
-        named: &[Bytes],
+        wanted: Wanted<'_>,
     ) -> Result<Vec<Got<V>>> {
         let (inner, mut got) = (&*self.inner, Vec::with_capacity(asked.len()));
         let (mut doubtful, mut missing) = (Vec::new(), Vec::new());
         for (at, (id, key)) in asked.iter().enumerate() {
-            got.push(match self.near(id, named) {
+            got.push(match self.near(id, wanted) {
                 Near::Value(value) => Some(Got::Here(self.counted_here(value))),
                 Near::Doubtful(kept) => {
                     doubtful
-                        .push(async move { (at, self.verify(conn, id, key, named, kept).await) });
+                        .push(async move { (at, self.verify(conn, id, key, wanted, kept).await) });
                     None
                 }
                 Near::Nothing => {
@@ -141,7 +142,7 @@ impl<V> Cache<V> {
         }
         let keys = missing.iter().map(|(at, _)| asked[*at].1.clone());
         let reading = inner.reading(conn, keys);
-        let read = inner.read_many(reading, named, |found| self.value(found));
+        let read = inner.read_many(reading, wanted, |found| self.value(found));
         let (verified, read) = tokio::join!(bounded(AT_ONCE, doubtful), read);
         for ((at, ticket), found) in missing.into_iter().zip(read?) {
             got[at] = Some(Got::There(self.keep(&asked[at].0, ticket, found)));
@@ -158,7 +159,7 @@ impl<V> Cache<V> {
         conn: &Conn,
         id: &[u8],
         key: &Key,
-        named: &[Bytes],
+        wanted: Wanted<'_>,
         kept: Kept<V>,
     ) -> Result<Got<V>> {
         let Kept { value, entry: kept } = kept;
@@ -174,25 +175,25 @@ impl<V> Cache<V> {
         let stored = match verified? {
             Verified::Same => {
                 let tags = &kept.head.tags;
-                if doubt.concerns(tags) || !counts(tags, &versions?) {
+                if !counts(tags, &versions?) {
                     inner.counters.stale();
                     inner.forget_entry(key);
                     return Ok(Got::There(Err(Seen::Beginning(entry::mark_of(kept.mark)))));
                 }
-                if inner.age(&kept.head, inner.now().await) == Age::Fresh {
+                if inner.age(&kept.head, inner.now().await, wanted.stale) == Age::Fresh {
                     kept.was_there(ticket);
                     inner.counters.add(Counter::Revalidated);
                     return Ok(Got::Here(self.counted_here(value)));
                 }
                 // It can be served past its time.
-                let found = inner.read(conn, key, named).await?;
+                let found = inner.read(conn, key, wanted).await?;
                 return Ok(Got::There(self.value(found)));
             }
             Verified::Gone => None,
             Verified::Other(stored) => Some(stored),
         };
         let found = match inner.parsed(stored) {
-            Ok(entry) => inner.judge(conn, entry, &doubt, named, versions?).await?,
+            Ok(entry) => inner.judge(conn, entry, &doubt, wanted, versions?).await?,
             Err(seen) => Found::Miss(seen),
         };
         let found = self.value(found);

@@ -36,11 +36,11 @@ pub struct Applied {
 
 /// What a change comes to, each thing once.
 #[derive(Default)]
-struct Plan {
-    keys: BTreeSet<String>,
-    tags: BTreeSet<String>,
-    patterns: BTreeSet<String>,
-    shortened: BTreeMap<String, Duration>,
+pub(crate) struct Plan {
+    pub(crate) keys: BTreeSet<Vec<u8>>,
+    pub(crate) tags: BTreeSet<Vec<u8>>,
+    pub(crate) patterns: BTreeSet<String>,
+    pub(crate) shortened: BTreeMap<String, Duration>,
 }
 
 impl<V> Cache<V> {
@@ -62,11 +62,15 @@ impl<V> Cache<V> {
         change: Change,
         values: &[(&str, &str)],
     ) -> Result<Applied, Error> {
+        self.carry_out(&plan(rules, entity, change, values)?).await
+    }
+
+    pub(crate) async fn carry_out(&self, plan: &Plan) -> Result<Applied, Error> {
         let inner = &self.inner;
-        let plan = plan(rules, entity, change, values)?;
         let patterns = plan.patterns.iter().map(|text| inner.pattern(text));
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
-        let ids = plan.keys.iter().chain(plan.shortened.keys());
+        let shortened = plan.shortened.keys().map(String::as_bytes);
+        let ids = plan.keys.iter().map(Vec::as_slice).chain(shortened);
         let entries: Vec<Key> = ids.map(|id| inner.prefix.tagged(id)).collect();
         let tags = tags::named(&plan.tags);
         // What comes after a failure is owed as well.
@@ -160,10 +164,10 @@ impl Plan {
     fn add(&mut self, parsed: &Parsed, values: &[(&str, &str)]) -> Result<(), Error> {
         match parsed {
             Parsed::Key(key) => {
-                self.keys.insert(key.fill(values, str::to_owned)?);
+                self.keys.insert(key.fill(values, str::to_owned)?.into_bytes());
             }
             Parsed::Tag(tag) => {
-                self.tags.insert(tag.fill(values, str::to_owned)?);
+                self.tags.insert(tag.fill(values, str::to_owned)?.into_bytes());
             }
             Parsed::Pattern(pattern) => {
                 self.patterns.insert(pattern.fill(values, literally)?);

@@ -1,6 +1,6 @@
 //! What is to be invalidated when something changes, as data.
 
-mod apply;
+pub(crate) mod apply;
 mod template;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};

@@ -134,7 +134,7 @@ impl Inner {
         &self,
         tags: &[Bytes],
         known: &[Tag],
-        time_to_live: Duration,
+        life: Duration,
         began: u64,
     ) -> redbrick_core_conn::Result<Option<Vec<Tag>>> {
         let is_new = |tag: &&Bytes| !known.iter().any(|(name, _)| name == *tag);
@@ -144,7 +144,6 @@ impl Inner {
         }
         self.feed.known.use_it();
         let before: Vec<_> = tags.iter().map(|tag| self.feed.known.before(tag, began)).collect();
-        let life = self.kept_at_most(time_to_live);
         let now = self.tag_versions(&self.quick, &tags, life).await?;
         let is_same = |(tag, version): &Tag| {
             let at = tags.iter().position(|it| it == tag);

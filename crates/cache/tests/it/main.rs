@@ -1,5 +1,7 @@
 //! cache against real servers, one file per behavior.
 
+#[cfg(feature = "macros")]
+mod attributes;
 mod clear;
 mod clock;
 mod codec;

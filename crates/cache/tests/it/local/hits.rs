@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use redbrick_cache::{Cache, Local, Origin};
-use redbrick_testkit::{Server, unique};
+use redbrick_core_conn::Conn;
+use redbrick_testkit::{Fault, Server, unique};
 use tokio::time::Instant;
 
 use super::{builder, connect, keeping, origin, until_is, until_kept};
@@ -112,6 +113,41 @@ async fn nothing_is_kept_past_its_time_to_live() {
         assert!(set.elapsed() > life - Duration::from_millis(100));
     }
     assert!(cache.statistics().local_hits > 0);
+}
+
+#[tokio::test]
+async fn what_ends_while_the_server_is_asked_is_not_given() {
+    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start().unwrap();
+    let proxy = server.proxy().unwrap();
+    // Nobody says what changes, so that each read asks.
+    let url = proxy.url().replace("redis://", "redis://app:secret@");
+    let cache = keeping(Conn::connect(url).await.unwrap());
+    let life = Duration::from_millis(300);
+    // The second one makes the script known to the server.
+    for _ in 0..2 {
+        cache.set("a", &1).time_to_live(life).await.unwrap();
+        assert_eq!(cache.get("a").await.unwrap(), Some(1));
+        assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    }
+    proxy.set(Fault::Latency { up: Duration::ZERO, down: life + life });
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_has_no_known_end_is_not_kept() {
+    let rights = "~* &* +@all -time";
+    let server = Server::builder().user("app", "secret", rights).start().unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let timeless = crate::patient::<u64>(Conn::connect(url).await.unwrap());
+    let cache = keeping(connect(&server).await);
+    cache.set("known", &1).await.unwrap();
+    until_kept(&cache, "known").await;
+    timeless.set("unknown", &2).time_to_live(Duration::from_secs(60)).await.unwrap();
+    let before = cache.statistics().local_hits;
+    for _ in 0..10 {
+        assert_eq!(cache.get("unknown").await.unwrap(), Some(2));
+    }
+    assert_eq!(cache.statistics().local_hits, before);
 }
 
 #[tokio::test]

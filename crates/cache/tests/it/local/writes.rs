@@ -108,6 +108,30 @@ async fn what_is_read_while_this_process_writes_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_learned_of_a_tag_while_its_invalidation_was_owed_is_forgotten() {
+    let server = Server::start().unwrap();
+    let proxy = server.proxy().unwrap();
+    let cache = keeping(Conn::connect(proxy.url()).await.unwrap());
+    cache.set("a", &1).tags(["x"]).await.unwrap();
+    until_kept(&cache, "a").await;
+    // The server's word of what changes comes over the link that was made last.
+    let late = Duration::from_millis(500);
+    proxy.set_for_newest(Fault::Latency { up: Duration::ZERO, down: late });
+    server.command(["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+    cache.invalidate_tag("x").await.unwrap_err();
+    // Whoever names the tag learns the version that is there still.
+    assert_eq!(cache.get_or_load("b", || number(2)).tags(["x"]).await.unwrap(), 2);
+    assert_eq!((cache.get("a").await.unwrap(), cache.owed()), (None, 1));
+    server.command(["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+    crate::until("it was made", {
+        let cache = cache.clone();
+        move || cache.owed() == 0
+    })
+    .await;
+    assert_eq!(cache.get("a").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_that_this_process_shortens_is_shorter_at_once() {
     let cache = keeping(crate::connect("local_shorten").await);
     let life = Duration::from_millis(30);

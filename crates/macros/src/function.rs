@@ -1,0 +1,200 @@
+//! The function that an attribute stands on.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens as _, quote};
+use syn::{
+    Attribute, Error, FnArg, GenericArgument, GenericParam, ItemFn, Pat, PathArguments, Result,
+    ReturnType, Signature, Type,
+    parse::{Parse, ParseStream},
+};
+
+pub(crate) struct Function(pub(crate) ItemFn);
+
+/// What of a returned value is remembered.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Value,
+    Option,
+    Result,
+    ResultOfOption,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let item: ItemFn = input.parse().map_err(|error| {
+            Error::new(error.span(), "this attribute stands on an async function that has a body")
+        })?;
+        if item.sig.asyncness.is_none() {
+            let what = "this attribute stands on an async function";
+            return Err(Error::new_spanned(item.sig.fn_token, what));
+        }
+        Ok(Self(item))
+    }
+}
+
+impl Function {
+    /// What it returns, as it is written; its names are looked at.
+    pub(crate) fn kind(&self) -> Kind {
+        let ReturnType::Type(_, output) = &self.0.sig.output else { return Kind::Value };
+        match within(output, "Result") {
+            Some(value) if value.is_some_and(|value| within(value, "Option").is_some()) => {
+                Kind::ResultOfOption
+            }
+            Some(_) => Kind::Result,
+            None if within(output, "Option").is_some() => Kind::Option,
+            None => Kind::Value,
+        }
+    }
+
+    /// The names of its arguments, but for `self`, where each can be given once more.
+    pub(crate) fn arguments(&self) -> Result<Vec<Ident>> {
+        let inputs = self.0.sig.inputs.iter();
+        let named = inputs.filter_map(|input| match input {
+            FnArg::Receiver(_) => None,
+            FnArg::Typed(argument) => Some(argument),
+        });
+        named
+            .map(|argument| match &*argument.pat {
+                Pat::Ident(name) if name.subpat.is_none() && name.by_ref.is_none() => {
+                    Ok(name.ident.clone())
+                }
+                other => {
+                    let what = "give this argument a name, and take it apart within the function";
+                    Err(Error::new_spanned(other, what))
+                }
+            })
+            .collect()
+    }
+
+    /// Refuses what could not be called a second time, or without changing something.
+    pub(crate) fn only_reads(&self) -> Result<()> {
+        if let ReturnType::Default = self.0.sig.output {
+            let what = "it returns nothing that could be remembered";
+            return Err(Error::new_spanned(&self.0.sig, what));
+        }
+        if let ReturnType::Type(_, output) = &self.0.sig.output
+            && let Type::ImplTrait(output) = &**output
+        {
+            return Err(Error::new_spanned(
+                output,
+                "name the type: it is that of the cache's values",
+            ));
+        }
+        for input in &self.0.sig.inputs {
+            let changes = match input {
+                FnArg::Receiver(receiver) => is_mutable(&receiver.ty),
+                FnArg::Typed(argument) => is_mutable(&argument.ty),
+            };
+            if changes {
+                let what = "what is remembered depends on its arguments and changes nothing; take `&` here";
+                return Err(Error::new_spanned(input, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its signature, for a function that changes no argument.
+    pub(crate) fn signature(&self) -> Signature {
+        let mut signature = self.0.sig.clone();
+        for input in &mut signature.inputs {
+            if let FnArg::Typed(argument) = input
+                && let Pat::Ident(name) = &mut *argument.pat
+            {
+                name.mutability = None;
+            }
+        }
+        signature
+    }
+
+    /// The name of the function as it was written.
+    pub(crate) fn companion(&self) -> Ident {
+        quote::format_ident!("{}_uncached", self.0.sig.ident)
+    }
+
+    /// Borrows all arguments under their names, so that they can be given more than once.
+    pub(crate) fn borrowed(&self, arguments: &[Ident]) -> TokenStream {
+        let is_owned = |receiver: &&syn::Receiver| !matches!(*receiver.ty, Type::Reference(_));
+        let this = own("this");
+        let this = self.0.sig.receiver().filter(is_owned).map(|_| quote! { let #this = &self; });
+        quote! { #this #(let #arguments = &#arguments;)* }
+    }
+
+    /// The function as it was written, under its other name. Some arguments may be there for the attribute alone.
+    pub(crate) fn uncached(&self, arguments: &[Ident]) -> TokenStream {
+        let mut item = self.0.clone();
+        let used = syn::parse_quote! { { #(let _ = &#arguments;)* } };
+        item.block.stmts.insert(0, syn::Stmt::Expr(used, None));
+        let about = format!("Calls `{}` as it is written, without its cache.", item.sig.ident);
+        item.sig.ident = self.companion();
+        item.attrs.retain(|attribute| is_about_code(attribute));
+        quote! { #[doc = #about] #item }
+    }
+
+    /// What stands above it and goes along with it, without its lints.
+    pub(crate) fn attributes(&self) -> Vec<&Attribute> {
+        let attributes = self.0.attrs.iter();
+        attributes.filter(|it| !is_about_code(it) || it.path().is_ident("cfg")).collect()
+    }
+
+    /// Calls the other one, with arguments that are behind references of their names.
+    pub(crate) fn call(&self, arguments: &[Ident], in_impl: bool) -> TokenStream {
+        let name = self.companion();
+        let generics = self.0.sig.generics.params.iter().filter_map(|param| match param {
+            GenericParam::Type(param) => Some(&param.ident),
+            GenericParam::Const(param) => Some(&param.ident),
+            GenericParam::Lifetime(_) => None,
+        });
+        let generics: Vec<_> = generics.collect();
+        let turbofish = (!generics.is_empty()).then(|| quote! { ::<#(#generics),*> });
+        let this = own("this");
+        let arguments = quote! { #(::core::clone::Clone::clone(#arguments)),* };
+        match self.0.sig.receiver() {
+            Some(receiver) if matches!(*receiver.ty, Type::Reference(_)) => {
+                quote! { self.#name #turbofish (#arguments).await }
+            }
+            Some(_) => {
+                quote! { ::core::clone::Clone::clone(#this).#name #turbofish (#arguments).await }
+            }
+            None if in_impl => quote! { Self::#name #turbofish (#arguments).await },
+            None => quote! { #name #turbofish (#arguments).await },
+        }
+    }
+
+    /// Its type, where it has a name.
+    pub(crate) fn output(&self) -> Option<TokenStream> {
+        match &self.0.sig.output {
+            ReturnType::Default => Some(quote! { () }),
+            ReturnType::Type(_, output) => {
+                let output = output.to_token_stream();
+                let is_named = !output.clone().into_iter().any(|token| token.to_string() == "impl");
+                is_named.then_some(output)
+            }
+        }
+    }
+}
+
+/// A name that no user's name can be.
+pub(crate) fn own(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// The first type within a type of this name, if it is one; nothing within it where there is none.
+fn within<'t>(of: &'t Type, name: &str) -> Option<Option<&'t Type>> {
+    let Type::Path(path) = of else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return Some(None) };
+    Some(arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(value) => Some(value),
+        _ => None,
+    }))
+}
+
+fn is_mutable(of: &Type) -> bool {
+    matches!(of, Type::Reference(reference) if reference.mutability.is_some())
+}
+
+/// Whether an attribute is about what is written in the function.
+fn is_about_code(attribute: &Attribute) -> bool {
+    let names = ["allow", "cfg", "deny", "expect", "forbid", "warn"];
+    names.iter().any(|name| attribute.path().is_ident(name))
+}

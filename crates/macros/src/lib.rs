@@ -1,0 +1,103 @@
+#![doc = include_str!("../README.md")]
+
+mod function;
+mod invalidates;
+mod remembers;
+mod settings;
+mod text;
+
+use proc_macro::TokenStream;
+use syn::{Error, Result};
+
+use function::Function;
+
+/// Remembers what an async function or method returns in a cache, and calls it only where nothing is there.
+///
+/// ```ignore
+/// #[cached(cache = self.products, key = "product:{id}", ttl = "1h", tags("products"))]
+/// async fn product(&self, id: u64) -> Result<Product, sqlx::Error> { … }
+/// ```
+///
+/// It is a `get_or_load` of that cache: one call for all who ask, in the whole fleet, and nothing stale after an invalidation. Beside
+/// the function stands another one of its name and `_uncached`, which is the function as it was written.
+///
+/// | setting | what it says | default |
+/// |---|---|---|
+/// | `cache = expression` | the cache, of values of the type that is remembered; `self` and the arguments are at hand | none: needed |
+/// | `key = "product:{id}"` | the key; in braces stand expressions, whose text is escaped so that no two lists of arguments share a key. Or an expression of any bytes, as `key = product_key(id)` | none: needed |
+/// | `ttl = "1h"` | how long an entry lives; or an expression | that of the cache |
+/// | `tags("products", "user:{user.id}")` | its tags; texts or expressions | none |
+/// | `stale = "1m"` | for how long it is served past its time while one caller loads it anew; or an expression | that of the cache |
+/// | `when = expression` | whether the cache is asked at all for these arguments | always |
+/// | `cache_none` | remembers also that there is nothing; the cache is one of `Option`s then | `None` is not remembered |
+/// | `map_err = function` | makes the cache's error one of the function | see below |
+/// | `in_impl` | the function has no `self` and stands in an `impl` block | it stands in a module, or has a `self` |
+///
+/// Of a `Result` only `Ok` is remembered, of an `Option` and a `Result` of one only `Some`, and the type of the cache is what is within.
+/// `Result` and `Option` are told by their names.
+///
+/// **When it fails.** Where Redis is away, the function is called. Its own error is returned as it is. Whoever waited for a call of
+/// another task that failed, or that took longer than the `load_timeout`, calls the function too; with `map_err` that error is returned
+/// in its place.
+#[proc_macro_attribute]
+pub fn cached(settings: TokenStream, item: TokenStream) -> TokenStream {
+    expand(settings, item, remembers::cached)
+}
+
+/// Calls an async function or method in any case, and has a cache remember what it returns.
+///
+/// ```ignore
+/// #[warms(cache = self.products, key = "product:{id}")]
+/// async fn reload(&self, id: u64) -> Result<Product, sqlx::Error> { … }
+/// ```
+///
+/// It is a `refresh` of that cache, so what is invalidated meanwhile is not stored. Where another process loads the key just then, its
+/// load counts, and the function is not called. It takes the settings of [`macro@cached`], and means the same by them.
+#[proc_macro_attribute]
+pub fn warms(settings: TokenStream, item: TokenStream) -> TokenStream {
+    expand(settings, item, remembers::warms)
+}
+
+/// Invalidates entries when an async function or method has changed what they come from.
+///
+/// ```ignore
+/// #[invalidates(cache = self.products, keys("product:{id}"), tags("products"), patterns("page:*"))]
+/// async fn rename(&self, id: u64, name: &str) -> Result<(), sqlx::Error> { … }
+/// ```
+///
+/// Where the function returns a `Result`, it does so after an `Ok` alone. Texts are those of [`macro@cached`], and are put together before
+/// the function is called; in a pattern, a `*` outside of braces stands for any run of bytes.
+///
+/// | setting | what it says | default |
+/// |---|---|---|
+/// | `cache = expression` | the cache | none: needed |
+/// | `keys("product:{id}")`, `tags(…)`, `patterns(…)` | what is invalidated; texts or expressions | at least one is needed |
+/// | `when = expression` | whether anything is invalidated for these arguments | always |
+/// | `before` | invalidates before the function is called, whatever comes of it | after it |
+/// | `map_err = function` | makes the cache's error one of the function, which then fails though it was done | see below |
+///
+/// **When it fails.** What Redis could not be asked to invalidate counts no more in this process from then on, and is invalidated as soon as
+/// Redis can be asked; a warning says so. What the function returns is returned.
+///
+/// **When it is dropped** before the function has ended, nothing is invalidated, although the function may have changed something; `before`
+/// does not help, since others can load meanwhile. Have changes that must not be dropped run in a task of their own.
+#[proc_macro_attribute]
+pub fn invalidates(settings: TokenStream, item: TokenStream) -> TokenStream {
+    expand(settings, item, invalidates::invalidates)
+}
+
+/// What an attribute makes of a function; where it cannot, the function as it was and what is wrong.
+fn expand(
+    settings: TokenStream,
+    item: TokenStream,
+    make: fn(proc_macro2::TokenStream, Function) -> Result<proc_macro2::TokenStream>,
+) -> TokenStream {
+    let function: Result<Function> = syn::parse(item.clone());
+    let made = function.and_then(|function| make(settings.into(), function));
+    made.unwrap_or_else(|error: Error| {
+        let (item, error) = (proc_macro2::TokenStream::from(item), error.into_compile_error());
+        // So that its callers are not told that it is missing, nor its author that it is not as it will be.
+        quote::quote! { #[allow(unused)] #item #error }
+    })
+    .into()
+}

@@ -1,0 +1,168 @@
+//! Functions whose results are remembered.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::{Error, Expr, Result};
+
+use crate::{
+    function::{Function, Kind, own},
+    settings::Settings,
+};
+
+const KNOWN: [&str; 9] =
+    ["cache", "key", "ttl", "tags", "stale", "when", "cache_none", "map_err", "in_impl"];
+
+pub(crate) fn cached(settings: TokenStream, function: Function) -> Result<TokenStream> {
+    remembers(&Settings::parse(settings, &KNOWN)?, &function, &quote! { get_or_load })
+}
+
+pub(crate) fn warms(settings: TokenStream, function: Function) -> Result<TokenStream> {
+    remembers(&Settings::parse(settings, &KNOWN)?, &function, &quote! { refresh })
+}
+
+/// Asks a cache by one of its verbs, whose loader is the function.
+fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Result<TokenStream> {
+    let Settings { when, map_err, ttl, stale, tags, .. } = settings;
+    let (of, key) = (settings.cache()?, settings.key()?);
+    function.only_reads()?;
+    let kind = match function.kind() {
+        Kind::Value | Kind::Result if settings.cache_none => {
+            let what =
+                "`cache_none` is for functions that return an `Option`, or a `Result` of one";
+            return Err(Error::new_spanned(&function.0.sig.output, what));
+        }
+        Kind::Option if settings.cache_none => Kind::Value,
+        Kind::ResultOfOption if settings.cache_none => Kind::Result,
+        kind => kind,
+    };
+    let has_error = matches!(kind, Kind::Result | Kind::ResultOfOption);
+    if let (Some(map_err), false) = (map_err, has_error) {
+        let what = "`map_err` is for functions that return a `Result`";
+        return Err(Error::new_spanned(map_err, what));
+    }
+    let arguments = function.arguments()?;
+    let call = function.call(&arguments, settings.in_impl);
+    let (cache, name, failed) = (own("cache"), own("name"), own("failed"));
+    let (key, tags) = (key.bytes(&cache), tags.iter().map(|tag| tag.bytes(&cache)));
+    let terms = own("tags");
+    let tags =
+        quote! { let #terms: ::std::vec::Vec<::std::vec::Vec<u8>> = ::std::vec![#(#tags),*]; };
+    let ttl = ttl.as_ref().map(|ttl| quote! { .time_to_live(#ttl) });
+    let stale = stale.as_ref().map(|stale| quote! { .stale_while_revalidate(#stale) });
+    let load = load(kind, &call, &cache, &failed);
+    let end = end(kind, &call, &cache, map_err.as_ref());
+    let borrowed = function.borrowed(&arguments);
+    let when = when.as_ref().map(|when| {
+        quote! {
+            if !(#when) {
+                #borrowed
+                return #call;
+            }
+        }
+    });
+    let got = own("got");
+    // What the function's own error is kept in for its caller.
+    let (kept, lent, ended) = match has_error {
+        true => (
+            Some(quote! { let mut #failed = ::core::option::Option::None; }),
+            Some(quote! { let #failed = &mut #failed; }),
+            quote! { (#got, #failed) },
+        ),
+        false => (None, None, quote! { #got }),
+    };
+    let (attributes, vis, sig) = (function.attributes(), &function.0.vis, function.signature());
+    let uncached = function.uncached(&arguments);
+    Ok(quote! {
+        #(#attributes)*
+        #vis #sig {
+            #when
+            let #cache = &#of;
+            let #name = #key;
+            #tags
+            #borrowed
+            #kept
+            let #got = {
+                #lent
+                #cache.#verb(&#name, move || async move { #load }) #ttl #stale .tags(#terms).await
+            };
+            match #ended { #end }
+        }
+
+        #uncached
+    })
+}
+
+/// What the loader does: an error it keeps for its caller, since the cache gives it to others.
+fn load(kind: Kind, call: &TokenStream, cache: &Ident, failed: &Ident) -> TokenStream {
+    let value = own("value");
+    let (ok, err) = (quote! { ::core::result::Result::Ok }, quote! { ::core::result::Result::Err });
+    let (some, none) =
+        (quote! { ::core::option::Option::Some }, quote! { ::core::option::Option::None });
+    let absent = quote! { #err(#cache.macro_absent()) };
+    let refused = quote! {
+        #err(#value) => {
+            *#failed = #some(#value);
+            #err(#cache.macro_failed())
+        }
+    };
+    match kind {
+        Kind::Value => quote! { #cache.macro_loaded(#call) },
+        Kind::Option => quote! {
+            match #call {
+                #some(#value) => #ok(#value),
+                #none => #absent,
+            }
+        },
+        Kind::Result => quote! {
+            match #call {
+                #ok(#value) => #ok(#value),
+                #refused
+            }
+        },
+        Kind::ResultOfOption => quote! {
+            match #call {
+                #ok(#some(#value)) => #ok(#value),
+                #ok(#none) => #absent,
+                #refused
+            }
+        },
+    }
+}
+
+/// The arms that make what is returned of what the cache has said, and of the error that was kept.
+fn end(kind: Kind, call: &TokenStream, cache: &Ident, map_err: Option<&Expr>) -> TokenStream {
+    let (value, error) = (own("value"), own("error"));
+    let (ok, err) = (quote! { ::core::result::Result::Ok }, quote! { ::core::result::Result::Err });
+    let (some, none) =
+        (quote! { ::core::option::Option::Some }, quote! { ::core::option::Option::None });
+    let is_absent = quote! { #cache.macro_is_absent(&#error) };
+    let otherwise = match map_err {
+        Some(map_err) => quote! { #err((#map_err)(#error)) },
+        None => quote! {{
+            #cache.macro_tell(&#error);
+            #call
+        }},
+    };
+    match kind {
+        Kind::Value => quote! {
+            #ok(#value) => #value,
+            #err(#error) => #otherwise,
+        },
+        Kind::Option => quote! {
+            #ok(#value) => #some(#value),
+            #err(#error) if #is_absent => #none,
+            #err(#error) => #otherwise,
+        },
+        Kind::Result => quote! {
+            (#ok(#value), _) => #ok(#value),
+            (#err(_), #some(#error)) => #err(#error),
+            (#err(#error), #none) => #otherwise,
+        },
+        Kind::ResultOfOption => quote! {
+            (#ok(#value), _) => #ok(#some(#value)),
+            (#err(_), #some(#error)) => #err(#error),
+            (#err(#error), #none) if #is_absent => #ok(#none),
+            (#err(#error), #none) => #otherwise,
+        },
+    }
+}

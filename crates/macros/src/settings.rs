@@ -1,0 +1,123 @@
+//! What stands in the parentheses of an attribute.
+
+use std::collections::HashSet;
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::{
+    Error, Expr, Ident, LitStr, Result, Token, parenthesized,
+    parse::{Parse, ParseStream, Parser as _},
+    punctuated::Punctuated,
+};
+
+use crate::text::Text;
+
+/// What an attribute says; what it does not say is empty.
+#[derive(Default)]
+pub(crate) struct Settings {
+    cache: Option<Expr>,
+    key: Option<Text>,
+    pub(crate) keys: Vec<Text>,
+    pub(crate) tags: Vec<Text>,
+    pub(crate) patterns: Vec<Text>,
+    pub(crate) ttl: Option<TokenStream>,
+    pub(crate) stale: Option<TokenStream>,
+    pub(crate) when: Option<Expr>,
+    pub(crate) map_err: Option<Expr>,
+    pub(crate) cache_none: bool,
+    pub(crate) in_impl: bool,
+    pub(crate) before: bool,
+}
+
+impl Settings {
+    /// Reads those of an attribute that knows the settings of these names.
+    pub(crate) fn parse(tokens: TokenStream, known: &[&str]) -> Result<Self> {
+        let mut settings = Self::default();
+        let parse = |input: ParseStream<'_>| {
+            let mut said = HashSet::new();
+            while !input.is_empty() {
+                let name: Ident = input.parse()?;
+                let text = name.to_string();
+                if !known.contains(&&*text) {
+                    let known = known.join("`, `");
+                    let what =
+                        format!("`{name}` is no setting of this attribute; it has `{known}`");
+                    return Err(Error::new(name.span(), what));
+                }
+                if !said.insert(text.clone()) {
+                    return Err(Error::new(name.span(), format!("`{name}` is said twice")));
+                }
+                settings.set(&text, input)?;
+                if !input.is_empty() {
+                    input.parse::<Token![,]>()?;
+                }
+            }
+            Ok(())
+        };
+        parse.parse2(tokens)?;
+        Ok(settings)
+    }
+
+    fn set(&mut self, name: &str, input: ParseStream<'_>) -> Result<()> {
+        match name {
+            "cache" => self.cache = Some(assigned(input)?),
+            "key" => self.key = Some(assigned(input)?),
+            "keys" => self.keys = listed(input)?,
+            "tags" => self.tags = listed(input)?,
+            "patterns" => self.patterns = listed(input)?,
+            "ttl" => self.ttl = Some(life(input)?),
+            "stale" => self.stale = Some(life(input)?),
+            "when" => self.when = Some(assigned(input)?),
+            "map_err" => self.map_err = Some(assigned(input)?),
+            "cache_none" => self.cache_none = true,
+            "in_impl" => self.in_impl = true,
+            _ => self.before = true,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cache(&self) -> Result<&Expr> {
+        self.cache.as_ref().ok_or_else(|| {
+            missing("say which cache it is: `cache = self.products`, or another expression")
+        })
+    }
+
+    pub(crate) fn key(&self) -> Result<&Text> {
+        self.key.as_ref().ok_or_else(|| {
+            missing("say what the key is: `key = \"product:{id}\"`, with all that the result depends on")
+        })
+    }
+}
+
+pub(crate) fn missing(what: &str) -> Error {
+    Error::new(Span::call_site(), what)
+}
+
+/// `= …`
+fn assigned<T: Parse>(input: ParseStream<'_>) -> Result<T> {
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+/// `(…, …)`
+fn listed(input: ParseStream<'_>) -> Result<Vec<Text>> {
+    let list;
+    parenthesized!(list in input);
+    Ok(Punctuated::<Text, Token![,]>::parse_terminated(&list)?.into_iter().collect())
+}
+
+/// A duration: as a text, or an expression.
+fn life(input: ParseStream<'_>) -> Result<TokenStream> {
+    input.parse::<Token![=]>()?;
+    if !input.peek(LitStr) {
+        let expr: Expr = input.parse()?;
+        return Ok(quote! { #expr });
+    }
+    let text: LitStr = input.parse()?;
+    let life = humantime::parse_duration(&text.value()).map_err(|error| {
+        let what = format!("this is no duration ({error}); write one as `1h`, `5m` or `250ms`");
+        Error::new(text.span(), what)
+    })?;
+    let (seconds, nanos) = (life.as_secs(), life.subsec_nanos());
+    Ok(quote! { ::core::time::Duration::new(#seconds, #nanos) })
+}
