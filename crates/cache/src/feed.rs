@@ -113,16 +113,15 @@ impl Drop for Feed {
     }
 }
 
-/// Who listens. Where nobody does any more, as when the runtime has ended, nothing is known to be complete, until somebody begins once
+/// Who listens. Where nobody does any more, as when the runtime has ended, nothing is known to be complete, and somebody can begin once
 /// more.
 struct Listener(Weak<Feed>);
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let Some(feed) = self.0.upgrade() else { return };
-        feed.freshness.store(None);
-        feed.anything();
-        feed.has_listener.store(false, Ordering::Release);
+        if let Some(feed) = self.0.upgrade() {
+            feed.has_listener.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -248,6 +248,6 @@ impl Inner {
         // Which entries have the tags that were invalidated here, nobody knows.
         let tags =
             if kept.head.tags.is_empty() { 0 } else { self.tags_moved.load(Ordering::Acquire) };
-        bearable > 0 && kept.was_there_after(since.max(tags))
+        kept.was_there_after(since.max(tags))
     }
 }

@@ -10,7 +10,7 @@ use redbrick_core_conn::Conn;
 use redbrick_testkit::Server;
 use tokio::task::JoinSet;
 
-use super::{connect, cut_feed, keeping, origin, until_is, until_kept};
+use super::{builder, connect, cut_feed, keeping, origin, until_is, until_kept};
 use crate::{PATIENCE, is_long, never, number};
 
 /// Reads a key once more after the link was lost, as soon as that is known here.
@@ -51,17 +51,23 @@ async fn what_is_kept_is_asked_for_once_after_the_link_was_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_while_the_link_was_lost_is_read_in_the_same_round_trip() {
-    let server = Server::start().unwrap();
-    let cache = keeping(connect(&server).await);
-    let other = crate::patient::<u64>(connect(&server).await);
-    for n in 0..30 {
+    for follow in [false, true] {
+        let server = Server::start().unwrap();
+        let cache = builder(connect(&server).await).follow_tags(follow).local(Local::new());
+        let other = crate::patient::<u64>(connect(&server).await);
+        changes_while_the_link_is_lost(&server, &cache.build().unwrap(), &other).await;
+    }
+}
+
+async fn changes_while_the_link_is_lost(server: &Server, cache: &Cache<u64>, other: &Cache<u64>) {
+    for n in 0..20 {
         cache.set("a", &n).await.unwrap();
         cache.set("b", &n).tags(["x"]).await.unwrap();
-        until_kept(&cache, "a").await;
-        until_kept(&cache, "b").await;
-        let paused = server.pause().unwrap();
-        drop(paused);
-        cut_feed(&server);
+        cache.set("other", &n).await.unwrap();
+        for key in ["a", "b", "other"] {
+            until_kept(cache, key).await;
+        }
+        cut_feed(server);
         match n % 4 {
             0 => other.set("a", &(n + 100)).await.unwrap(),
             1 => drop(other.delete("a").await.unwrap()),
@@ -74,10 +80,42 @@ async fn what_changed_while_the_link_was_lost_is_read_in_the_same_round_trip() {
             2 => (Some(n), None),
             _ => (None, None),
         };
-        until_is(&cache, "a", a).await;
-        until_is(&cache, "b", b).await;
+        if n % 4 < 3 {
+            // As soon as it is said again what changes, all that changed meanwhile is known.
+            asked_again(cache, "other").await;
+            until_kept(cache, "other").await;
+            assert_eq!(cache.get("b").await.unwrap(), b, "{n}");
+            assert_eq!(cache.get("a").await.unwrap(), a, "{n}");
+        }
+        until_is(cache, "a", a).await;
+        until_is(cache, "b", b).await;
         assert_eq!(cache.get_many(["b", "a"]).await.unwrap(), [b, a]);
     }
+}
+
+#[test]
+fn who_hears_what_changes_can_end_with_its_runtime() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (lasting, passing) = (runtime(), runtime());
+    let server = Server::start().unwrap();
+    let (conn, other) =
+        lasting.block_on(async { (connect(&server).await, connect(&server).await) });
+    let (cache, other) = (keeping(conn), crate::patient::<u64>(other));
+    passing.block_on(async {
+        cache.set("a", &1).await.unwrap();
+        until_kept(&cache, "a").await;
+    });
+    drop(passing);
+    lasting.block_on(async {
+        other.set("a", &2).await.unwrap();
+        assert_eq!(cache.get("a").await.unwrap(), Some(2));
+        until_kept(&cache, "a").await;
+        other.set("a", &3).await.unwrap();
+        until_is(&cache, "a", Some(3)).await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
