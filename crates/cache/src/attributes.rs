@@ -41,7 +41,6 @@ impl<V> Cache<V> {
     }
 
     /// What a loader returns that cannot fail.
-    #[expect(clippy::missing_errors_doc, reason = "there are none")]
     pub fn macro_loaded(&self, value: V) -> Result<V, BoxError> {
         Ok(value)
     }
@@ -70,7 +69,6 @@ impl<V> Cache<V> {
     }
 
     /// Invalidates keys, tags and patterns.
-    #[expect(clippy::missing_errors_doc, reason = "those of `apply`")]
     pub async fn macro_invalidate(
         &self,
         (keys, tags, patterns): (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<String>),

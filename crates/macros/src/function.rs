@@ -126,7 +126,7 @@ impl Function {
         item.block.stmts.insert(0, syn::Stmt::Expr(used, None));
         let about = format!("Calls `{}` as it is written, without its cache.", item.sig.ident);
         item.sig.ident = self.companion();
-        item.attrs.retain(|attribute| is_about_code(attribute));
+        item.attrs.retain(is_about_code);
         quote! { #[doc = #about] #item }
     }
 

@@ -11,7 +11,7 @@ use crate::{
 
 const KNOWN: [&str; 7] = ["cache", "keys", "tags", "patterns", "when", "before", "map_err"];
 
-pub(crate) fn invalidates(settings: TokenStream, function: Function) -> Result<TokenStream> {
+pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<TokenStream> {
     let settings = Settings::parse(settings, &KNOWN)?;
     let of = settings.cache()?;
     let Settings { keys, tags, patterns, when, map_err, before, .. } = &settings;

@@ -90,14 +90,15 @@ pub fn invalidates(settings: TokenStream, item: TokenStream) -> TokenStream {
 fn expand(
     settings: TokenStream,
     item: TokenStream,
-    make: fn(proc_macro2::TokenStream, Function) -> Result<proc_macro2::TokenStream>,
+    make: fn(proc_macro2::TokenStream, &Function) -> Result<proc_macro2::TokenStream>,
 ) -> TokenStream {
     let function: Result<Function> = syn::parse(item.clone());
-    let made = function.and_then(|function| make(settings.into(), function));
+    let made = function.and_then(|function| make(settings.into(), &function));
     made.unwrap_or_else(|error: Error| {
         let (item, error) = (proc_macro2::TokenStream::from(item), error.into_compile_error());
         // So that its callers are not told that it is missing, nor its author that it is not as it will be.
-        quote::quote! { #[allow(unused)] #item #error }
+        let quiet = quote::quote! { allow(unused) };
+        quote::quote! { #[#quiet] #item #error }
     })
     .into()
 }

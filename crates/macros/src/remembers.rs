@@ -12,12 +12,12 @@ use crate::{
 const KNOWN: [&str; 9] =
     ["cache", "key", "ttl", "tags", "stale", "when", "cache_none", "map_err", "in_impl"];
 
-pub(crate) fn cached(settings: TokenStream, function: Function) -> Result<TokenStream> {
-    remembers(&Settings::parse(settings, &KNOWN)?, &function, &quote! { get_or_load })
+pub(crate) fn cached(settings: TokenStream, function: &Function) -> Result<TokenStream> {
+    remembers(&Settings::parse(settings, &KNOWN)?, function, &quote! { get_or_load })
 }
 
-pub(crate) fn warms(settings: TokenStream, function: Function) -> Result<TokenStream> {
-    remembers(&Settings::parse(settings, &KNOWN)?, &function, &quote! { refresh })
+pub(crate) fn warms(settings: TokenStream, function: &Function) -> Result<TokenStream> {
+    remembers(&Settings::parse(settings, &KNOWN)?, function, &quote! { refresh })
 }
 
 /// Asks a cache by one of its verbs, whose loader is the function.

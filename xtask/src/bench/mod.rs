@@ -13,8 +13,18 @@ use crate::{
 };
 
 /// All of them, in the order in which they run.
-const ALL: [&str; 9] =
-    ["reads", "writes", "scripts", "values", "far", "cluster_reads", "cache", "telemetry", "micro"];
+const ALL: [&str; 10] = [
+    "reads",
+    "writes",
+    "scripts",
+    "values",
+    "far",
+    "cluster_reads",
+    "cache",
+    "local",
+    "telemetry",
+    "micro",
+];
 /// What `--quick` runs when none is named: what is done in three minutes.
 const QUICK: [&str; 3] = ["reads", "scripts", "values"];
 /// Where results go, below the root.

@@ -33,10 +33,10 @@ impl<V: Clone + Send + Sync + 'static> Bounded<V> {
         let max_bytes = if max_entries == 0 { 0 } else { max_bytes };
         // Nothing counts for less than one of as many as there may be, so that both bounds hold.
         let least = u32::try_from(max_bytes.div_ceil(max_entries.max(1))).unwrap_or(u32::MAX);
-        let weigh = move |id: &Box<[u8]>, kept: &Kept<V>| {
+        let kept = Moka::<Box<[u8]>, Kept<V>>::builder().max_capacity(max_bytes);
+        let kept = kept.weigher(move |id, kept| {
             u32::try_from(weight(id, kept, weigher.as_ref())).unwrap_or(u32::MAX).max(least)
-        };
-        let kept = Moka::builder().max_capacity(max_bytes).weigher(weigh);
+        });
         Self {
             kept: kept.build_with_hasher(RandomState::default()),
             said: (0..GROUPS).map(|_| Mutex::default()).collect(),

@@ -1,7 +1,5 @@
 //! Functions whose results are remembered, and those that invalidate them.
 
-#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
-
 use std::{
     fmt,
     sync::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use redbrick::{
-    cache::{Change, Rules, Target},
+    cache::{Change, Local, Rules, Target, cached, invalidates},
     prelude::*,
 };
 
@@ -74,5 +74,76 @@ pub(crate) async fn walk(tour: &mut Tour, conn: &Conn) -> Result<(), Box<dyn Err
     let (deleted, cleared) = (applied.deleted, applied.cleared);
     tour.say(format_args!("rules as data: {deleted} by key, {cleared} by pattern"));
     tour.say(format_args!("hit rate {:.2?}", products.statistics().hit_rate()));
+
+    in_the_process(tour, conn, &products).await?;
+    functions(tour, products).await
+}
+
+/// Values that are kept here, until the server says that they have changed.
+async fn in_the_process(
+    tour: &mut Tour,
+    conn: &Conn,
+    others: &Cache<String>,
+) -> Result<(), Box<dyn Error>> {
+    tour.step("cache: values in the process");
+    let products: Cache<String> =
+        Cache::builder(conn.clone(), "products").local(Local::new()).build()?;
+    others.set("7", &"a lamp".to_owned()).await?;
+    // The first read is from Redis, and so are others until the server says what changes.
+    let mut reads = 0;
+    while products.statistics().local_hits < 1000 {
+        products.get("7").await?;
+        reads += 1;
+    }
+    let here = products.statistics().local_hits;
+    tour.say(format_args!(
+        "{here} of {reads} reads asked nobody, or only whether it is still there"
+    ));
+    others.set("7", &"a brighter lamp".to_owned()).await?;
+    let mut reads = 0;
+    let lamp = loop {
+        reads += 1;
+        match products.get("7").await? {
+            Some(lamp) if lamp != "a lamp" => break lamp,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    tour.say(format_args!("changed elsewhere: {reads} reads later it is {lamp:?}"));
+    products.delete("7").await?;
+    tour.say(format_args!("changed here: the next read finds {:?}", products.get("7").await?));
+    Ok(())
+}
+
+/// A shop whose functions remember what they return.
+struct Shop {
+    products: Cache<String>,
+    calls: AtomicU32,
+}
+
+impl Shop {
+    #[cached(cache = self.products, key = "shelf:{shelf}:{page}", ttl = "1h", tags("shelf:{shelf}"))]
+    async fn shelf(&self, shelf: &str, page: u32) -> Result<String, Infallible> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        a_slow_database().await;
+        Ok(format!("page {page} of all {shelf}"))
+    }
+
+    #[invalidates(cache = self.products, tags("shelf:{shelf}"))]
+    async fn add(&self, shelf: &str) -> Result<(), Infallible> {
+        a_slow_database().await;
+        Ok(())
+    }
+}
+
+async fn functions(tour: &mut Tour, products: Cache<String>) -> Result<(), Box<dyn Error>> {
+    tour.step("cache: functions that remember");
+    let shop = Shop { products, calls: AtomicU32::new(0) };
+    for _ in 0..3 {
+        shop.shelf("lamps", 1).await?;
+    }
+    tour.say(format_args!("3 calls; the function ran {:?} time", shop.calls));
+    shop.add("lamps").await?;
+    let page = shop.shelf("lamps", 1).await?;
+    tour.say(format_args!("after one was added: {page:?}; it ran {:?} times", shop.calls));
     Ok(())
 }

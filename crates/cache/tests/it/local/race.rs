@@ -28,6 +28,11 @@ struct Writes {
 }
 
 impl Writes {
+    fn was_answered(&self, key: u64, n: u64) {
+        let mut answered = self.answered[usize::try_from(key).unwrap()].lock().unwrap();
+        answered.push((Instant::now(), n));
+    }
+
     /// What must be seen of a key by whoever reads from here on.
     fn floor(&self, key: u64) -> u64 {
         let by = Instant::now().checked_sub(BOUND).unwrap();
@@ -56,9 +61,7 @@ async fn no_reader_keeps_what_was_overwritten_while_it_read() {
         written.now.store(n, Ordering::SeqCst);
         let key = n % KEYS;
         other.set(key.to_string(), &n).await.unwrap();
-        let mut answered = written.answered[usize::try_from(key).unwrap()].lock().unwrap();
-        answered.push((Instant::now(), n));
-        drop(answered);
+        written.was_answered(key, n);
         // So that what is kept lives longer than the bound before the link is cut, after which it would be asked for.
         rest(Duration::from_millis(1)).await;
         if n % (writes / cuts) == 0 {

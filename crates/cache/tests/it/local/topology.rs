@@ -24,8 +24,8 @@ async fn on_every_topology_what_is_kept_is_what_is_there() {
     let keys: Vec<String> = (0..30).map(|n| format!("key {n}")).collect();
     assert!(cache.get_many(&keys).await.unwrap().into_iter().eq((0..30).map(Some)));
     assert!(other.invalidate_tag("tag 1").await.unwrap());
-    for n in 0..30 {
-        until_is(&cache, &keys[n], (n % 3 != 1).then_some(n as u64)).await;
+    for (n, key) in (0..).zip(&keys) {
+        until_is(&cache, key, (n % 3 != 1).then_some(n)).await;
     }
     assert_eq!(cache.clear_all().await.unwrap(), 30);
     assert_eq!(cache.get_many(&keys).await.unwrap(), vec![None; 30]);
