@@ -1,8 +1,4 @@
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,7 +11,7 @@ use crate::{
     get_or_load::breaker::Breaker,
     get_or_load::flight::Flights,
     get_or_load::remembered::Remembered,
-    local::tier::{Forget, Tier},
+    local::tier::{AnyTier, Tier},
     owed::Owed,
     settings::Settings,
     statistics::Counters,
@@ -149,7 +145,7 @@ impl<V> CacheBuilder<V> {
     /// tags is one round trip then, and so is storing one. Up to 8,192 tags and more are known at a time.
     ///
     /// The price: another process's [`invalidate_tag`](Cache::invalidate_tag) is known here when the server's word of it has
-    /// arrived, which takes about as long as a reply; while the network is silent up to a second. So a read that begins within that
+    /// arrived, which takes about as long as a reply; while the network is silent up to a second, or the `bound` of values in the process. So a read that begins within that
     /// time can be given what was invalidated elsewhere. What this process invalidates it knows at once. Where servers do not
     /// say what changes (see [`Conn::track`]), versions are asked for as always.
     ///
@@ -169,7 +165,7 @@ impl<V> CacheBuilder<V> {
     }
 
     /// Keeps values that were read in this process as well, as they were decoded: until somebody changes them, for no longer than in
-    /// Redis, and as many as its [bounds](crate::Local) allow. A read of one is no round trip; it is a clone of it, so let what is
+    /// Redis, and as many as its [limits](crate::Local) allow. A read of one is no round trip; it is a clone of it, so let what is
     /// large be an [`Arc`]: `Cache<Arc<Product>>`.
     ///
     /// ```no_run
@@ -184,10 +180,12 @@ impl<V> CacheBuilder<V> {
     /// # }
     /// ```
     ///
-    /// The servers say what changes (see [`Conn::track`]), through a link of its own to each master. The price: what another process
+    /// The servers say what changes (see [`Conn::track`], also for the rights that it takes), through one link to each master, which all
+    /// caches of the connection share. The price: what another process
     /// changes is known here when the server's word of it has arrived, which takes about as long as a reply; while the network is
     /// silent up to the [`bound`](crate::Local::bound). What this process changes it knows at once. After a link was lost, and where
-    /// nobody says what changes, each value is given only after the server has said that it is still there, which is a short reply.
+    /// nobody says what changes, each value is given only after the server has said that it is still there, which is a short reply; then
+    /// [`revalidated`](crate::Statistics::revalidated) rises with each read.
     ///
     /// Default: no values are kept in the process.
     #[cfg(feature = "local")]
@@ -195,7 +193,7 @@ impl<V> CacheBuilder<V> {
     where
         V: Clone + Send + Sync + 'static,
     {
-        self.settings.local_bound = local.bound;
+        self.settings.feed_bound = local.bound;
         self.settings.max_staleness = local.max_staleness;
         self.tier = Some(local.build());
         self
@@ -243,9 +241,10 @@ impl<V> CacheBuilder<V> {
         };
         let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
-        let forget = self.tier.clone().map(|tier| -> Arc<dyn Forget> { tier });
+        let bears = !settings.max_staleness.is_zero();
+        let tier = self.tier.clone().map(|tier| -> Arc<dyn AnyTier> { tier });
         let tags = prefix.join("tag");
-        let feed = Feed::new(prefix.clone(), tags.clone(), settings.local_bound, forget);
+        let feed = Feed::new(prefix.clone(), tags.clone(), settings.feed_bound, bears, tier);
         let inner = Inner {
             patience: settings.patience(quick.command_timeout()),
             settings,
@@ -257,8 +256,6 @@ impl<V> CacheBuilder<V> {
             prefix,
             feed: Arc::new(feed),
             clock: Arc::new(Clock::default()),
-            began: Instant::now(),
-            tags_moved: AtomicU64::new(0),
             refreshes: Arc::default(),
             gone: Remembered::default(),
             told: Remembered::default(),

@@ -1,9 +1,4 @@
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Conn, Key, LONGEST_TIME_TO_LIVE, Prefix, Replay, Script, Ttl};
@@ -60,10 +55,6 @@ pub(crate) struct Inner {
     pub(crate) patience: Duration,
     pub(crate) feed: Arc<Feed>,
     pub(crate) clock: Arc<Clock>,
-    /// What moments here are counted from.
-    pub(crate) began: Instant,
-    /// When a tag was invalidated here last, in nanoseconds after that.
-    pub(crate) tags_moved: AtomicU64,
     /// Entries, by their marks, that nobody here needs to ask the lease for: somebody loads them anew, or has just failed to.
     pub(crate) refreshes: Arc<Remembered<Bytes>>,
     /// Keys that were invalidated here, and will hardly be there.
@@ -93,7 +84,7 @@ impl<V> Cache<V> {
     }
 
     /// The same cache for values of another type, which are written with the codec of the connection, also where this one's are [written
-    /// otherwise](CacheBuilder::build_with_codec). An entry that cannot be read as the other type is a miss; one that can is a value of it.
+    /// otherwise](CacheBuilder::build_with_codec). Its values are not kept in this process. An entry that cannot be read as the other type is a miss; one that can is a value of it.
     #[must_use]
     pub fn of<W: Serialize + DeserializeOwned>(&self) -> Cache<W> {
         let codec = Arc::new(self.inner.conn.codec());
@@ -202,30 +193,29 @@ impl<V: Send + 'static> Cache<V> {
     /// Returns the value of `key`; `None` when there is none, when one of its tags was invalidated, and when what is stored
     /// cannot be read as a `V`, which [`statistics`](Self::statistics) count.
     ///
-    /// One round trip (`GET`), two when the entry has tags.
+    /// One round trip (`GET`), two when the entry has tags; none for what is [kept in this process](CacheBuilder::local).
     ///
     /// # Errors
     ///
     /// [`Error::Conn`]; nothing is changed.
     pub async fn get(&self, key: impl AsRef<[u8]> + Send) -> Result<Option<V>, Error> {
-        if let Near::Value(value) = self.near(key.as_ref(), Wanted::FRESH) {
-            return Ok(Some(self.counted_here(value)));
+        match self.near(key.as_ref(), Wanted::FRESH) {
+            // A span costs more than this.
+            Near::Value(value) => Ok(self.counted(Got::Here(value))),
+            near => self.get_there(key.as_ref(), near).await,
         }
-        self.get_there(key.as_ref()).await
     }
 
     #[tracing::instrument(level = "debug", name = "cache.get", skip_all)]
-    async fn get_there(&self, id: &[u8]) -> Result<Option<V>, Error> {
+    async fn get_there(&self, id: &[u8], near: Near<V>) -> Result<Option<V>, Error> {
         let entry = self.inner.prefix.tagged(id);
-        Ok(match self.find(&self.inner.conn, id, &entry, Wanted::FRESH).await? {
-            Got::Here(value) => Some(value),
-            Got::There(found) => self.counted(found),
-        })
+        Ok(self.counted(self.find(&self.inner.conn, id, &entry, Wanted::FRESH, near).await?))
     }
 
     /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
     ///
-    /// One round trip (`MGET`), two when entries have tags; on Cluster each time one for each slot, all at once.
+    /// One round trip (`MGET`), two when entries have tags; on Cluster each time one for each slot, all at once. None for what is kept in
+    /// this process.
     ///
     /// # Errors
     ///
@@ -237,24 +227,18 @@ impl<V: Send + 'static> Cache<V> {
     ) -> Result<Vec<Option<V>>, Error> {
         let inner = &*self.inner;
         if self.tier.is_none() {
+            // Keys are made while they are sent.
             let entries = keys.into_iter().map(|id| inner.prefix.tagged(id));
             let reading = inner.reading(&inner.conn, entries);
-            let read =
-                inner.read_many(reading, Wanted::FRESH, |found| self.counted(self.value(found)));
-            return Ok(read.await?);
+            let read = |found| self.counted(Got::There(self.value(found)));
+            return Ok(inner.read_many(reading, Wanted::FRESH, read).await?);
         }
         let asked = keys
             .into_iter()
             .map(|id| (Bytes::copy_from_slice(id.as_ref()), inner.prefix.tagged(id)));
         let asked: Vec<_> = asked.collect();
-        let got =
-            self.find_many(&inner.conn, &asked, Wanted::FRESH).await?.into_iter().map(|got| {
-                match got {
-                    Got::Here(value) => Some(value),
-                    Got::There(found) => self.counted(found),
-                }
-            });
-        Ok(got.collect())
+        let got = self.find_many(&inner.conn, &asked, Wanted::FRESH).await?;
+        Ok(got.into_iter().map(|got| self.counted(got)).collect())
     }
 
     /// Stores `value` at `key`: await it as it is, or say more first. What is being loaded for the key right now, anywhere,

@@ -10,10 +10,14 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redbrick_core_conn::{Conn, Freshness, Invalidation, Prefix, Tracking};
+use redbrick_core_conn::{Conn, Freshness, Invalidation, Pattern, Prefix, Tracking};
 use tokio::{task::AbortHandle, time::timeout};
 
-use crate::{cache::Inner, local::tier::Forget, tags::known::Known};
+use crate::{
+    cache::Inner,
+    local::tier::AnyTier,
+    tags::{known::Known, moved::Moved},
+};
 
 /// How long after a failure it is tried again, and after a refusal.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,9 +30,12 @@ pub(crate) struct Feed {
     /// How far it may be behind.
     bound: Duration,
     pub(crate) known: Known,
-    pub(crate) tier: Option<Arc<dyn Forget>>,
-    /// Rises whenever anything may have changed unheard.
+    pub(crate) tier: Option<Arc<dyn AnyTier>>,
+    /// Rises whenever anything may have changed unheard; at first before the feed is current.
     epoch: AtomicU64,
+    /// What moments are counted from.
+    began: Instant,
+    pub(crate) moved: Moved,
     /// How far it is complete, while somebody listens.
     freshness: ArcSwapOption<Freshness>,
     has_listener: AtomicBool,
@@ -36,11 +43,13 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
+    /// One that may be so far behind, for a tier or for tags alone; where that bears what nobody vouches for.
     pub(crate) fn new(
         entries: Prefix,
         tags: Prefix,
         bound: Duration,
-        tier: Option<Arc<dyn Forget>>,
+        bears: bool,
+        tier: Option<Arc<dyn AnyTier>>,
     ) -> Self {
         Self {
             entries,
@@ -49,6 +58,8 @@ impl Feed {
             known: Known::default(),
             tier,
             epoch: AtomicU64::new(0),
+            began: Instant::now(),
+            moved: Moved::new(bears),
             freshness: ArcSwapOption::empty(),
             has_listener: AtomicBool::new(false),
             listener: Mutex::default(),
@@ -61,11 +72,7 @@ impl Feed {
         let is_current =
             self.freshness.load().as_ref().is_some_and(|freshness| freshness.is_current_at(now));
         // In this order: what is of a later epoch was asked for later.
-        is_current.then(|| self.epoch())
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        is_current.then(|| self.epoch.load(Ordering::Acquire))
     }
 
     /// Has the servers say what changes, where they do not yet.
@@ -88,19 +95,46 @@ impl Feed {
         entries.into_iter().chain([&self.tags]).map(|prefix| format!("{prefix}:{{")).collect()
     }
 
-    fn said(&self, change: Invalidation) {
-        let Invalidation::Key(key) = change else { return self.anything() };
-        if let Some(tag) = self.tags.id_of(&key) {
-            self.known.forget(&tag);
-        } else if let (Some(tier), Some(id)) = (&self.tier, self.entries.id_of(&key)) {
+    /// A moment, in nanoseconds after this was made.
+    pub(crate) fn moment(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.began);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A tag is not what it was.
+    pub(crate) fn forget_tag(&self, tag: &[u8]) {
+        self.known.forget(tag);
+        self.moved.add(tag, self.moment(Instant::now()));
+    }
+
+    /// An entry is not what is kept of it.
+    pub(crate) fn forget_entry(&self, key: impl AsRef<[u8]>) {
+        if let Some(tier) = &self.tier
+            && let Some(id) = self.entries.id_of(key)
+        {
             tier.forget(&id);
         }
     }
 
-    /// Anything may have changed.
-    fn anything(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.known.forget_all();
+    /// The entries that match are not what is kept of them.
+    pub(crate) fn forget_matching(&self, pattern: &Pattern) {
+        if let Some(tier) = &self.tier {
+            tier.forget_matching(&|id| pattern.matches(self.entries.tagged(id).as_ref()));
+        }
+    }
+
+    fn heard(&self, change: Invalidation) {
+        match change {
+            Invalidation::Key(key) => match self.tags.id_of(&key) {
+                Some(tag) => self.forget_tag(&tag),
+                None => self.forget_entry(&key),
+            },
+            // Anything may have changed.
+            _ => {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.known.forget_all();
+            }
+        }
     }
 }
 
@@ -150,7 +184,7 @@ impl Listener {
         }
         while let Some(change) = tracking.next().await {
             let Some(feed) = self.0.upgrade() else { return };
-            feed.said(change);
+            feed.heard(change);
         }
     }
 }

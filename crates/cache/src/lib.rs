@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod at_once;
 #[cfg(feature = "macros")]
 mod attributes;
 mod builder;
@@ -39,8 +40,9 @@ pub use local::{Local, LocalSize};
 pub use redbrick_macros::{cached, invalidates, warms};
 pub use rules::{Applied, Change, Rule, Rules, RulesBuilder, Target};
 pub use set::Set;
+#[cfg(feature = "local")]
+pub use settings::DEFAULT_LOCAL_BOUND;
 pub use settings::{
-    DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_LOCAL_BOUND, DEFAULT_REDIS_TIMEOUT, OnError,
-    OnWaitTimeout,
+    DEFAULT_LEASE, DEFAULT_LOAD_TIMEOUT, DEFAULT_REDIS_TIMEOUT, OnError, OnWaitTimeout,
 };
 pub use statistics::{ServerStatistics, Statistics};

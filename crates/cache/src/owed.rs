@@ -4,19 +4,19 @@
 use std::{
     collections::HashMap,
     future::pending,
-    mem,
+    mem, slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use redbrick_core_conn::{Key, Pattern, Result};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{Cache, cache::Inner, entry::Tag, local::kept::nanos};
+use crate::{Cache, cache::Inner, entry::Tag};
 
 /// How many are remembered, and of them by pattern; one more, and all entries are to be deleted.
 const MOST: usize = 10_000;
@@ -213,38 +213,20 @@ impl Inner {
     /// What an invalidation is about is not what is known here.
     fn forget(&self, about: About<'_>) {
         match about {
-            About::Entry(key) => self.forget_entry(key),
-            About::Entries(keys) => keys.iter().for_each(|key| self.forget_entry(key)),
+            About::Entry(key) => self.feed.forget_entry(key),
+            About::Entries(keys) => keys.iter().for_each(|key| self.feed.forget_entry(key)),
             About::Tags(tags) => {
-                tags.iter().for_each(|tag| self.feed.known.forget(tag));
-                self.tags_moved.fetch_max(nanos(self.began, Instant::now()), Ordering::AcqRel);
+                tags.iter().for_each(|tag| self.feed.forget_tag(tag));
                 self.flights.invalidated_tag();
             }
-            About::Pattern(pattern) => {
-                if let Some(tier) = &self.feed.tier {
-                    let matches = |id: &[u8]| pattern.matches(self.prefix.tagged(id).as_ref());
-                    tier.forget_matching(&matches);
-                }
-            }
-        }
-    }
-
-    /// An entry is not what is kept of it here.
-    pub(crate) fn forget_entry(&self, key: &Key) {
-        if let Some(tier) = &self.feed.tier
-            && let Some(id) = self.prefix.id_of(key)
-        {
-            tier.forget(&id);
+            About::Pattern(pattern) => self.feed.forget_matching(pattern),
         }
     }
 
     /// What was owed is not what may have been learned meanwhile.
     fn forget_debts(&self, debts: &Debts) {
-        let tags: Vec<Bytes> = debts.tags.keys().cloned().collect();
-        if !tags.is_empty() {
-            self.forget(About::Tags(&tags));
-        }
-        debts.entries.keys().for_each(|key| self.forget_entry(key));
+        debts.tags.keys().for_each(|tag| self.forget(About::Tags(slice::from_ref(tag))));
+        debts.entries.keys().for_each(|key| self.forget(About::Entry(key)));
         debts.patterns.iter().for_each(|(pattern, _)| self.forget(About::Pattern(pattern)));
     }
 

@@ -16,6 +16,7 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(3);
 
 /// For how long a value that is kept in the process can be given that another process has changed, when the network falls silent: one
 /// second.
+#[cfg(feature = "local")]
 pub const DEFAULT_LOCAL_BOUND: Duration = DEFAULT_TRACKING_BOUND;
 
 /// What [`get_or_load`](crate::Cache::get_or_load) does when Redis cannot answer.
@@ -57,7 +58,7 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) follow_tags: bool,
     pub(crate) fill_in_background: bool,
-    pub(crate) local_bound: Duration,
+    pub(crate) feed_bound: Duration,
     pub(crate) max_staleness: Duration,
 }
 
@@ -78,7 +79,7 @@ impl Default for Settings {
             compression: Compression::None,
             follow_tags: false,
             fill_in_background: false,
-            local_bound: DEFAULT_LOCAL_BOUND,
+            feed_bound: DEFAULT_TRACKING_BOUND,
             max_staleness: Duration::ZERO,
         }
     }

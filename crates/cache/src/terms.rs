@@ -29,7 +29,7 @@ impl Terms {
 
     /// What is asked of an entry that is there.
     pub(crate) fn wanted(&self) -> Wanted<'_> {
-        Wanted { tags: &self.tags, stale: self.stale }
+        Wanted { tags: &self.tags, stale: self.stale, loads: true }
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -48,9 +48,11 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tags: &'a [Bytes],
     /// For how long it is served past its time while it is loaded anew.
     pub(crate) stale: Duration,
+    /// Whether it is loaded anew where that is due.
+    pub(crate) loads: bool,
 }
 
 impl Wanted<'_> {
     /// A fresh one, with any tags.
-    pub(crate) const FRESH: Self = Self { tags: &[], stale: Duration::ZERO };
+    pub(crate) const FRESH: Self = Self { tags: &[], stale: Duration::ZERO, loads: false };
 }

@@ -5,6 +5,7 @@
 use std::{
     alloc::System,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use redbrick_cache::{Cache, Local};
@@ -44,7 +45,9 @@ fn a_hit_allocates_nothing() {
         cache.set("plain", &"text".into()).await.unwrap();
         cache.set("tagged", &"text".into()).tags(["x", "y"]).await.unwrap();
         for key in ["plain", "tagged"] {
+            let late = std::time::Instant::now() + Duration::from_secs(20);
             while !is_hit(&cache, key).await {
+                assert!(std::time::Instant::now() < late, "{key} is not kept");
                 tokio::task::yield_now().await;
             }
             // What a thread has for itself it allocates once.

@@ -3,15 +3,16 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, GenericParam, ItemFn, Pat, PathArguments, Result,
-    ReturnType, Signature, Type,
+    AttrStyle, Attribute, Error, FnArg, GenericArgument, GenericParam, ItemFn, Meta, Pat,
+    PathArguments, Result, ReturnType, Signature, Type,
+    ext::IdentExt as _,
     parse::{Parse, ParseStream},
 };
 
 pub(crate) struct Function(pub(crate) ItemFn);
 
 /// What of a returned value is remembered.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Value,
     Option,
@@ -66,8 +67,8 @@ impl Function {
             .collect()
     }
 
-    /// Refuses what could not be called a second time, or without changing something.
-    pub(crate) fn only_reads(&self) -> Result<()> {
+    /// Refuses what changes its arguments, and whose value has no type by name.
+    pub(crate) fn can_be_remembered(&self) -> Result<()> {
         if let ReturnType::Default = self.0.sig.output {
             let what = "it returns nothing that could be remembered";
             return Err(Error::new_spanned(&self.0.sig, what));
@@ -111,12 +112,13 @@ impl Function {
         quote::format_ident!("{}_uncached", self.0.sig.ident)
     }
 
-    /// Borrows all arguments under their names, so that they can be given more than once.
+    /// Borrows all arguments, so that they can be given more than once.
     pub(crate) fn borrowed(&self, arguments: &[Ident]) -> TokenStream {
         let is_owned = |receiver: &&syn::Receiver| !matches!(*receiver.ty, Type::Reference(_));
         let this = own("this");
         let this = self.0.sig.receiver().filter(is_owned).map(|_| quote! { let #this = &self; });
-        quote! { #this #(let #arguments = &#arguments;)* }
+        let borrowed = arguments.iter().map(lent);
+        quote! { #this #(let #borrowed = &#arguments;)* }
     }
 
     /// The function as it was written, under its other name. Some arguments may be there for the attribute alone.
@@ -126,17 +128,26 @@ impl Function {
         item.block.stmts.insert(0, syn::Stmt::Expr(used, None));
         let about = format!("Calls `{}` as it is written, without its cache.", item.sig.ident);
         item.sig.ident = self.companion();
-        item.attrs.retain(is_about_code);
-        quote! { #[doc = #about] #item }
+        let inner = self.inner_attributes();
+        let shared: Vec<_> = item.attrs.iter().filter(|it| is_shared(it)).map(tolerant).collect();
+        item.attrs = inner.into_iter().cloned().collect();
+        quote! { #[doc = #about] #(#shared)* #item }
     }
 
-    /// What stands above it and goes along with it, without its lints.
-    pub(crate) fn attributes(&self) -> Vec<&Attribute> {
+    /// What stands above it.
+    pub(crate) fn attributes(&self) -> Vec<TokenStream> {
         let attributes = self.0.attrs.iter();
-        attributes.filter(|it| !is_about_code(it) || it.path().is_ident("cfg")).collect()
+        let outer = attributes.filter(|attribute| matches!(attribute.style, AttrStyle::Outer));
+        outer.map(tolerant).collect()
     }
 
-    /// Calls the other one, with arguments that are behind references of their names.
+    /// What stands within its body about the whole of it.
+    pub(crate) fn inner_attributes(&self) -> Vec<&Attribute> {
+        let attributes = self.0.attrs.iter();
+        attributes.filter(|attribute| matches!(attribute.style, AttrStyle::Inner(_))).collect()
+    }
+
+    /// Calls the other one, with arguments that were borrowed.
     pub(crate) fn call(&self, arguments: &[Ident], in_impl: bool) -> TokenStream {
         let name = self.companion();
         let generics = self.0.sig.generics.params.iter().filter_map(|param| match param {
@@ -147,7 +158,8 @@ impl Function {
         let generics: Vec<_> = generics.collect();
         let turbofish = (!generics.is_empty()).then(|| quote! { ::<#(#generics),*> });
         let this = own("this");
-        let arguments = quote! { #(::core::clone::Clone::clone(#arguments)),* };
+        let borrowed = arguments.iter().map(lent);
+        let arguments = quote! { #(::core::clone::Clone::clone(#borrowed)),* };
         match self.0.sig.receiver() {
             Some(receiver) if matches!(*receiver.ty, Type::Reference(_)) => {
                 quote! { self.#name #turbofish (#arguments).await }
@@ -173,6 +185,11 @@ impl Function {
     }
 }
 
+/// The name under which an argument is borrowed.
+fn lent(argument: &Ident) -> Ident {
+    own(&format!("lent_{}", argument.unraw()))
+}
+
 /// A name that no user's name can be.
 pub(crate) fn own(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
@@ -193,8 +210,19 @@ fn is_mutable(of: &Type) -> bool {
     matches!(of, Type::Reference(reference) if reference.mutability.is_some())
 }
 
-/// Whether an attribute is about what is written in the function.
-fn is_about_code(attribute: &Attribute) -> bool {
-    let names = ["allow", "cfg", "deny", "expect", "forbid", "warn"];
+/// An attribute, which expects nothing: of two functions, a lint may be met in one.
+fn tolerant(attribute: &Attribute) -> TokenStream {
+    match &attribute.meta {
+        Meta::List(list) if list.path.is_ident("expect") => {
+            let (allow, lints) = (quote! { allow }, &list.tokens);
+            quote! { #[#allow(#lints)] }
+        }
+        _ => attribute.to_token_stream(),
+    }
+}
+
+/// Whether an attribute is about the other one as well.
+fn is_shared(attribute: &Attribute) -> bool {
+    let names = ["allow", "cfg", "deny", "expect", "forbid", "must_use", "warn"];
     names.iter().any(|name| attribute.path().is_ident(name))
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, Result};
+use syn::Result;
 
 use crate::{
     function::{Function, Kind, own},
@@ -14,21 +14,18 @@ const KNOWN: [&str; 7] = ["cache", "keys", "tags", "patterns", "when", "before",
 pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<TokenStream> {
     let settings = Settings::parse(settings, &KNOWN)?;
     let of = settings.cache()?;
-    let Settings { keys, tags, patterns, when, map_err, before, .. } = &settings;
+    let Settings { keys, tags, patterns, when, before, .. } = &settings;
     if keys.is_empty() && tags.is_empty() && patterns.is_empty() {
         return Err(missing(
             "say what is to be invalidated: `keys(…)`, `tags(…)` or `patterns(…)`",
         ));
     }
     let has_result = matches!(function.kind(), Kind::Result | Kind::ResultOfOption);
-    if let (Some(map_err), false) = (map_err, has_result) {
-        let what = "`map_err` is for functions that return a `Result`";
-        return Err(Error::new_spanned(map_err, what));
-    }
     let (cache, plan, result, error) = (own("cache"), own("plan"), own("result"), own("error"));
     let keys = keys.iter().map(|key| key.bytes(&cache));
     let tags = tags.iter().map(|tag| tag.bytes(&cache));
-    let patterns = patterns.iter().map(|pattern| pattern.text(&cache));
+    let patterns =
+        patterns.iter().map(|pattern| pattern.pattern(&cache)).collect::<Result<Vec<_>>>()?;
     let named = quote! {
         (::std::vec![#(#keys),*], ::std::vec![#(#tags),*], ::std::vec![#(#patterns),*])
     };
@@ -37,24 +34,19 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
         Some(when) => quote! { (#when).then(|| #named) },
         None => quote! { ::core::option::Option::Some(#named) },
     };
-    let invalidated = match map_err {
-        Some(map_err) => quote! {
-            if let ::core::result::Result::Err(#error) = #cache.macro_invalidate(#plan).await {
-                return ::core::result::Result::Err((#map_err)(#error));
-            }
-        },
-        None => quote! {
-            if let ::core::result::Result::Err(#error) = #cache.macro_invalidate(#plan).await {
-                #cache.macro_tell(&#error);
-            }
-        },
+    let failed = match settings.map_err(has_result)? {
+        Some(map_err) => quote! { return ::core::result::Result::Err((#map_err)(#error)); },
+        None => quote! { #cache.macro_owes(&#error); },
     };
     let invalidated = quote! {
         if let ::core::option::Option::Some(#plan) = #plan {
-            #invalidated
+            if let ::core::result::Result::Err(#error) = #cache.macro_invalidate(#plan).await {
+                #failed
+            }
         }
     };
-    let (attributes, vis, sig) = (&function.0.attrs, &function.0.vis, &function.0.sig);
+    let (attributes, inner) = (function.attributes(), function.inner_attributes());
+    let (vis, sig) = (&function.0.vis, &function.0.sig);
     let statements = &function.0.block.stmts;
     let begin = quote! {
         let #cache = (#of).clone();
@@ -63,6 +55,7 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
     if *before {
         return Ok(quote! {
             #(#attributes)* #vis #sig {
+                #(#inner)*
                 { #begin #invalidated }
                 #(#statements)*
             }
@@ -75,6 +68,7 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
     };
     Ok(quote! {
         #(#attributes)* #vis #sig {
+                #(#inner)*
             #begin
             let #result #output = async move { #(#statements)* }.await;
             #invalidated

@@ -18,8 +18,9 @@ use function::Function;
 /// async fn product(&self, id: u64) -> Result<Product, sqlx::Error> { … }
 /// ```
 ///
-/// It is a `get_or_load` of that cache: one call for all who ask, in the whole fleet, and nothing stale after an invalidation. Beside
-/// the function stands another one of its name and `_uncached`, which is the function as it was written.
+/// It is a `get_or_load` of that cache: one call for all who ask, in the whole fleet, with what that promises of invalidations. Beside
+/// the function stands another one of its name and `_uncached`, which is the function as it was written. It is called with clones of the
+/// arguments, so these need `Clone` and `Sync`, also a `self` that is no reference. What stands in braces needs `Display`.
 ///
 /// | setting | what it says | default |
 /// |---|---|---|
@@ -34,17 +35,17 @@ use function::Function;
 /// | `in_impl` | the function has no `self` and stands in an `impl` block | it stands in a module, or has a `self` |
 ///
 /// Of a `Result` only `Ok` is remembered, of an `Option` and a `Result` of one only `Some`, and the type of the cache is what is within.
-/// `Result` and `Option` are told by their names.
+/// `Result` and `Option` are told by their names. What is remembered stays where a later call returns an `Err` or a `None`.
 ///
 /// **When it fails.** Where Redis is away, the function is called. Its own error is returned as it is. Whoever waited for a call of
-/// another task that failed, or that took longer than the `load_timeout`, calls the function too; with `map_err` that error is returned
-/// in its place.
+/// another task that failed, or that took longer than the `load_timeout`, calls the function too; a warning says so, at most once a
+/// second. With `map_err` all errors of the cache are returned in place of that, also where it is to fail without Redis (`OnError::Fail`).
 #[proc_macro_attribute]
 pub fn cached(settings: TokenStream, item: TokenStream) -> TokenStream {
     expand(settings, item, remembers::cached)
 }
 
-/// Calls an async function or method in any case, and has a cache remember what it returns.
+/// Calls an async function or method, whatever a cache has, and has it remember what it returns.
 ///
 /// ```ignore
 /// #[warms(cache = self.products, key = "product:{id}")]
@@ -52,7 +53,8 @@ pub fn cached(settings: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 ///
 /// It is a `refresh` of that cache, so what is invalidated meanwhile is not stored. Where another process loads the key just then, its
-/// load counts, and the function is not called. It takes the settings of [`macro@cached`], and means the same by them.
+/// load counts, and the function is not called. Where it returns an `Err`, or a `None` that is not remembered, what was there stays: invalidate
+/// that. It takes the settings of [`macro@cached`], and means the same by them.
 #[proc_macro_attribute]
 pub fn warms(settings: TokenStream, item: TokenStream) -> TokenStream {
     expand(settings, item, remembers::warms)
@@ -74,10 +76,14 @@ pub fn warms(settings: TokenStream, item: TokenStream) -> TokenStream {
 /// | `keys("product:{id}")`, `tags(…)`, `patterns(…)` | what is invalidated; texts or expressions | at least one is needed |
 /// | `when = expression` | whether anything is invalidated for these arguments | always |
 /// | `before` | invalidates before the function is called, whatever comes of it | after it |
-/// | `map_err = function` | makes the cache's error one of the function, which then fails though it was done | see below |
+/// | `map_err = function` | makes the cache's error one of the function, which then fails though it was done; with `before` it is not called then | see below |
 ///
 /// **When it fails.** What Redis could not be asked to invalidate counts no more in this process from then on, and is invalidated as soon as
-/// Redis can be asked; a warning says so. What the function returns is returned.
+/// Redis can be asked; a warning says so, at most once a second. What the function returns is returned. A missing right, and a pattern
+/// that is an expression and wrong, invalidate nothing: have `map_err` tell you.
+///
+/// Give `cached` and `invalidates` two functions: of two attributes on one function, the upper one stands within the lower, so that a hit would
+/// not invalidate.
 ///
 /// **When it is dropped** before the function has ended, nothing is invalidated, although the function may have changed something; `before`
 /// does not help, since others can load meanwhile. Have changes that must not be dropped run in a task of their own.

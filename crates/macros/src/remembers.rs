@@ -22,9 +22,9 @@ pub(crate) fn warms(settings: TokenStream, function: &Function) -> Result<TokenS
 
 /// Asks a cache by one of its verbs, whose loader is the function.
 fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Result<TokenStream> {
-    let Settings { when, map_err, ttl, stale, tags, .. } = settings;
+    let Settings { when, ttl, stale, tags, .. } = settings;
     let (of, key) = (settings.cache()?, settings.key()?);
-    function.only_reads()?;
+    function.can_be_remembered()?;
     let kind = match function.kind() {
         Kind::Value | Kind::Result if settings.cache_none => {
             let what =
@@ -36,10 +36,7 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
         kind => kind,
     };
     let has_error = matches!(kind, Kind::Result | Kind::ResultOfOption);
-    if let (Some(map_err), false) = (map_err, has_error) {
-        let what = "`map_err` is for functions that return a `Result`";
-        return Err(Error::new_spanned(map_err, what));
-    }
+    let map_err = settings.map_err(has_error)?;
     let arguments = function.arguments()?;
     let call = function.call(&arguments, settings.in_impl);
     let (cache, name, failed) = (own("cache"), own("name"), own("failed"));
@@ -50,7 +47,7 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
     let ttl = ttl.as_ref().map(|ttl| quote! { .time_to_live(#ttl) });
     let stale = stale.as_ref().map(|stale| quote! { .stale_while_revalidate(#stale) });
     let load = load(kind, &call, &cache, &failed);
-    let end = end(kind, &call, &cache, map_err.as_ref());
+    let end = end(kind, &call, &cache, map_err);
     let borrowed = function.borrowed(&arguments);
     let when = when.as_ref().map(|when| {
         quote! {
@@ -92,39 +89,14 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
     })
 }
 
-/// What the loader does: an error it keeps for its caller, since the cache gives it to others.
+/// What the loader returns. An error is kept for its caller, since the cache gives it to others.
 fn load(kind: Kind, call: &TokenStream, cache: &Ident, failed: &Ident) -> TokenStream {
-    let value = own("value");
-    let (ok, err) = (quote! { ::core::result::Result::Ok }, quote! { ::core::result::Result::Err });
-    let (some, none) =
-        (quote! { ::core::option::Option::Some }, quote! { ::core::option::Option::None });
-    let absent = quote! { #err(#cache.macro_absent()) };
-    let refused = quote! {
-        #err(#value) => {
-            *#failed = #some(#value);
-            #err(#cache.macro_failed())
-        }
-    };
     match kind {
-        Kind::Value => quote! { #cache.macro_loaded(#call) },
-        Kind::Option => quote! {
-            match #call {
-                #some(#value) => #ok(#value),
-                #none => #absent,
-            }
-        },
-        Kind::Result => quote! {
-            match #call {
-                #ok(#value) => #ok(#value),
-                #refused
-            }
-        },
+        Kind::Value => quote! { #cache.macro_value(#call) },
+        Kind::Option => quote! { #cache.macro_some(#call) },
+        Kind::Result => quote! { #cache.macro_ok(#call, #failed) },
         Kind::ResultOfOption => quote! {
-            match #call {
-                #ok(#some(#value)) => #ok(#value),
-                #ok(#none) => #absent,
-                #refused
-            }
+            #cache.macro_ok(#call, #failed).and_then(|value| #cache.macro_some(value))
         },
     }
 }
@@ -139,7 +111,7 @@ fn end(kind: Kind, call: &TokenStream, cache: &Ident, map_err: Option<&Expr>) ->
     let otherwise = match map_err {
         Some(map_err) => quote! { #err((#map_err)(#error)) },
         None => quote! {{
-            #cache.macro_tell(&#error);
+            #cache.macro_goes_without(&#error);
             #call
         }},
     };

@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) ttl: Option<TokenStream>,
     pub(crate) stale: Option<TokenStream>,
     pub(crate) when: Option<Expr>,
-    pub(crate) map_err: Option<Expr>,
+    map_err: Option<Expr>,
     pub(crate) cache_none: bool,
     pub(crate) in_impl: bool,
     pub(crate) before: bool,
@@ -71,7 +71,8 @@ impl Settings {
             "map_err" => self.map_err = Some(assigned(input)?),
             "cache_none" => self.cache_none = true,
             "in_impl" => self.in_impl = true,
-            _ => self.before = true,
+            "before" => self.before = true,
+            other => unreachable!("`{other}` is known and not set"),
         }
         Ok(())
     }
@@ -80,6 +81,17 @@ impl Settings {
         self.cache.as_ref().ok_or_else(|| {
             missing("say which cache it is: `cache = self.products`, or another expression")
         })
+    }
+
+    /// What makes the cache's error one of the function, which may have none.
+    pub(crate) fn map_err(&self, has_error: bool) -> Result<Option<&Expr>> {
+        match &self.map_err {
+            Some(map_err) if !has_error => {
+                let what = "`map_err` is for functions that return a `Result`";
+                Err(Error::new_spanned(map_err, what))
+            }
+            map_err => Ok(map_err.as_ref()),
+        }
     }
 
     pub(crate) fn key(&self) -> Result<&Text> {
@@ -118,6 +130,9 @@ fn life(input: ParseStream<'_>) -> Result<TokenStream> {
         let what = format!("this is no duration ({error}); write one as `1h`, `5m` or `250ms`");
         Error::new(text.span(), what)
     })?;
+    if life.as_millis() == 0 {
+        return Err(Error::new(text.span(), "this is a millisecond at least"));
+    }
     let (seconds, nanos) = (life.as_secs(), life.subsec_nanos());
     Ok(quote! { ::core::time::Duration::new(#seconds, #nanos) })
 }

@@ -40,11 +40,14 @@ impl Text {
         }
     }
 
-    /// An expression of it, which is a text.
-    pub(crate) fn text(&self, cache: &Ident) -> TokenStream {
+    /// An expression of it, which is a pattern.
+    pub(crate) fn pattern(&self, cache: &Ident) -> Result<TokenStream> {
         match self {
-            Self::Template(template) => template.text(cache),
-            Self::Expr(expr) => quote! { #cache.macro_text(&(#expr)) },
+            Self::Template(template) => {
+                template.check_pattern()?;
+                Ok(template.text(cache))
+            }
+            Self::Expr(expr) => Ok(quote! { #cache.macro_text(&(#expr)) }),
         }
     }
 }
@@ -71,20 +74,40 @@ impl Template {
             if value.trim().is_empty() {
                 return Err(wrong("name an argument, or write another expression, in the braces"));
             }
-            if !values.is_empty() && (before.is_empty() || before.starts_with(is_kept)) {
+            if !values.is_empty() && (before.is_empty() || before.starts_with(can_be_of_argument)) {
                 return Err(wrong(RUN_TOGETHER));
             }
             let value = LitStr::new(value, literal.span()).parse::<Expr>().map_err(|error| {
-                Error::new(literal.span(), format!("`{value}` is no expression: {error}"))
+                let what = "an expression that has `Display` stands in braces, and no format; for that write `key = format!(…)`";
+                Error::new(literal.span(), format!("`{value}` is no expression ({error}): {what}"))
             })?;
             values.push((std::mem::take(&mut before), value));
             rest = behind;
         }
         before.push_str(rest);
-        if !values.is_empty() && before.starts_with(is_kept) {
+        if !values.is_empty() && before.starts_with(can_be_of_argument) {
             return Err(wrong(RUN_TOGETHER));
         }
         Ok(Self { values, end: before, literal })
+    }
+
+    /// Refuses what means something in other languages of patterns; arguments have none of it.
+    fn check_pattern(&self) -> Result<()> {
+        let texts = self.values.iter().map(|(before, _)| before).chain([&self.end]);
+        let wrong = "`*` is the only wildcard of a pattern; write `\\\\?`, `\\\\[`, `\\\\]` and `\\\\\\\\` for these characters";
+        for text in texts {
+            let mut characters = text.chars();
+            while let Some(character) = characters.next() {
+                let is_right = match character {
+                    '\\' => characters.next().is_some_and(|next| "*?[]\\".contains(next)),
+                    other => !"?[]".contains(other),
+                };
+                if !is_right {
+                    return Err(Error::new(self.literal.span(), wrong));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn text(&self, cache: &Ident) -> TokenStream {
@@ -105,7 +128,7 @@ impl Template {
 const RUN_TOGETHER: &str = "what stands behind a brace could be a part of the argument, so that two lists of arguments would share a \
                             name; put a separator there, as `:`";
 
-/// Whether a character of an argument stands in a name as it is; the same as where names are made.
-fn is_kept(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_.~@+%".contains(character) || !character.is_ascii()
+/// Whether a character can occur in the text of an argument once that is escaped, which the cache does.
+fn can_be_of_argument(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.~@+%".contains(character)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::{
     cache::Inner,
     entry::{Head, NEVER_OVER},
@@ -48,7 +50,8 @@ impl Inner {
 
     /// Has it asked for where that is due so long after the clock began; nobody waits for that.
     pub(crate) fn keep_time(&self, since: u64) {
-        if self.clock.is_time(since) {
+        // A hit may be polled where nothing can be spawned.
+        if self.clock.is_time(since) && Handle::try_current().is_ok() {
             drop(self.clock.asking(|| self.time()));
         }
     }
@@ -60,7 +63,7 @@ impl Inner {
         async move { Box::pin(conn.server_time()).await }
     }
 
-    /// Tells the age of an entry at a moment, which is served for so long past its time while it is loaded anew. Where that is not known, it is fresh, since it is there.
+    /// The age of an entry, where such are served so long past their time while they are loaded anew. Where that is not known, it is fresh, since it is there.
     pub(crate) fn age(&self, entry: &Head, now: Option<u64>, stale: Duration) -> Age {
         let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {

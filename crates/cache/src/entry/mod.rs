@@ -111,12 +111,12 @@ impl Entry {
     }
 
     /// How it begins, by which it is known again.
-    pub(crate) fn mark(&self) -> Bytes {
-        mark(&self.stored)
+    pub(crate) fn beginning(&self) -> Bytes {
+        beginning(&self.stored)
     }
 
     /// What tells it from others of its key.
-    pub(crate) fn id(&self) -> [u8; MARK_LEN] {
+    pub(crate) fn mark(&self) -> [u8; MARK_LEN] {
         self.stored.get(2..MARK_END).and_then(|mark| mark.try_into().ok()).unwrap_or_default()
     }
 
@@ -184,11 +184,11 @@ pub(crate) fn decode(stored: Bytes) -> Stored {
         return Stored::Lease;
     }
     let Some(Parsed { fresh_until, cost, flags, tags, value_at }) = parsed(&stored) else {
-        return Stored::Foreign(mark(&stored));
+        return Stored::Foreign(beginning(&stored));
     };
     let (ends, flags) = (flags & ENDS != 0, flags & !ENDS);
     if !compress::is_known(flags) {
-        return Stored::Foreign(mark(&stored));
+        return Stored::Foreign(beginning(&stored));
     }
     let head = Head { fresh_until, cost, ends, tags };
     Stored::Entry(Entry { head, flags, stored, value_at })
@@ -237,12 +237,12 @@ fn is_lease(stored: &[u8]) -> bool {
 }
 
 /// Returns how an entry begins, by which it is known again; a copy, so that the entry need not be kept for it.
-pub(crate) fn mark(stored: &[u8]) -> Bytes {
+pub(crate) fn beginning(stored: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&stored[..stored.len().min(MARK_END)])
 }
 
 /// How an entry begins with this mark.
-pub(crate) fn mark_of(mark: [u8; MARK_LEN]) -> Bytes {
+pub(crate) fn beginning_of(mark: [u8; MARK_LEN]) -> Bytes {
     [&[MAGIC, VERSION][..], &mark].concat().into()
 }
 
@@ -342,11 +342,11 @@ mod tests {
         assert_eq!((entry.head.fresh_until, entry.head.cost), (0x019A_0000_0001, 50));
         assert_eq!(entry.head.tags, [(Bytes::from_static(b"tag"), *b"version!")]);
         assert_eq!(read(&entry), b"\xB5\x01\x01\x00\x07");
-        assert_eq!(mark(&stored), b"\xCA\x03markmark".as_slice());
+        assert_eq!(beginning(&stored), b"\xCA\x03markmark".as_slice());
     }
 
     #[test]
     fn two_entries_of_one_value_have_two_marks() {
-        assert_ne!(mark(&stored(0, &[], b"a")), mark(&stored(0, &[], b"a")));
+        assert_ne!(beginning(&stored(0, &[], b"a")), beginning(&stored(0, &[], b"a")));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     cache::Inner,
     entry::age::Age,
     entry::{self, Entry, Stored, Tag, Version},
+    local::Got,
     owed::Doubt,
     statistics::Counter,
     terms::Wanted,
@@ -114,9 +115,9 @@ impl Inner {
     ) -> Found {
         let tags = &entry.head.tags;
         if !has_all(tags, wanted.tags) {
-            Found::Miss(Seen::Beginning(entry.mark()))
+            Found::Miss(Seen::Beginning(entry.beginning()))
         } else if doubt.concerns(tags) || !counts(tags, versions) {
-            Found::Outdated(Seen::Beginning(entry.mark()))
+            Found::Outdated(Seen::Beginning(entry.beginning()))
         } else {
             let age = self.age(&entry.head, now, wanted.stale);
             Found::Valid(entry, age)
@@ -225,7 +226,7 @@ impl<V> Cache<V> {
                 Some(value) => Ok(Value { value, entry, age }),
                 None => {
                     self.inner.counters.add(Counter::Unreadable);
-                    Err(Seen::Beginning(entry.mark()))
+                    Err(Seen::Beginning(entry.beginning()))
                 }
             },
         }
@@ -237,11 +238,14 @@ impl<V> Cache<V> {
     }
 
     /// Counts a hit or a miss.
-    pub(crate) fn counted(&self, found: Result<Value<V>, Seen>) -> Option<V> {
-        let value = found.ok().filter(|found| found.age.is_fresh());
-        let counter = if value.is_some() { Counter::Hits } else { Counter::Misses };
+    pub(crate) fn counted(&self, got: Got<V>) -> Option<V> {
+        let (counter, value) = match got {
+            Got::Here(value) => (Counter::LocalHits, Some(value)),
+            Got::There(Ok(found)) if found.age.is_fresh() => (Counter::Hits, Some(found.value)),
+            Got::There(_) => (Counter::Misses, None),
+        };
         self.inner.counters.add(counter);
-        value.map(|found| found.value)
+        value
     }
 }
 

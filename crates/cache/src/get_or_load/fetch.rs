@@ -98,14 +98,14 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let mut is_gone = !ask.anew && inner.gone.take(&key);
         let mut is_counted = ask.is_counted;
         loop {
-            if !ask.anew
-                && let Near::Value(value) = cache.near(&ask.id, ask.terms.wanted())
-            {
-                let value = if is_counted { value } else { cache.counted_here(value) };
-                return Ok(Fetched { value, origin: Origin::Local });
-            }
+            let near = match ask.anew {
+                true => Near::Nothing,
+                false => cache.near(&ask.id, ask.terms.wanted()),
+            };
             let was_gone = std::mem::take(&mut is_gone);
-            let looked = if !inner.may_ask() {
+            let looked = if let Near::Value(value) = near {
+                Look::Here(value)
+            } else if !inner.may_ask() {
                 Look::Away
             } else if ask.anew {
                 // Whatever is there.
@@ -113,7 +113,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
             } else if was_gone {
                 Look::Miss(Seen::Nothing)
             } else {
-                cache.look(&ask).await?
+                cache.look(&ask, near).await?
             };
             let mut count = |counter| {
                 if !std::mem::replace(&mut is_counted, true) {
@@ -121,7 +121,10 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                 }
             };
             let (seen, old) = match looked {
-                Look::Here(value) => return Ok(Fetched { value, origin: Origin::Local }),
+                Look::Here(value) => {
+                    count(Counter::LocalHits);
+                    return Ok(Fetched { value, origin: Origin::Local });
+                }
                 Look::Away => (None, None),
                 Look::Miss(seen) => (Some(seen), None),
                 Look::Found(found) if found.age == Age::Fresh => {
@@ -132,7 +135,7 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
                     count(Counter::Hits);
                     return cache.serve_and_refresh(ask, found, loader, refresh).await;
                 }
-                Look::Found(found) => (Some(Seen::Beginning(found.entry.mark())), Some(found)),
+                Look::Found(found) => (Some(Seen::Beginning(found.entry.beginning())), Some(found)),
             };
             if seen.is_some() && !was_gone {
                 count(Counter::Misses);
@@ -200,7 +203,7 @@ fn landed<V>(found: Value<V>, began: u64) -> Option<(Landing, Fetched<V>)> {
 
 /// What a look for a value has come to.
 enum Look<V> {
-    /// This process has it, and it was counted.
+    /// This process has it.
     Here(V),
     Found(Value<V>),
     Miss(Seen),
@@ -209,9 +212,10 @@ enum Look<V> {
 }
 
 impl<V: Send + 'static> Cache<V> {
-    async fn look(&self, ask: &Ask) -> Result<Look<V>, Error> {
+    async fn look(&self, ask: &Ask, near: Near<V>) -> Result<Look<V>, Error> {
         let inner = &*self.inner;
-        let found = self.find(&inner.quick, &ask.id, &ask.entry, ask.terms.wanted()).await;
+        let (conn, wanted) = (&inner.quick, ask.terms.wanted());
+        let found = self.find(conn, &ask.id, &ask.entry, wanted, near).await;
         Ok(match inner.or_without(found)? {
             Some(Got::Here(value)) => Look::Here(value),
             Some(Got::There(Ok(found))) if found.age == Age::Fresh => Look::Found(found),
@@ -235,7 +239,7 @@ impl<V: Send + 'static> Cache<V> {
         refresh: Refresh<'c, 'l, V>,
     ) -> Result<Fetched<V>, Error> {
         let inner = &*self.inner;
-        let mark = found.entry.mark();
+        let mark = found.entry.beginning();
         let Some(note) = inner.refreshes.note(mark.clone(), inner.settings.lease) else {
             return Ok(inner.serve(found));
         };
@@ -317,6 +321,8 @@ impl<V: Send + 'static> Cache<V> {
             began > asked || is_best
         };
         match landing.outcome {
+            // That there is nothing can have changed like a value.
+            Outcome::Failed(error) if error.is_absent() && !is_new(Origin::Loaded) => Ok(None),
             Outcome::Failed(error) => Err(error),
             // An entry that lacks a tag which this caller names would stay when that is invalidated.
             Outcome::Value(_, _, Some(tags)) if !named.iter().all(|tag| tags.contains(tag)) => {
@@ -343,14 +349,19 @@ impl Inner {
         self.settings.on_error == OnError::Fail || self.breaker.lets_ask()
     }
 
-    /// Says in the log why a load has failed of which no caller is told, once a second as a warning.
+    /// Says in the log why a load has failed of which no caller is told.
     pub(crate) fn tell_failure(&self, error: &Error) {
+        self.tell(error, "a load has failed; where something was there, it is served");
+    }
+
+    /// Says in the log what has failed of which no caller is told, once a second as a warning.
+    pub(crate) fn tell(&self, error: &Error, what: &str) {
         let (cache, cause) = (self.counters.name(), error.source().map(ToString::to_string));
         let cause = cause.unwrap_or_default();
         if self.told.add(&(), TOLD) {
-            tracing::warn!(cache, %error, cause, "a load has failed; where something was there, it is served");
+            tracing::warn!(cache, %error, cause, "{what}");
         } else {
-            tracing::debug!(cache, %error, cause, "a load has failed; where something was there, it is served");
+            tracing::debug!(cache, %error, cause, "{what}");
         }
     }
 

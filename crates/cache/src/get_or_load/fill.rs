@@ -159,7 +159,7 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
-        lease.forget_kept(self);
+        lease.forget_kept();
         match stored {
             Ok(is_stored) => {
                 lease.used();

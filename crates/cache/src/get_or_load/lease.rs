@@ -1,7 +1,7 @@
 //! The lease of a key: one process of the fleet has it, and loads. What it loads is stored only while it has it, and
 //! invalidating ends it.
 
-use std::{convert::Infallible, future::pending, num::NonZeroUsize, time::Duration};
+use std::{convert::Infallible, future::pending, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redbrick_core_conn::{Call, Conn, Key, Replay, Script, Subscription, Token};
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    cache::Inner, entry::Tag, entry::read::Seen, get_or_load::Ask, get_or_load::bounded::bounded,
+    at_once::bounded, cache::Inner, entry::Tag, entry::read::Seen, feed::Feed, get_or_load::Ask,
     get_or_load::remembered::Note,
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct Lease {
     /// For how long nobody tries again who has something to go on with, when this load fails.
     rest: Duration,
     has_failed: bool,
+    /// Where what this process keeps of its entry is forgotten.
+    feed: Arc<Feed>,
     /// Keeps others of this process from asking for it while what is there is served.
     note: Option<Note<Bytes>>,
     /// Where it is given back, as long as there is something to give back.
@@ -91,6 +93,7 @@ impl Inner {
             life: self.settings.lease,
             rest,
             has_failed: false,
+            feed: Arc::clone(&self.feed),
             note,
             runtime: Handle::try_current().ok(),
         };
@@ -165,8 +168,8 @@ impl Lease {
     }
 
     /// What this process keeps of its entry is not what was stored under it.
-    pub(crate) fn forget_kept(&self, inner: &Inner) {
-        inner.forget_entry(&self.keys.0);
+    pub(crate) fn forget_kept(&self) {
+        self.feed.forget_entry(&self.keys.0);
     }
 
     /// Keeps it while something is done.
@@ -254,6 +257,9 @@ impl Drop for Lease {
             self.has_failed = true;
             self.leave_alone();
         }
+        // It may have been stored under it, and may still be.
+        self.feed.forget_entry(&self.keys.0);
+        let (feed, entry) = (Arc::clone(&self.feed), self.keys.0.clone());
         // Until then it would be found taken.
         let note = self.note.take();
         let rest = if self.has_failed { self.rest } else { Duration::ZERO };
@@ -263,6 +269,7 @@ impl Drop for Lease {
             if let Err(error) = released.await {
                 tracing::debug!(%error, "a lease could not be given back; it expires");
             }
+            feed.forget_entry(entry);
             drop(note);
         }));
     }

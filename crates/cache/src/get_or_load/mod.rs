@@ -1,6 +1,5 @@
 //! Asking for a value, or for its load.
 
-pub(crate) mod bounded;
 pub(crate) mod breaker;
 pub(crate) mod fetch;
 mod fill;
@@ -41,7 +40,8 @@ use loader::Loader;
 pub enum Origin {
     /// Redis had it, or has it by now because another process loaded it.
     Cached,
-    /// This process had it; see [`CacheBuilder::local`](crate::CacheBuilder::local).
+    /// This process had it, and may have asked the server whether it is still there; see
+    /// [`CacheBuilder::local`](crate::CacheBuilder::local).
     Local,
     /// Redis had it, and it is older than its time to live: it is being loaded anew, or could not be.
     Stale,
@@ -112,7 +112,8 @@ impl<V: Send + 'static> Cache<V> {
     /// ```
     ///
     /// Callers of one key wait for one load, in this process and in all others; when it fails elsewhere, is given up or panics,
-    /// the next of them loads. A caller is never given what was invalidated before it called. The loader runs within this call,
+    /// the next of them loads. A caller is never given what was invalidated before it called; of what [this process
+    /// keeps](crate::CacheBuilder::local) that holds for what was invalidated here. The loader runs within this call,
     /// for at most the [`load_timeout`](crate::CacheBuilder::load_timeout). Who does not poll a call keeps those of the same key
     /// waiting: in this process for at most twice that time, the [`wait_timeout`](crate::CacheBuilder::wait_timeout) and eight
     /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout), and as long once more where another one that has waited so
@@ -120,7 +121,7 @@ impl<V: Send + 'static> Cache<V> {
     ///
     /// A loader must not load its own key: it would wait for itself until the [`load_timeout`](crate::CacheBuilder::load_timeout).
     ///
-    /// One round trip when the value is there, two when its tags are not those that are named here. Three and the loader
+    /// None where this process keeps the value, one round trip when it is there, two when its tags are not those that are named here. Three and the loader
     /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait
     /// for it, and one more.
     ///

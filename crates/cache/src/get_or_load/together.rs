@@ -1,15 +1,15 @@
 //! Loading together what is missing of many keys.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use redbrick_core_conn::BoxError;
 use tokio::time::Instant;
 
 use crate::{
     Cache, Error, GetOrLoad, Loaded, Origin,
+    at_once::{AT_ONCE, bounded},
     entry::age::Age,
     entry::read::{Seen, Value},
-    get_or_load::bounded::bounded,
     get_or_load::flight::{Landing, Lead, Outcome},
     get_or_load::lease::{Lease, Tags},
     get_or_load::loader::Loader as One,
@@ -20,9 +20,6 @@ use crate::{
     statistics::Counter,
     terms::Terms,
 };
-
-/// How many calls are under way at a time.
-const AT_ONCE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
 
 /// Keys that are asked for at once, each once.
 pub(super) struct Together<'c, 'k, 'l, V, K> {
@@ -91,6 +88,7 @@ where
         for (asked, found) in self.asked.iter_mut().zip(found) {
             let found = match found {
                 Got::Here(value) => {
+                    inner.counters.add(Counter::LocalHits);
                     asked.state = State::Done(Some(value));
                     continue;
                 }
@@ -104,7 +102,10 @@ where
                 Ok(found) => {
                     let is_served = found.age.is_served_meanwhile();
                     inner.counters.add(if is_served { Counter::Hits } else { Counter::Misses });
-                    State::Missing(Some(Seen::Beginning(found.entry.mark())), Some(found.kept()))
+                    State::Missing(
+                        Some(Seen::Beginning(found.entry.beginning())),
+                        Some(found.kept()),
+                    )
                 }
                 Err(seen) => {
                     inner.counters.add(Counter::Misses);
@@ -163,7 +164,7 @@ where
                 continue;
             };
             let served = old.as_ref().filter(|old| old.age.is_served_meanwhile());
-            let seat = match served.map(|old| old.entry.mark()) {
+            let seat = match served.map(|old| old.entry.beginning()) {
                 Some(mark) => {
                     let note = inner.refreshes.note(mark, inner.settings.lease);
                     note.map(|note| (None, Some(note)))

@@ -105,7 +105,7 @@ impl<V: Send + 'static> Cache<V> {
                     seen = match unfit_one {
                         // Whatever is stored there again and again, it is of no use.
                         _ if unfit == MOST_UNFIT => Seen::Anything,
-                        Ok(over) => Seen::Beginning(over.entry.mark()),
+                        Ok(over) => Seen::Beginning(over.entry.beginning()),
                         Err(stale) => stale,
                     };
                 }

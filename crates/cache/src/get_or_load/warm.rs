@@ -11,7 +11,7 @@ use std::{
 use redbrick_core_conn::BoxError;
 use tracing::Instrument;
 
-use crate::{Cache, Error, Origin, get_or_load::bounded::bounded_each, tags, terms::Terms};
+use crate::{Cache, Error, Origin, at_once::bounded_each, tags, terms::Terms};
 
 /// What came of [`Cache::warm`], in keys.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

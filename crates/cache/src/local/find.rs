@@ -1,43 +1,29 @@
 //! Finding values: here, and where nobody vouches for what is here, in Redis.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use redbrick_core_conn::{BatchScript, Conn, FromReply, Key, Replay, Reply, Result};
 
-use super::kept::{Copied, Kept, Ticket, nanos};
+use super::{
+    kept::{Copied, Kept, Ticket},
+    tier::{Near, Verdict},
+};
 use crate::{
     Cache,
+    at_once::{AT_ONCE, bounded},
     cache::Inner,
     entry::{
         self, NEVER_OVER, Tag,
         age::Age,
         read::{Found, Seen, Value, counts, has_all},
     },
-    get_or_load::bounded::bounded,
     statistics::Counter,
     terms::Wanted,
 };
 
 static VERIFY: BatchScript =
     BatchScript::new("cache.verify", include_str!("../lua/verify.lua")).replay(Replay::Idempotent);
-
-/// How many calls are under way at a time.
-const AT_ONCE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
-
-/// What this process knows of a key.
-pub(crate) enum Near<V> {
-    Nothing,
-    /// A value for which nobody vouches.
-    Doubtful(Kept<V>),
-    /// Its value.
-    Value(V),
-}
 
 /// What was found.
 pub(crate) enum Got<V> {
@@ -72,79 +58,98 @@ impl<V> Cache<V> {
     pub(crate) fn near(&self, id: &[u8], wanted: Wanted<'_>) -> Near<V> {
         let Some(tier) = &self.tier else { return Near::Nothing };
         let (inner, now) = (&*self.inner, Instant::now());
+        // Before it is looked at: whatever is found is of that time or later.
         let epoch = inner.feed.epoch_at(now);
-        let Some(kept) = tier.find(id) else { return Near::Nothing };
-        let (head, since) = (&kept.entry.head, inner.clock.since(now.into()));
-        let Some(time) = inner.clock.at(since) else { return Near::Nothing };
-        let is_fresh = inner.age(head, Some(time), wanted.stale) == Age::Fresh;
-        if !is_fresh || !has_all(&head.tags, wanted.tags) || inner.is_owed(id, &head.tags) {
-            return Near::Nothing;
-        }
-        let is_vouched_for = match epoch {
-            Some(epoch) => {
-                kept.entry.is_of(epoch)
-                    && (head.tags.is_empty() || inner.feed.known.are_now(&head.tags))
+        tier.look(id, &|kept| {
+            let (head, since) = (&kept.head, inner.clock.since(now.into()));
+            let Some(time) = inner.clock.at(since) else { return Verdict::Useless };
+            let age = inner.age(head, Some(time), wanted.stale);
+            let is_of_use = age.is_fresh()
+                && has_all(&head.tags, wanted.tags)
+                && !inner.is_owed(id, &head.tags);
+            if !is_of_use {
+                return Verdict::Useless;
+            } else if age == Age::Due && wanted.loads {
+                return Verdict::Due;
             }
-            None => false,
-        };
-        if is_vouched_for || inner.is_bearable(&kept.entry, now) {
+            let may_be_given = match epoch {
+                Some(epoch) => {
+                    kept.is_of(epoch)
+                        && (head.tags.is_empty() || inner.feed.known.are_now(&head.tags))
+                }
+                // Nobody says what changes.
+                None => inner.is_bearable(kept, now),
+            };
+            if !may_be_given {
+                return Verdict::Doubtful;
+            }
             inner.keep_time(since);
-            Near::Value(kept.value)
-        } else {
-            Near::Doubtful(kept)
-        }
+            Verdict::Given
+        })
     }
 
-    /// Finds the value of a key where it is.
+    /// Finds the value of a key of which this process knows so much, where it is.
     pub(crate) async fn find(
         &self,
         conn: &Conn,
         id: &[u8],
         key: &Key,
         wanted: Wanted<'_>,
+        near: Near<V>,
     ) -> Result<Got<V>> {
-        if self.tier.is_none() {
-            return Ok(Got::There(self.value(self.inner.read(conn, key, wanted).await?)));
-        }
-        match self.near(id, wanted) {
-            Near::Value(value) => Ok(Got::Here(self.counted_here(value))),
+        match near {
+            Near::Value(value) => Ok(Got::Here(value)),
             Near::Doubtful(kept) => self.verify(conn, id, key, wanted, kept).await,
+            Near::Nothing if self.tier.is_none() => {
+                Ok(Got::There(self.value(self.inner.read(conn, key, wanted).await?)))
+            }
             Near::Nothing => {
                 let ticket = self.inner.ticket(id);
                 let found = self.inner.read(conn, key, wanted).await?;
                 Ok(Got::There(self.keep(id, ticket, self.value(found))))
             }
+            Near::Due => {
+                let found = self.inner.read(conn, key, wanted).await?;
+                Ok(Got::There(due(self.value(found))))
+            }
         }
     }
 
-    /// The same for several, at once.
+    /// Finds the values of several, at once.
     pub(crate) async fn find_many(
         &self,
         conn: &Conn,
         asked: &[(Bytes, Key)],
         wanted: Wanted<'_>,
     ) -> Result<Vec<Got<V>>> {
-        let (inner, mut got) = (&*self.inner, Vec::with_capacity(asked.len()));
+        let inner = &*self.inner;
+        if self.tier.is_none() {
+            let reading = inner.reading(conn, asked.iter().map(|(_, key)| key.clone()));
+            let read = inner.read_many(reading, wanted, |found| Got::There(self.value(found)));
+            return read.await;
+        }
+        let mut got = Vec::with_capacity(asked.len());
         let (mut doubtful, mut missing) = (Vec::new(), Vec::new());
         for (at, (id, key)) in asked.iter().enumerate() {
             got.push(match self.near(id, wanted) {
-                Near::Value(value) => Some(Got::Here(self.counted_here(value))),
+                Near::Value(value) => Some(Got::Here(value)),
                 Near::Doubtful(kept) => {
                     doubtful
                         .push(async move { (at, self.verify(conn, id, key, wanted, kept).await) });
                     None
                 }
-                Near::Nothing => {
-                    missing.push((at, inner.ticket(id)));
+                near => {
+                    missing.push((at, inner.ticket(id), matches!(near, Near::Due)));
                     None
                 }
             });
         }
-        let keys = missing.iter().map(|(at, _)| asked[*at].1.clone());
+        let keys = missing.iter().map(|(at, ..)| asked[*at].1.clone());
         let reading = inner.reading(conn, keys);
         let read = inner.read_many(reading, wanted, |found| self.value(found));
         let (verified, read) = tokio::join!(bounded(AT_ONCE, doubtful), read);
-        for ((at, ticket), found) in missing.into_iter().zip(read?) {
+        for ((at, ticket, is_due), found) in missing.into_iter().zip(read?) {
+            let found = if is_due { due(found) } else { found };
             got[at] = Some(Got::There(self.keep(&asked[at].0, ticket, found)));
         }
         for (at, verified) in verified {
@@ -177,13 +182,13 @@ impl<V> Cache<V> {
                 let tags = &kept.head.tags;
                 if !counts(tags, &versions?) {
                     inner.counters.stale();
-                    inner.forget_entry(key);
-                    return Ok(Got::There(Err(Seen::Beginning(entry::mark_of(kept.mark)))));
+                    inner.feed.forget_entry(key);
+                    return Ok(Got::There(Err(Seen::Beginning(entry::beginning_of(kept.mark)))));
                 }
                 if inner.age(&kept.head, inner.now().await, wanted.stale) == Age::Fresh {
                     kept.was_there(ticket);
                     inner.counters.add(Counter::Revalidated);
-                    return Ok(Got::Here(self.counted_here(value)));
+                    return Ok(Got::Here(value));
                 }
                 // It can be served past its time.
                 let found = inner.read(conn, key, wanted).await?;
@@ -198,7 +203,7 @@ impl<V> Cache<V> {
         };
         let found = self.value(found);
         if found.is_err() {
-            inner.forget_entry(key);
+            inner.feed.forget_entry(key);
         }
         Ok(Got::There(self.keep(id, ticket, found)))
     }
@@ -215,25 +220,29 @@ impl<V> Cache<V> {
             && entry.head.fresh_until != NEVER_OVER
         {
             let (value, len) = (tier.copy(value), entry.len());
-            let entry = Arc::new(Copied::new(entry.head.detached(), entry.id(), len));
+            let entry = Arc::new(Copied::new(entry.head.detached(), entry.mark(), len));
             tier.keep(id, ticket, Kept { value, entry });
         }
         read
     }
+}
 
-    /// Counts a value that was found here.
-    pub(crate) fn counted_here(&self, value: V) -> V {
-        self.inner.counters.add(Counter::LocalHits);
-        value
-    }
+/// What was found, to be loaded anew: whether it is time for that is asked once.
+fn due<V>(read: std::result::Result<Value<V>, Seen>) -> std::result::Result<Value<V>, Seen> {
+    read.map(|value| match value.age {
+        Age::Fresh => Value { age: Age::Due, ..value },
+        _ => value,
+    })
 }
 
 impl Inner {
     /// What is known before a key is asked for.
     fn ticket(&self, id: &[u8]) -> Ticket {
         self.listen();
-        let said = self.feed.tier.as_ref().map_or(0, |tier| tier.said(id));
-        Ticket { epoch: self.feed.epoch(), at: nanos(self.began, Instant::now()), said }
+        let changes = self.feed.tier.as_ref().map_or(0, |tier| tier.changes(id));
+        let now = Instant::now();
+        let epoch = self.feed.epoch_at(now).unwrap_or_default();
+        Ticket { epoch, at: self.feed.moment(now), changes }
     }
 
     /// Whether an invalidation is owed that concerns what is kept of a key.
@@ -244,10 +253,7 @@ impl Inner {
     /// Whether a value may be given for which nobody vouches.
     fn is_bearable(&self, kept: &Copied, now: Instant) -> bool {
         let bearable = u64::try_from(self.settings.max_staleness.as_nanos()).unwrap_or(u64::MAX);
-        let since = nanos(self.began, now).saturating_sub(bearable);
-        // Which entries have the tags that were invalidated here, nobody knows.
-        let tags =
-            if kept.head.tags.is_empty() { 0 } else { self.tags_moved.load(Ordering::Acquire) };
-        kept.was_there_after(since.max(tags))
+        let since = self.feed.moment(now).saturating_sub(bearable);
+        kept.was_there_after(since) && self.feed.moved.none_of(&kept.head.tags, kept)
     }
 }

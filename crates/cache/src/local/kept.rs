@@ -1,17 +1,13 @@
 //! A value that this process keeps, and what is known of it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use crate::entry::{Head, MARK_LEN};
 
 /// A value as it was in Redis at some time.
-#[derive(Clone)]
 pub(crate) struct Kept<V> {
     pub(crate) value: V,
     pub(crate) entry: Arc<Copied>,
@@ -26,20 +22,20 @@ pub(crate) struct Copied {
     pub(crate) len: usize,
     /// It was there in this epoch of the feed.
     epoch: AtomicU64,
-    /// When it was there last, in nanoseconds after the cache was made.
+    /// When it was there last, in nanoseconds after the feed was made.
     seen: AtomicU64,
 }
 
 /// What is known before a value is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    /// The epoch of the feed.
+    /// The epoch of the feed; 0 while that is not current.
     pub(crate) epoch: u64,
-    /// In nanoseconds after the cache was made.
+    /// In nanoseconds after the feed was made.
     pub(crate) at: u64,
     /// How often something was said of this key and its like.
     #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "nothing is kept then"))]
-    pub(crate) said: u64,
+    pub(crate) changes: u64,
 }
 
 impl Copied {
@@ -63,10 +59,4 @@ impl Copied {
     pub(crate) fn was_there_after(&self, moment: u64) -> bool {
         self.seen.load(Ordering::Acquire) > moment
     }
-}
-
-/// How long after another moment this one is.
-pub(crate) fn nanos(began: Instant, now: Instant) -> u64 {
-    let since: Duration = now.saturating_duration_since(began);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

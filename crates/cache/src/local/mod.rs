@@ -1,15 +1,16 @@
 //! The tier in the process: values that were read are kept here for as long as nobody says that they have changed.
 
-#[cfg(feature = "local")]
-mod bounded;
 mod find;
 pub(crate) mod kept;
+#[cfg(feature = "local")]
+mod moka;
 pub(crate) mod tier;
 
 #[cfg(feature = "local")]
 use std::{fmt, sync::Arc, time::Duration};
 
-pub(crate) use find::{Got, Near};
+pub(crate) use find::Got;
+pub(crate) use tier::Near;
 
 #[cfg(feature = "local")]
 use crate::{Cache, DEFAULT_LOCAL_BOUND};
@@ -31,7 +32,7 @@ pub struct Local<V> {
 
 #[cfg(feature = "local")]
 impl<V> Local<V> {
-    /// One with defaults.
+    /// Up to 10,000 values and 64 MiB, until told otherwise.
     pub fn new() -> Self {
         Self {
             max_entries: 10_000,
@@ -50,8 +51,8 @@ impl<V> Local<V> {
         self
     }
 
-    /// Sets how many bytes of memory values and what belongs to them take at most. So that both bounds hold, each value counts for no
-    /// less than these bytes divided by [`max_entries`](Self::max_entries).
+    /// Sets about how many bytes of memory values and what belongs to them take at most. So that both limits hold, each value counts for
+    /// no less than these bytes divided by [`max_entries`](Self::max_entries).
     ///
     /// Default: 64 MiB.
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
@@ -61,7 +62,7 @@ impl<V> Local<V> {
 
     /// Sets how many bytes of memory a value takes, beyond its `size_of`: what it points to.
     ///
-    /// Default: as many as it has in Redis.
+    /// Default: as many as its entry has in Redis, where it may be [compressed](crate::CacheBuilder::compression): then say more.
     pub fn weigher(mut self, weigher: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
         self
@@ -99,7 +100,8 @@ pub struct LocalSize {
 
 #[cfg(feature = "local")]
 impl<V> Cache<V> {
-    /// Returns how much of this cache is kept in this process, which includes what changed elsewhere and was not asked for since. Sends nothing.
+    /// Returns how much of this cache is kept in this process. What has a tag that was invalidated, or changed while the link was lost, is
+    /// among that until it is asked for. Sends nothing.
     #[must_use]
     pub fn local_size(&self) -> LocalSize {
         let (entries, bytes) = self.tier.as_ref().map_or((0, 0), |tier| tier.size());
@@ -110,7 +112,7 @@ impl<V> Cache<V> {
 #[cfg(feature = "local")]
 impl<V: Clone + Send + Sync + 'static> Local<V> {
     pub(crate) fn build(self) -> Arc<dyn tier::Tier<V>> {
-        Arc::new(bounded::Bounded::new(self))
+        Arc::new(moka::Lfu::new(self))
     }
 }
 

@@ -7,5 +7,7 @@
 -- returns  1 where it is that; otherwise what is there, or nothing
 return function(entry, mark)
   if redis.pcall('GETRANGE', entry, 2, 9) == mark then return 1 end
-  return redis.call('GET', entry)
+  local there = redis.pcall('GET', entry)
+  -- Another type counts as nothing, as where it is read by itself.
+  return type(there) == 'string' and there
 end

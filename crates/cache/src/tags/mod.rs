@@ -1,6 +1,7 @@
 //! Tags: a random version each, which an entry remembers. Another one, or none, and the entry counts no more.
 
 pub(crate) mod known;
+pub(crate) mod moved;
 
 use std::time::{Duration, Instant};
 

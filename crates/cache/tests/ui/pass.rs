@@ -39,6 +39,23 @@ pub async fn number(cache: &Cache<u64>, mut id: u64) -> u64 {
     id
 }
 
+/// What is said of the whole function is said of both.
+#[allow(non_snake_case)]
+#[cached(cache = cache, key = "{Id}")]
+pub async fn odd(cache: &Cache<u64>, Id: u64) -> u64 {
+    #![allow(unused_mut)]
+    let mut odd = Id;
+    odd
+}
+
+#[invalidates(cache = cache, keys("{Id}"))]
+#[expect(non_snake_case, reason = "it is met")]
+pub async fn even(cache: &Cache<u64>, Id: u64) {
+    #![allow(unused_mut)]
+    let mut even = Id;
+    drop(even);
+}
+
 fn is_send<T: Send>(_: &T) {}
 
 fn main() {

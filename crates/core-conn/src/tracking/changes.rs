@@ -36,10 +36,10 @@ struct Waiting {
 /// looked at by anybody.
 #[derive(Debug)]
 struct Proven {
-    /// Before all that is proven.
+    /// Before all that is proven, so that nothing counts as proven later than it is.
     began: Instant,
     /// In nanoseconds after it began, and 1 more; 0 when it is not known.
-    since: AtomicU64,
+    reached: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum Entry {
 impl Changes {
     /// A queue for so many keys; what is proven comes after it began.
     pub(super) fn new(most: NonZeroUsize, began: Instant) -> Self {
-        let proven = Proven { began, since: AtomicU64::new(0) };
+        let proven = Proven { began, reached: AtomicU64::new(0) };
         Self { most, waiting: Mutex::default(), proven }
     }
 
@@ -110,7 +110,7 @@ impl Changes {
         self.proven.moment()
     }
 
-    /// Whether that is known, and the moment is no longer ago than that.
+    /// Whether that is known, and the moment is less than so long before now.
     pub(super) fn is_proven_within(&self, now: Instant, bound: Duration) -> bool {
         self.proven.is_within(now, bound)
     }
@@ -145,11 +145,13 @@ impl Changes {
 impl Proven {
     /// What was complete once stays so.
     fn reach(&self, moment: Instant) {
-        self.since.fetch_max(self.since(moment).saturating_add(1), Ordering::Release);
+        self.reached.fetch_max(self.since(moment).saturating_add(1), Ordering::Release);
     }
 
     fn is_within(&self, now: Instant, bound: Duration) -> bool {
-        let Some(proven) = self.since.load(Ordering::Acquire).checked_sub(1) else { return false };
+        let Some(proven) = self.reached.load(Ordering::Acquire).checked_sub(1) else {
+            return false;
+        };
         u128::from(self.since(now).saturating_sub(proven)) < bound.as_nanos()
     }
 
@@ -159,12 +161,12 @@ impl Proven {
     }
 
     fn forget(&self) {
-        self.since.store(0, Ordering::Release);
+        self.reached.store(0, Ordering::Release);
     }
 
     fn moment(&self) -> Option<Instant> {
-        let since = self.since.load(Ordering::Acquire).checked_sub(1)?;
-        self.began.checked_add(Duration::from_nanos(since))
+        let reached = self.reached.load(Ordering::Acquire).checked_sub(1)?;
+        self.began.checked_add(Duration::from_nanos(reached))
     }
 }
 

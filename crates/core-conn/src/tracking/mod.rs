@@ -326,7 +326,7 @@ impl Freshness {
         self.is_current_at(Instant::now())
     }
 
-    /// Tells the same of a moment that has been looked up already, as by whoever asks very often.
+    /// Returns the same, for whoever has looked just now what time it is. With an earlier moment it says too much.
     #[must_use]
     pub fn is_current_at(&self, now: Instant) -> bool {
         self.changes.is_proven_within(now.into(), self.bound)

@@ -5,7 +5,7 @@ use redbrick_core_conn::Conn;
 
 use crate::{PATIENCE, connect};
 
-async fn texts(conn: Conn, local: Local<String>) -> Cache<String> {
+fn texts(conn: Conn, local: Local<String>) -> Cache<String> {
     Cache::builder(conn, "texts").redis_timeout(PATIENCE).local(local).build().unwrap()
 }
 
@@ -23,16 +23,27 @@ async fn churn(cache: &Cache<String>, count: usize, len: usize) {
 
 #[tokio::test]
 async fn no_more_entries_are_kept_than_there_may_be() {
-    let cache = texts(connect("local_entries").await, Local::new().max_entries(100)).await;
+    let cache = texts(connect("local_entries").await, Local::new().max_entries(100));
     churn(&cache, 1000, 10).await;
     let size = cache.local_size();
     assert!((50..=100).contains(&size.entries), "{size:?}");
 }
 
 #[tokio::test]
+async fn no_more_entries_are_kept_than_there_may_be_however_large_they_may_be() {
+    for max_bytes in [1 << 40, u64::MAX] {
+        let local = Local::new().max_entries(50).max_bytes(max_bytes);
+        let cache = texts(connect("local_large").await, local);
+        churn(&cache, 400, 10).await;
+        let size = cache.local_size();
+        assert!((25..=50).contains(&size.entries), "{size:?}");
+    }
+}
+
+#[tokio::test]
 async fn no_more_bytes_are_kept_than_there_may_be() {
     let local = Local::new().max_bytes(100_000);
-    let cache = texts(connect("local_bytes").await, local).await;
+    let cache = texts(connect("local_bytes").await, local);
     churn(&cache, 200, 2000).await;
     let size = cache.local_size();
     assert!((20..=50).contains(&size.entries) && size.bytes <= 100_000, "{size:?}");
@@ -41,7 +52,7 @@ async fn no_more_bytes_are_kept_than_there_may_be() {
 #[tokio::test]
 async fn a_value_weighs_what_it_is_said_to() {
     let local = Local::new().max_bytes(100_000).weigher(|text: &String| text.len() * 10);
-    let cache = texts(connect("local_weigher").await, local).await;
+    let cache = texts(connect("local_weigher").await, local);
     churn(&cache, 200, 900).await;
     let size = cache.local_size();
     assert!((5..=10).contains(&size.entries), "{size:?}");
@@ -50,7 +61,7 @@ async fn a_value_weighs_what_it_is_said_to() {
 #[tokio::test]
 async fn where_nothing_may_be_kept_nothing_is() {
     for local in [Local::new().max_entries(0), Local::new().max_bytes(0)] {
-        let cache = texts(connect("local_none").await, local).await;
+        let cache = texts(connect("local_none").await, local);
         churn(&cache, 10, 10).await;
         assert_eq!((cache.local_size().entries, cache.statistics().local_hits), (0, 0));
     }

@@ -8,16 +8,17 @@ use std::sync::{
 use redbrick_cache::{Cache, Local, Origin};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::Server;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{builder, connect, cut_feed, keeping, origin, until_is, until_kept};
-use crate::{PATIENCE, is_long, never, number};
+use crate::{PATIENCE, is_long, never, number, silent_server};
 
 /// Reads a key once more after the link was lost, as soon as that is known here.
 async fn asked_again(cache: &Cache<u64>, key: &str) {
-    let before = cache.statistics().revalidated;
+    let (before, late) = (cache.statistics().revalidated, Instant::now() + PATIENCE);
     while cache.statistics().revalidated == before {
         assert_eq!(origin(cache, key).await, Origin::Local);
+        assert!(Instant::now() < late, "the link is not known to be lost");
     }
 }
 
@@ -93,6 +94,38 @@ async fn changes_while_the_link_is_lost(server: &Server, cache: &Cache<u64>, oth
     }
 }
 
+#[tokio::test]
+async fn what_is_of_another_type_by_now_is_a_miss() {
+    let (server, url) = silent_server();
+    let cache = keeping(Conn::connect(url).await.unwrap());
+    cache.set("a", &1).await.unwrap();
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    let key = cache.prefix().tagged("a").to_string();
+    server.command(["DEL", &key]).unwrap();
+    server.command(["RPUSH", &key, "message"]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(cache.get("a").await.unwrap(), None);
+        assert_eq!(cache.get_many(["a"]).await.unwrap(), [None]);
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_keeps_nothing_has_nobody_say_what_changes() {
+    let server = Server::start().unwrap();
+    let cache = crate::patient::<u64>(connect(&server).await);
+    for _ in 0..2 {
+        let many = cache.get_or_load_many(["a", "b"], async |missing| {
+            Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key, 1)).collect())
+        });
+        assert_eq!(many.tags(["x"]).await.unwrap(), [Some(1), Some(1)]);
+        cache.get_or_load("c", || number(1)).tags(["x"]).await.unwrap();
+        cache.get("c").await.unwrap();
+        cache.invalidate_tag("x").await.unwrap();
+    }
+    let clients = server.command(["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
+    assert_eq!(clients.as_str().map(str::trim), Some(""));
+}
+
 #[test]
 fn who_hears_what_changes_can_end_with_its_runtime() {
     let runtime = || {
@@ -120,9 +153,8 @@ fn who_hears_what_changes_can_end_with_its_runtime() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_costs_one_round_trip_to_find_out() {
-    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start().unwrap();
-    let url = server.url().replace("redis://", "redis://app:secret@");
-    // Nobody says what changes, so that each read asks.
+    // Each read asks.
+    let (server, url) = silent_server();
     let cache = keeping(Conn::connect(&url).await.unwrap());
     let other = crate::patient::<u64>(connect(&server).await);
     // The scripts are known to the server from here on.
@@ -166,7 +198,7 @@ async fn many_that_are_kept_are_asked_for_in_short_and_nothing_is_loaded() {
         cache.set_many(some.iter().map(|name| (name, &value))).await.unwrap();
     }
     // Until what was written here was said, and all is kept.
-    let late = tokio::time::Instant::now() + PATIENCE;
+    let late = Instant::now() + PATIENCE;
     loop {
         let asked = cache.statistics();
         for some in names.chunks(5000) {
@@ -176,24 +208,17 @@ async fn many_that_are_kept_are_asked_for_in_short_and_nothing_is_loaded() {
         if (after.hits, after.revalidated) == (asked.hits, asked.revalidated) {
             break;
         }
-        assert!(tokio::time::Instant::now() < late, "not all is kept");
+        assert!(Instant::now() < late, "not all is kept");
     }
     assert_eq!(cache.local_size().entries, u64::from(many));
-    let before = cache.statistics();
     cut_feed(&server);
-    while cache.statistics().revalidated == before.revalidated {
+    let late = Instant::now() + PATIENCE;
+    while cache.statistics().revalidated == 0 {
         cache.get(name(0)).await.unwrap();
+        assert!(Instant::now() < late, "the link is not known to be lost");
     }
-    crate::until("the server says what changes again", {
-        let cache = cache.clone();
-        let handle = tokio::runtime::Handle::current();
-        move || {
-            let before = cache.statistics().revalidated;
-            handle.block_on(cache.get(name(0))).unwrap();
-            cache.statistics().revalidated == before
-        }
-    })
-    .await;
+    // The server says again what changes.
+    until_kept(&cache, &name(0)).await;
     let (before, sent, answered) = (cache.statistics(), proxy.request_bytes(), proxy.reply_bytes());
     let (loads, mut readers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
     for reader in 0..256 {

@@ -8,7 +8,7 @@ use redbrick_testkit::{Fault, Server, unique};
 use tokio::time::Instant;
 
 use super::{builder, connect, keeping, origin, until_is, until_kept};
-use crate::{connect_below, never, number};
+use crate::{as_app, connect_below, never, number, silent_server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hit_asks_nobody() {
@@ -60,15 +60,9 @@ async fn what_is_large_is_given_as_it_was_decoded_once() {
     let cache: Cache<Arc<String>> =
         Cache::builder(conn, "texts").local(Local::new()).build().unwrap();
     cache.set("a", &Arc::new("text".repeat(1000))).await.unwrap();
-    let load = async || Ok::<_, std::io::Error>(Arc::default());
-    loop {
-        let first = cache.get_or_load("a", load).with_origin().await.unwrap();
-        let second = cache.get("a").await.unwrap().unwrap();
-        if first.origin == Origin::Local {
-            assert!(Arc::ptr_eq(&first.value, &second));
-            break;
-        }
-    }
+    until_kept(&cache, "a").await;
+    let first = cache.get("a").await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first, &cache.get("a").await.unwrap().unwrap()));
     // What it looks like in Redis is no different.
     let plain: Cache<String> = Cache::new(connect_below(&prefix).await, "texts");
     assert_eq!(plain.get("a").await.unwrap(), Some("text".repeat(1000)));
@@ -117,11 +111,10 @@ async fn nothing_is_kept_past_its_time_to_live() {
 
 #[tokio::test]
 async fn what_ends_while_the_server_is_asked_is_not_given() {
-    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start().unwrap();
+    // Each read asks.
+    let (server, _) = silent_server();
     let proxy = server.proxy().unwrap();
-    // Nobody says what changes, so that each read asks.
-    let url = proxy.url().replace("redis://", "redis://app:secret@");
-    let cache = keeping(Conn::connect(url).await.unwrap());
+    let cache = keeping(Conn::connect(as_app(&proxy.url())).await.unwrap());
     let life = Duration::from_millis(300);
     // The second one makes the script known to the server.
     for _ in 0..2 {
@@ -137,8 +130,7 @@ async fn what_ends_while_the_server_is_asked_is_not_given() {
 async fn what_has_no_known_end_is_not_kept() {
     let rights = "~* &* +@all -time";
     let server = Server::builder().user("app", "secret", rights).start().unwrap();
-    let url = server.url().replace("redis://", "redis://app:secret@");
-    let timeless = crate::patient::<u64>(Conn::connect(url).await.unwrap());
+    let timeless = crate::patient::<u64>(Conn::connect(as_app(&server.url())).await.unwrap());
     let cache = keeping(connect(&server).await);
     cache.set("known", &1).await.unwrap();
     until_kept(&cache, "known").await;
@@ -156,14 +148,15 @@ async fn what_is_to_be_loaded_anew_is_so() {
     let stale = builder(conn).stale_while_revalidate(Duration::from_secs(60)).local(Local::new());
     let cache = stale.build().unwrap();
     cache.set("a", &1).time_to_live(Duration::from_millis(50)).await.unwrap();
-    loop {
+    let set = Instant::now();
+    let loaded = loop {
         let found = cache.get_or_load("a", || number(2)).with_origin().await.unwrap();
         if found.origin == Origin::Loaded {
-            assert_eq!(found.value, 2);
-            break;
+            break found.value;
         }
-        assert_eq!(found.value, 1);
-    }
+        assert!(found.value == 1 && set.elapsed() < crate::PATIENCE, "{found:?}");
+    };
+    assert_eq!(loaded, 2);
     until_is(&cache, "a", Some(2)).await;
 }
 

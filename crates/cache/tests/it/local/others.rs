@@ -8,7 +8,7 @@ use redbrick_testkit::{Server, unique};
 use tokio::time::Instant;
 
 use super::{builder, connect, keeping, until_is, until_kept};
-use crate::{connect_below, numbers_below};
+use crate::{PATIENCE, connect_below, numbers_below, silent_server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_write_is_known_when_the_server_has_said_so() {
@@ -43,6 +43,31 @@ async fn what_others_flush_is_gone() {
     }
 }
 
+/// What is borne where nobody says what changes is nothing where somebody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_says_counts_also_where_staleness_is_borne() {
+    let server = Server::start().unwrap();
+    let local = Local::new().max_staleness(PATIENCE * 10);
+    let cache = builder(connect(&server).await).local(local).build().unwrap();
+    let other = crate::patient::<u64>(connect(&server).await);
+    for n in 1..10 {
+        other.set("a", &n).tags(["x"]).await.unwrap();
+        other.set("b", &n).await.unwrap();
+        for key in ["a", "b"] {
+            until_is(&cache, key, Some(n)).await;
+            until_kept(&cache, key).await;
+        }
+        if n % 2 == 0 {
+            // Missed, and known when the link is back.
+            super::cut_feed(&server);
+            other.set("b", &(n + 100)).await.unwrap();
+            until_is(&cache, "b", Some(n + 100)).await;
+        }
+        assert!(other.invalidate_tag("x").await.unwrap());
+        until_is(&cache, "a", None).await;
+    }
+}
+
 /// Waits while nothing is said, until that is longer than the bound.
 async fn silence() {
     let _elapsed =
@@ -64,6 +89,12 @@ async fn while_the_server_is_silent_nothing_is_given_past_the_bound() {
         until_kept(&strict, key).await;
         until_kept(&lenient, key).await;
     }
+    let other = crate::patient::<u64>(connect(&server).await);
+    other.set("c", &3).tags(["y"]).await.unwrap();
+    until_kept(&lenient, "c").await;
+    // What was heard stays known.
+    assert!(other.invalidate_tag("y").await.unwrap());
+    until_is(&lenient, "c", None).await;
     let paused = server.pause().unwrap();
     silence().await;
     for (key, value) in [("a", 1), ("b", 2)] {
@@ -71,6 +102,7 @@ async fn while_the_server_is_silent_nothing_is_given_past_the_bound() {
         assert!(error.is_timeout(), "{error:?}");
         assert_eq!(lenient.get(key).await.unwrap(), Some(value));
     }
+    lenient.get("c").await.unwrap_err();
     // What is invalidated here counts all the same, and what has the tag.
     lenient.invalidate_tag("x").await.unwrap_err();
     lenient.get("b").await.unwrap_err();
@@ -85,10 +117,7 @@ async fn while_the_server_is_silent_nothing_is_given_past_the_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_servers_do_not_say_what_changes_they_are_asked() {
-    let builder_of =
-        Server::builder().user("app", "secret", "~* &cache:* +@all").default_user_off();
-    let server = builder_of.start().unwrap();
-    let url = server.url().replace("redis://", "redis://app:secret@");
+    let (_server, url) = silent_server();
     let cache = keeping(Conn::connect(&url).await.unwrap());
     let other = crate::patient::<u64>(Conn::connect(&url).await.unwrap());
     for n in 0..20 {
@@ -105,10 +134,7 @@ async fn where_servers_do_not_say_what_changes_they_are_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_servers_do_not_say_what_changes_values_can_be_given_for_a_while() {
-    let builder_of =
-        Server::builder().user("app", "secret", "~* &cache:* +@all").default_user_off();
-    let server = builder_of.start().unwrap();
-    let url = server.url().replace("redis://", "redis://app:secret@");
+    let (_server, url) = silent_server();
     let bearable = Duration::from_millis(300);
     let local = Local::new().max_staleness(bearable);
     let cache = builder(Conn::connect(&url).await.unwrap()).local(local).build().unwrap();

@@ -13,7 +13,7 @@ use redbrick_testkit::{Fault, Server};
 use tokio::time::timeout;
 
 use super::{builder, keeping, until_kept};
-use crate::{PATIENCE, number};
+use crate::{PATIENCE, as_app, number, silent_server};
 
 const TIMES: u64 = 30;
 
@@ -62,6 +62,11 @@ const WAYS: [Case; 14] = [
     ("apply to a pattern", false, |cache, _| Box::pin(apply(cache, Target::pattern("a*")))),
 ];
 
+async fn until_made_up_for(cache: &Cache<u64>) {
+    let cache = cache.clone();
+    crate::until("nothing is owed", move || cache.owed() == 0).await;
+}
+
 async fn apply(cache: &Cache<u64>, target: Target) {
     let rules = Rules::builder().on("thing", Change::Update, [target]).build().unwrap();
     cache.apply(&rules, "thing", Change::Update, &[]).await.unwrap();
@@ -85,11 +90,11 @@ async fn what_this_process_writes_it_knows_at_once() {
 /// Also where the server does not say so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_while_this_process_writes_is_not_kept() {
-    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start().unwrap();
+    let (server, _) = silent_server();
     let proxy = server.proxy().unwrap();
-    let url = proxy.url().replace("redis://", "redis://app:secret@");
     let local = Local::new().max_staleness(PATIENCE);
-    let cache = builder(Conn::connect(url).await.unwrap()).local(local).build().unwrap();
+    let cache =
+        builder(Conn::connect(as_app(&proxy.url())).await.unwrap()).local(local).build().unwrap();
     let delay = Duration::from_millis(2);
     proxy.set(Fault::Latency { up: Duration::ZERO, down: delay });
     for (name, is_set, write) in WAYS {
@@ -108,6 +113,27 @@ async fn what_is_read_while_this_process_writes_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_by_a_refresh_that_was_dropped_is_known() {
+    let (server, _) = silent_server();
+    let proxy = server.proxy().unwrap();
+    let local = Local::new().max_staleness(PATIENCE);
+    let cache = builder(Conn::connect(as_app(&proxy.url())).await.unwrap()).local(local);
+    let cache = cache.build().unwrap();
+    cache.refresh("a", || number(1)).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    }
+    // It is dropped while it is stored.
+    let load = async || {
+        proxy.set(Fault::Latency { up: Duration::ZERO, down: Duration::from_millis(300) });
+        number(2).await
+    };
+    timeout(Duration::from_millis(100), cache.refresh("a", load)).await.unwrap_err();
+    proxy.clear();
+    super::until_is(&cache, "a", Some(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_learned_of_a_tag_while_its_invalidation_was_owed_is_forgotten() {
     let server = Server::start().unwrap();
     let proxy = server.proxy().unwrap();
@@ -123,11 +149,7 @@ async fn what_was_learned_of_a_tag_while_its_invalidation_was_owed_is_forgotten(
     assert_eq!(cache.get_or_load("b", || number(2)).tags(["x"]).await.unwrap(), 2);
     assert_eq!((cache.get("a").await.unwrap(), cache.owed()), (None, 1));
     server.command(["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
-    crate::until("it was made", {
-        let cache = cache.clone();
-        move || cache.owed() == 0
-    })
-    .await;
+    until_made_up_for(&cache).await;
     assert_eq!(cache.get("a").await.unwrap(), None);
 }
 
@@ -161,12 +183,7 @@ async fn a_write_that_was_dropped_is_known_as_well() {
             let polled = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx).is_pending())).await;
             drop(writing);
             assert_ne!(cache.get("a").await.unwrap(), Some(0), "{name}, {n}, {polled}");
-            // Until it was made.
-            crate::until("nothing is owed", {
-                let cache = cache.clone();
-                move || cache.owed() == 0
-            })
-            .await;
+            until_made_up_for(&cache).await;
             assert_ne!(cache.get("a").await.unwrap(), Some(0), "{name}, {n}, made");
         }
     }

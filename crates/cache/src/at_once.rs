@@ -7,6 +7,9 @@ use std::{
     task::Poll,
 };
 
+/// How many calls are under way at a time.
+pub(crate) const AT_ONCE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+
 /// Runs futures, so many at a time, on the task that polls this one; returns what came of them, as they ended.
 pub(crate) async fn bounded<F: Future>(
     most: NonZeroUsize,
