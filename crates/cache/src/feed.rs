@@ -11,17 +11,22 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use redbrick_core_conn::{Conn, Freshness, Invalidation, Pattern, Prefix, Tracking};
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{interval, timeout},
+};
 
 use crate::{
     cache::Inner,
-    local::tier::AnyTier,
+    local::{kept::Copied, tier::AnyTier},
     tags::{known::Known, moved::Moved},
 };
 
 /// How long after a failure it is tried again, and after a refusal.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONG_PAUSE: Duration = Duration::from_secs(60);
+/// How short a bound counts as, where it is looked until when all is vouched for.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// What is known here only for as long as nobody says otherwise, and what is said of it. Dropping it ends that.
 pub(crate) struct Feed {
@@ -36,10 +41,20 @@ pub(crate) struct Feed {
     /// What moments are counted from.
     began: Instant,
     pub(crate) moved: Moved,
+    /// Whether anything may be given for which nobody vouches.
+    bears: bool,
+    vouched: Mutex<Vouched>,
     /// How far it is complete, while somebody listens.
     freshness: ArcSwapOption<Freshness>,
     has_listener: AtomicBool,
     listener: Mutex<Option<AbortHandle>>,
+}
+
+/// Until when what is of an epoch was vouched for, as far as was looked.
+#[derive(Clone, Copy, Default)]
+struct Vouched {
+    epoch: u64,
+    until: u64,
 }
 
 impl Feed {
@@ -60,6 +75,8 @@ impl Feed {
             epoch: AtomicU64::new(0),
             began: Instant::now(),
             moved: Moved::new(bears),
+            bears,
+            vouched: Mutex::default(),
             freshness: ArcSwapOption::empty(),
             has_listener: AtomicBool::new(false),
             listener: Mutex::default(),
@@ -99,6 +116,22 @@ impl Feed {
     pub(crate) fn moment(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.began);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The last moment when it is known that what is kept was there.
+    pub(crate) fn last_seen(&self, kept: &Copied) -> u64 {
+        let vouched = *self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_of(vouched.epoch) { vouched.until.max(kept.seen()) } else { kept.seen() }
+    }
+
+    /// Remembers until when what is kept is vouched for.
+    fn vouch(&self, freshness: &Freshness) {
+        // Before the moment: a flush meanwhile belongs to a later epoch.
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if let Some(until) = freshness.complete_until() {
+            let vouched = Vouched { epoch, until: self.moment(until) };
+            *self.vouched.lock().unwrap_or_else(PoisonError::into_inner) = vouched;
+        }
     }
 
     /// A tag is not what it was.
@@ -167,7 +200,7 @@ impl Listener {
                 track = track.prefix(prefix);
             }
             let pause = match track.await {
-                Ok(tracking) => return self.hear(tracking).await,
+                Ok(tracking) => return self.hear(tracking, bound).await,
                 Err(error) => {
                     tracing::debug!(%error, "the servers do not say what changes, and are asked each time");
                     if error.is_retryable() { PAUSE } else { LONG_PAUSE }
@@ -178,12 +211,24 @@ impl Listener {
     }
 
     /// Forgets what changes, until the connection is closed.
-    async fn hear(&self, mut tracking: Tracking) {
+    async fn hear(&self, mut tracking: Tracking, bound: Duration) {
+        let (freshness, mut vouches) = (tracking.freshness(), false);
         if let Some(feed) = self.0.upgrade() {
-            feed.freshness.store(Some(Arc::new(tracking.freshness())));
+            feed.freshness.store(Some(Arc::new(freshness.clone())));
+            vouches = feed.bears;
         }
-        while let Some(change) = tracking.next().await {
-            let Some(feed) = self.0.upgrade() else { return };
+        let mut looks = interval(bound.max(SHORTEST_LOOK) / 2);
+        loop {
+            let change = tokio::select! {
+                biased;
+                change = tracking.next() => change,
+                _ = looks.tick(), if vouches => {
+                    let Some(feed) = self.0.upgrade() else { return };
+                    feed.vouch(&freshness);
+                    continue;
+                }
+            };
+            let (Some(change), Some(feed)) = (change, self.0.upgrade()) else { return };
             feed.heard(change);
         }
     }

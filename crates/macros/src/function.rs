@@ -129,16 +129,14 @@ impl Function {
         let about = format!("Calls `{}` as it is written, without its cache.", item.sig.ident);
         item.sig.ident = self.companion();
         let inner = self.inner_attributes();
-        let shared: Vec<_> = item.attrs.iter().filter(|it| is_shared(it)).map(tolerant).collect();
+        let shared: Vec<_> = outer(&item.attrs).filter(|it| is_shared(it)).map(tolerant).collect();
         item.attrs = inner.into_iter().cloned().collect();
         quote! { #[doc = #about] #(#shared)* #item }
     }
 
     /// What stands above it.
     pub(crate) fn attributes(&self) -> Vec<TokenStream> {
-        let attributes = self.0.attrs.iter();
-        let outer = attributes.filter(|attribute| matches!(attribute.style, AttrStyle::Outer));
-        outer.map(tolerant).collect()
+        outer(&self.0.attrs).map(tolerant).collect()
     }
 
     /// What stands within its body about the whole of it.
@@ -208,6 +206,10 @@ fn within<'t>(of: &'t Type, name: &str) -> Option<Option<&'t Type>> {
 
 fn is_mutable(of: &Type) -> bool {
     matches!(of, Type::Reference(reference) if reference.mutability.is_some())
+}
+
+fn outer(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    attributes.iter().filter(|attribute| matches!(attribute.style, AttrStyle::Outer))
 }
 
 /// An attribute, which expects nothing: of two functions, a lint may be met in one.

@@ -20,16 +20,17 @@ use function::Function;
 ///
 /// It is a `get_or_load` of that cache: one call for all who ask, in the whole fleet, with what that promises of invalidations. Beside
 /// the function stands another one of its name and `_uncached`, which is the function as it was written. It is called with clones of the
-/// arguments, so these need `Clone` and `Sync`, also a `self` that is no reference. What stands in braces needs `Display`.
+/// arguments, so these need `Clone`, `Send` and `Sync`, also a `self` that is no reference. What stands in braces needs `Display`.
 ///
 /// | setting | what it says | default |
 /// |---|---|---|
 /// | `cache = expression` | the cache, of values of the type that is remembered; `self` and the arguments are at hand | none: needed |
-/// | `key = "product:{id}"` | the key; in braces stand expressions, whose text is escaped so that no two lists of arguments share a key. Or an expression of any bytes, as `key = product_key(id)` | none: needed |
+/// | `key = "product:{id}"` | the key; in braces stand expressions, whose text is escaped (by percent signs, all but ASCII letters, digits and `-_.~@+`), so that no two lists of arguments share a key. Or an expression of any bytes, as `key = product_key(id)` | none: needed |
 /// | `ttl = "1h"` | how long an entry lives; or an expression | that of the cache |
 /// | `tags("products", "user:{user.id}")` | its tags; texts or expressions | none |
-/// | `stale = "1m"` | for how long it is served past its time while one caller loads it anew; or an expression | that of the cache |
+/// | `stale = "1m"` | for how long it is served past its time to others while the caller who finds out loads it anew; or an expression | that of the cache |
 /// | `when = expression` | whether the cache is asked at all for these arguments | always |
+/// | `ignore(a, b)` | arguments on which the result does not depend | all arguments stand in some setting |
 /// | `cache_none` | remembers also that there is nothing; the cache is one of `Option`s then | `None` is not remembered |
 /// | `map_err = function` | makes the cache's error one of the function | see below |
 /// | `in_impl` | the function has no `self` and stands in an `impl` block | it stands in a module, or has a `self` |

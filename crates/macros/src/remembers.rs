@@ -1,16 +1,16 @@
 //! Functions whose results are remembered.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
-use syn::{Error, Expr, Result};
+use quote::{quote, quote_spanned};
+use syn::{Error, Expr, Result, spanned::Spanned as _};
 
 use crate::{
     function::{Function, Kind, own},
     settings::Settings,
 };
 
-const KNOWN: [&str; 9] =
-    ["cache", "key", "ttl", "tags", "stale", "when", "cache_none", "map_err", "in_impl"];
+const KNOWN: [&str; 10] =
+    ["cache", "key", "ttl", "tags", "stale", "when", "ignore", "cache_none", "map_err", "in_impl"];
 
 pub(crate) fn cached(settings: TokenStream, function: &Function) -> Result<TokenStream> {
     remembers(&Settings::parse(settings, &KNOWN)?, function, &quote! { get_or_load })
@@ -38,6 +38,7 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
     let has_error = matches!(kind, Kind::Result | Kind::ResultOfOption);
     let map_err = settings.map_err(has_error)?;
     let arguments = function.arguments()?;
+    settings.check_arguments(&arguments)?;
     let call = function.call(&arguments, settings.in_impl);
     let (cache, name, failed) = (own("cache"), own("name"), own("failed"));
     let (key, tags) = (key.bytes(&cache), tags.iter().map(|tag| tag.bytes(&cache)));
@@ -49,9 +50,13 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
     let load = load(kind, &call, &cache, &failed);
     let end = end(kind, &call, &cache, map_err);
     let borrowed = function.borrowed(&arguments);
+    let asks = own("asks");
     let when = when.as_ref().map(|when| {
+        // Of its own span, so that the compiler says of it what is wrong with it.
+        let asked = quote_spanned! { when.span()=> let #asks: bool = #when; };
         quote! {
-            if !(#when) {
+            #asked
+            if !#asks {
                 #borrowed
                 return #call;
             }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens as _, quote};
 use syn::{
-    Error, Expr, Ident, LitStr, Result, Token, parenthesized,
+    Error, Expr, Ident, LitStr, Result, Token,
+    ext::IdentExt as _,
+    parenthesized,
     parse::{Parse, ParseStream, Parser as _},
     punctuated::Punctuated,
 };
@@ -26,6 +28,9 @@ pub(crate) struct Settings {
     map_err: Option<Expr>,
     pub(crate) cache_none: bool,
     pub(crate) in_impl: bool,
+    ignore: Vec<Ident>,
+    /// All names in it.
+    names: HashSet<String>,
     pub(crate) before: bool,
 }
 
@@ -33,6 +38,7 @@ impl Settings {
     /// Reads those of an attribute that knows the settings of these names.
     pub(crate) fn parse(tokens: TokenStream, known: &[&str]) -> Result<Self> {
         let mut settings = Self::default();
+        mentioned(tokens.clone(), &mut settings.names);
         let parse = |input: ParseStream<'_>| {
             let mut said = HashSet::new();
             while !input.is_empty() {
@@ -70,6 +76,12 @@ impl Settings {
             "when" => self.when = Some(assigned(input)?),
             "map_err" => self.map_err = Some(assigned(input)?),
             "cache_none" => self.cache_none = true,
+            "ignore" => {
+                let list;
+                parenthesized!(list in input);
+                let names = Punctuated::<Ident, Token![,]>::parse_terminated(&list)?;
+                self.ignore = names.into_iter().collect();
+            }
             "in_impl" => self.in_impl = true,
             "before" => self.before = true,
             other => unreachable!("`{other}` is known and not set"),
@@ -81,6 +93,23 @@ impl Settings {
         self.cache.as_ref().ok_or_else(|| {
             missing("say which cache it is: `cache = self.products`, or another expression")
         })
+    }
+
+    /// Refuses an argument that no setting names: two results that differ by it would be one.
+    pub(crate) fn check_arguments(&self, arguments: &[Ident]) -> Result<()> {
+        let is_said = |name: &&Ident| self.names.contains(&name.unraw().to_string());
+        match arguments.iter().find(|name| !is_said(name)) {
+            Some(name) => {
+                let what = format!(
+                    "the result can depend on this: put `{{{name}}}` into the key, or say `ignore({name})`"
+                );
+                Err(Error::new(name.span(), what))
+            }
+            None => match self.ignore.iter().find(|name| !arguments.contains(name)) {
+                Some(name) => Err(Error::new(name.span(), "there is no such argument")),
+                None => Ok(()),
+            },
+        }
     }
 
     /// What makes the cache's error one of the function, which may have none.
@@ -111,8 +140,31 @@ fn assigned<T: Parse>(input: ParseStream<'_>) -> Result<T> {
     input.parse()
 }
 
+/// Collects the names in tokens, and in the braces of texts.
+fn mentioned(tokens: TokenStream, names: &mut HashSet<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) => drop(names.insert(name.unraw().to_string())),
+            TokenTree::Group(group) => mentioned(group.stream(), names),
+            TokenTree::Literal(literal) => {
+                let Ok(text) = syn::parse2::<LitStr>(literal.into_token_stream()) else { continue };
+                for value in text.value().split('{').skip(1) {
+                    let value = value.split('}').next().unwrap_or_default();
+                    if let Ok(tokens) = value.parse() {
+                        mentioned(tokens, names);
+                    }
+                }
+            }
+            TokenTree::Punct(_) => {}
+        }
+    }
+}
+
 /// `(…, …)`
 fn listed(input: ParseStream<'_>) -> Result<Vec<Text>> {
+    if input.peek(Token![=]) {
+        return Err(input.error("this is a list: write it as `tags(\"products\", \"user:{id}\")`"));
+    }
     let list;
     parenthesized!(list in input);
     Ok(Punctuated::<Text, Token![,]>::parse_terminated(&list)?.into_iter().collect())

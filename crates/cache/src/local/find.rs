@@ -254,6 +254,6 @@ impl Inner {
     fn is_bearable(&self, kept: &Copied, now: Instant) -> bool {
         let bearable = u64::try_from(self.settings.max_staleness.as_nanos()).unwrap_or(u64::MAX);
         let since = self.feed.moment(now).saturating_sub(bearable);
-        kept.was_there_after(since) && self.feed.moved.none_of(&kept.head.tags, kept)
+        self.feed.last_seen(kept) > since && self.feed.moved.none_of(&kept.head.tags, kept)
     }
 }

@@ -55,8 +55,8 @@ impl Copied {
         self.epoch.load(Ordering::Acquire) == epoch
     }
 
-    /// Whether it was there after a moment.
-    pub(crate) fn was_there_after(&self, moment: u64) -> bool {
-        self.seen.load(Ordering::Acquire) > moment
+    /// When it was there last, as far as it was asked for.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
     }
 }

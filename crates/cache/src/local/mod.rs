@@ -77,8 +77,9 @@ impl<V> Local<V> {
         self
     }
 
-    /// Sets for how long a value is given after it was read or found unchanged when nobody says what changes: the servers do not do so
-    /// (see [`Conn::track`](redbrick_core_conn::Conn::track)), or are away. What this process invalidates it knows at once all the same.
+    /// Sets for how long a value is given when nobody says what changes: the servers do not do so (see
+    /// [`Conn::track`](redbrick_core_conn::Conn::track)), or are away. That counts from when it was read or found unchanged, or from when
+    /// the servers were last heard, if they said all changes until then. What this process invalidates it knows at once all the same.
     ///
     /// Default: zero; the server is asked at each use whether the value is still there.
     pub fn max_staleness(mut self, max_staleness: Duration) -> Self {

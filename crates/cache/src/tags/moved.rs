@@ -45,14 +45,14 @@ impl Moved {
         state.moments.insert(Bytes::copy_from_slice(tag), moment);
     }
 
-    /// Whether none of these tags was invalidated after an entry was there last.
+    /// Whether none of these tags was invalidated after an entry was asked for last.
     pub(crate) fn none_of(&self, tags: &[Tag], entry: &Copied) -> bool {
         if tags.is_empty() {
             return true;
         }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = |(name, _): &Tag| state.moments.get(name).copied().unwrap_or_default();
-        tags.iter().map(moved).all(|moment| entry.was_there_after(moment.max(state.of_all)))
+        tags.iter().map(moved).all(|moment| entry.seen() > moment.max(state.of_all))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Functions whose results are remembered, and those that invalidate them.
 
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::{
     fmt,
     sync::{
@@ -64,7 +66,7 @@ impl Shop {
         format!("{id}, {}", self.called())
     }
 
-    #[cached(cache = self.names, key = "result:{id}", ttl = Duration::from_secs(30))]
+    #[cached(cache = self.names, key = "result:{id}", ttl = Duration::from_secs(30), ignore(fails))]
     async fn result(&self, id: &str, fails: bool) -> Result<String, Broken> {
         let call = self.called();
         if fails {
@@ -74,13 +76,13 @@ impl Shop {
         }
     }
 
-    #[cached(cache = &self.names, key = "option:{id}")]
+    #[cached(cache = &self.names, key = "option:{id}", ignore(is_there))]
     async fn option(&self, id: String, is_there: bool) -> Option<String> {
         let call = self.called();
         is_there.then(|| format!("{id}, {call}"))
     }
 
-    #[cached(cache = self.names, key = "result of option:{id}", map_err = Broken::from)]
+    #[cached(cache = self.names, key = "result of option:{id}", map_err = Broken::from, ignore(there))]
     async fn result_of_option(
         &self,
         id: u8,
@@ -91,7 +93,7 @@ impl Shop {
         Ok(there.then(|| format!("{id}, {call}")))
     }
 
-    #[cached(cache = self.names, key = "row:{id}", tags("rows"))]
+    #[cached(cache = self.names, key = "row:{id}", tags("rows"), ignore(rows, gate))]
     async fn row(&self, id: u64, rows: &Mutex<Option<String>>, gate: &Gate) -> Option<String> {
         let row = rows.lock().unwrap().clone();
         if self.called() == 1 {
@@ -113,13 +115,13 @@ impl Shop {
         None
     }
 
-    #[cached(cache = self.optional, key = "also none:{id}", cache_none)]
+    #[cached(cache = self.optional, key = "also none:{id}", cache_none, ignore(is_there))]
     async fn also_none(&self, id: u8, is_there: bool) -> Option<String> {
         let call = self.called();
         is_there.then(|| format!("{id}, {call}"))
     }
 
-    #[cached(cache = self.optional, key = "result, also none:{id}", cache_none)]
+    #[cached(cache = self.optional, key = "result, also none:{id}", cache_none, ignore(is_there))]
     async fn result_also_none(&self, id: u8, is_there: bool) -> Result<Option<String>, Broken> {
         let call = self.called();
         Ok(is_there.then(|| format!("{id}, {call}")))
@@ -135,7 +137,7 @@ impl Shop {
         format!("{}, {}", user.id, self.called())
     }
 
-    #[cached(cache = cache, key = "generic:{id}")]
+    #[cached(cache = cache, key = "generic:{id}", ignore(value))]
     async fn generic<T, const N: usize>(
         &self,
         cache: &Cache<Vec<T>>,

@@ -40,20 +40,30 @@ pub async fn number(cache: &Cache<u64>, mut id: u64) -> u64 {
 }
 
 /// What is said of the whole function is said of both.
-#[allow(non_snake_case)]
+#[expect(non_snake_case, reason = "it is met")]
 #[cached(cache = cache, key = "{Id}")]
 pub async fn odd(cache: &Cache<u64>, Id: u64) -> u64 {
-    #![allow(unused_mut)]
-    let mut odd = Id;
-    odd
+    Id
 }
 
 #[invalidates(cache = cache, keys("{Id}"))]
 #[expect(non_snake_case, reason = "it is met")]
 pub async fn even(cache: &Cache<u64>, Id: u64) {
-    #![allow(unused_mut)]
-    let mut even = Id;
-    drop(even);
+    let _ = Id;
+}
+
+#[cached(cache = cache, key = "{id}")]
+pub async fn within(cache: &Cache<u64>, id: u64) -> u64 {
+    #![deny(unused_mut)]
+    let within = id;
+    within
+}
+
+#[invalidates(cache = cache, keys("{id}"))]
+pub async fn without(cache: &Cache<u64>, id: u64) {
+    #![deny(unused_mut)]
+    let without = id;
+    let _ = without;
 }
 
 fn is_send<T: Send>(_: &T) {}

@@ -68,6 +68,32 @@ async fn what_the_server_says_counts_also_where_staleness_is_borne() {
     }
 }
 
+/// What was vouched for all the time is as good as what was read just now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn staleness_counts_from_when_the_server_was_last_heard() {
+    let server = Server::start().unwrap();
+    let config = Config::builder().url(server.url()).command_timeout(Duration::from_millis(200));
+    let (bound, bearable) = (Duration::from_millis(100), Duration::from_secs(3));
+    let local = Local::new().bound(bound).max_staleness(bearable);
+    let cache = builder(Conn::connect(config).await.unwrap()).local(local).build().unwrap();
+    cache.set("a", &1).tags(["x"]).await.unwrap();
+    until_kept(&cache, "a").await;
+    // It is read from the process for longer than that.
+    let read = Instant::now();
+    while read.elapsed() < bearable + bound {
+        assert_eq!(cache.get("a").await.unwrap(), Some(1));
+        tokio::task::yield_now().await;
+    }
+    server.kill().unwrap();
+    silence().await;
+    assert_eq!(cache.get("a").await.unwrap(), Some(1));
+    assert_eq!(super::origin(&cache, "a").await, Origin::Local);
+    let late = Instant::now() + bearable + PATIENCE;
+    while cache.get("a").await.is_ok() {
+        assert!(Instant::now() < late, "it is borne for ever");
+    }
+}
+
 /// Waits while nothing is said, until that is longer than the bound.
 async fn silence() {
     let _elapsed =
