@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -44,8 +44,10 @@ pub(crate) struct Feed {
     /// Whether anything may be given for which nobody vouches.
     bears: bool,
     vouched: Mutex<Vouched>,
-    /// How far it is complete, while somebody listens.
-    freshness: ArcSwapOption<Freshness>,
+    /// How far it is complete, by the first who listened; looked at with every hit.
+    first: OnceLock<Freshness>,
+    /// The same by who listened after that had ended.
+    later: ArcSwapOption<Freshness>,
     has_listener: AtomicBool,
     listener: Mutex<Option<AbortHandle>>,
 }
@@ -77,7 +79,8 @@ impl Feed {
             moved: Moved::new(bears),
             bears,
             vouched: Mutex::default(),
-            freshness: ArcSwapOption::empty(),
+            first: OnceLock::new(),
+            later: ArcSwapOption::empty(),
             has_listener: AtomicBool::new(false),
             listener: Mutex::default(),
         }
@@ -86,8 +89,9 @@ impl Feed {
     /// The epoch of what has been heard completely, but for what is said just now; nothing while that is not so. To be asked before
     /// what is known is looked at.
     pub(crate) fn epoch_at(&self, now: Instant) -> Option<u64> {
-        let is_current =
-            self.freshness.load().as_ref().is_some_and(|freshness| freshness.is_current_at(now));
+        let first = self.first.get()?;
+        let is_current = first.is_current_at(now)
+            || self.later.load().as_ref().is_some_and(|later| later.is_current_at(now));
         // In this order: what is of a later epoch was asked for later.
         is_current.then(|| self.epoch.load(Ordering::Acquire))
     }
@@ -214,7 +218,9 @@ impl Listener {
     async fn hear(&self, mut tracking: Tracking, bound: Duration) {
         let (freshness, mut vouches) = (tracking.freshness(), false);
         if let Some(feed) = self.0.upgrade() {
-            feed.freshness.store(Some(Arc::new(freshness.clone())));
+            if let Err(freshness) = feed.first.set(freshness.clone()) {
+                feed.later.store(Some(Arc::new(freshness)));
+            }
             vouches = feed.bears;
         }
         let mut looks = interval(bound.max(SHORTEST_LOOK) / 2);

@@ -13,7 +13,7 @@ use function::Function;
 
 /// Remembers what an async function or method returns in a cache, and calls it only where nothing is there.
 ///
-/// ```ignore
+/// ```text
 /// #[cached(cache = self.products, key = "product:{id}", ttl = "1h", tags("products"))]
 /// async fn product(&self, id: u64) -> Result<Product, sqlx::Error> { … }
 /// ```
@@ -48,7 +48,7 @@ pub fn cached(settings: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Calls an async function or method, whatever a cache has, and has it remember what it returns.
 ///
-/// ```ignore
+/// ```text
 /// #[warms(cache = self.products, key = "product:{id}")]
 /// async fn reload(&self, id: u64) -> Result<Product, sqlx::Error> { … }
 /// ```
@@ -63,7 +63,7 @@ pub fn warms(settings: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Invalidates entries when an async function or method has changed what they come from.
 ///
-/// ```ignore
+/// ```text
 /// #[invalidates(cache = self.products, keys("product:{id}"), tags("products"), patterns("page:*"))]
 /// async fn rename(&self, id: u64, name: &str) -> Result<(), sqlx::Error> { … }
 /// ```

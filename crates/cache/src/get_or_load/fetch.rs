@@ -86,8 +86,8 @@ impl<V> Refresh<'_, '_, V> {
 }
 
 impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
-    /// Looks for the value, and loads it where there is none.
-    pub(crate) async fn fetch(self) -> Result<Fetched<V>, Error> {
+    /// Looks for the value, of which this process knows so much, and loads it where there is none.
+    pub(crate) async fn fetch(self, near: Near<V>) -> Result<Fetched<V>, Error> {
         let Self { cache, ask, loader, background } = self;
         let refresh = background.unwrap_or_else(Refresh::here);
         let inner = &*cache.inner;
@@ -96,11 +96,12 @@ impl<'c, 'l: 'c, V: Send + 'static> GetOrLoad<'c, 'l, V> {
         let key = ask.entry.clone();
         // What was invalidated here is hardly there, and asking for the lease looks once more.
         let mut is_gone = !ask.anew && inner.gone.take(&key);
-        let mut is_counted = ask.is_counted;
+        let (mut is_counted, mut known) = (ask.is_counted, Some(near));
         loop {
-            let near = match ask.anew {
-                true => Near::Nothing,
-                false => cache.near(&ask.id, ask.terms.wanted()),
+            let near = match known.take() {
+                Some(near) => near,
+                None if ask.anew => Near::Nothing,
+                None => cache.near(&ask.id, ask.terms.wanted()),
             };
             let was_gone = std::mem::take(&mut is_gone);
             let looked = if let Near::Value(value) = near {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use redbrick_core_conn::{BoxError, Key};
 use tracing::Instrument;
 
-use crate::{Cache, Error, cache::Inner, tags, terms::Terms};
+use crate::{Cache, Error, cache::Inner, local::Near, statistics::Counter, tags, terms::Terms};
 
 pub use loader::Loaded;
 pub use many::GetOrLoadMany;
@@ -284,8 +284,29 @@ impl<'c, 'l: 'c, V: Send + 'static> IntoFuture for GetOrLoadWithOrigin<'c, 'l, V
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let fetch = self.0.fetch();
-        Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")))
+        let GetOrLoad { cache, ask, .. } = &self.0;
+        let (cache, looks) = (*cache, !ask.anew && cache.tier.is_some());
+        if !looks {
+            let fetch = self.0.fetch(Near::Nothing);
+            return Box::pin(fetch.instrument(tracing::debug_span!("cache.get_or_load")));
+        }
+        // What follows a look in this process is large, and has a span: both cost more than that.
+        Box::pin(async move {
+            let ask = &self.0.ask;
+            ask.terms.check()?;
+            match cache.near(&ask.id, ask.terms.wanted()) {
+                Near::Value(value) => {
+                    if !ask.is_counted {
+                        cache.inner.counters.add(Counter::LocalHits);
+                    }
+                    Ok(Fetched { value, origin: Origin::Local })
+                }
+                near => {
+                    let fetch = Box::pin(self.0.fetch(near));
+                    fetch.instrument(tracing::debug_span!("cache.get_or_load")).await
+                }
+            }
+        })
     }
 }
 
