@@ -3,6 +3,7 @@
 use super::kept::{Copied, Kept, Ticket};
 
 /// What this process knows of a key.
+#[cfg_attr(not(feature = "local"), expect(dead_code, reason = "nothing is kept then"))]
 pub(crate) enum Near<V> {
     Nothing,
     /// A value that is to be loaded anew, though it is fresh.
