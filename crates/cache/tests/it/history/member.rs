@@ -175,6 +175,11 @@ impl Member {
         &self.caches[place.cache()]
     }
 
+    /// Whether this process keeps values.
+    pub(super) fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
     pub(super) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::SeqCst)
     }

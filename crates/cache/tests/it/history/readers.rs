@@ -185,6 +185,8 @@ async fn fetched(
     };
     let ran = trace.ran.load(Ordering::SeqCst);
     let (how, floor) = match origin {
+        // Where servers restart it may be given without a question: nobody here knows then what others invalidated since it was read.
+        Origin::Cached | Origin::Stale if ran && member.keeps() => ("given after a failure", floor),
         // What was there is given although its load failed: nothing was invalidated before that.
         Origin::Cached | Origin::Stale if ran => {
             ("given after a failure", floor.max(trace.floor.load(Ordering::SeqCst)))
