@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use redbrick_cache::Cache;
 use redbrick_core_conn::{Config, Conn, Tls};
-use redbrick_testkit::{Server, shared, unique};
+use redbrick_testkit::{shared, unique};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Notify;
 
@@ -73,14 +73,17 @@ async fn connect_below(prefix: &str) -> Conn {
 }
 
 /// A server that says to no one what changes, and its URL: its user has no right to the channel of that, `__redis__:invalidate`.
-fn silent_server() -> (Server, String) {
-    let server = Server::builder().user("app", "secret", "~* &cache:* +@all").start();
+#[cfg(feature = "local")]
+fn silent_server() -> (redbrick_testkit::Server, String) {
+    let server =
+        redbrick_testkit::Server::builder().user("app", "secret", "~* &cache:* +@all").start();
     let server = server.expect("a server can be had");
     let url = as_app(&server.url());
     (server, url)
 }
 
 /// The URL of a server or a proxy for that user.
+#[cfg(feature = "local")]
 fn as_app(url: &str) -> String {
     url.replace("redis://", "redis://app:secret@")
 }
