@@ -15,11 +15,37 @@ use redbrick_cache::{Cache, Fetched, Local, Origin};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::Server;
 
-/// How many keys are read in turn, and how often each is in a slice of what needs no server.
+/// How many keys are read in turn.
 const KEYS: usize = 1000;
-const PASSES: usize = 50;
-const NAMES: [&str; 5] =
-    ["bare moka", "cache.get", "cache.get, 2 tags", "get_or_load", "fred's get"];
+
+/// What is compared, in the order in which it is printed.
+#[derive(Clone, Copy)]
+enum Side {
+    Moka,
+    Get,
+    GetTagged,
+    GetOrLoad,
+    Fred,
+}
+
+const SIDES: [Side; 5] = [Side::Moka, Side::Get, Side::GetTagged, Side::GetOrLoad, Side::Fred];
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Moka => "bare moka",
+            Self::Get => "cache.get",
+            Self::GetTagged => "cache.get, 2 tags",
+            Self::GetOrLoad => "get_or_load",
+            Self::Fred => "fred's get",
+        }
+    }
+
+    /// How often each key is read in a slice: what needs no server is quick.
+    fn passes(self) -> usize {
+        if let Self::Fred = self { 1 } else { 50 }
+    }
+}
 
 fn main() {
     let Some(options) = Options::from_args() else { return };
@@ -34,7 +60,7 @@ fn main() {
     print(&measured.expect("no side fails"));
 }
 
-/// What is compared.
+/// What the sides read from.
 struct Sides {
     ids: Vec<String>,
     bare: moka::sync::Cache<String, Arc<String>>,
@@ -79,51 +105,51 @@ impl Sides {
 
     /// What each took for a read in each round, in nanoseconds.
     async fn measure(&self, rounds: usize) -> Vec<Vec<f64>> {
-        let mut all = vec![Vec::new(); NAMES.len()];
+        let mut all = vec![Vec::new(); SIDES.len()];
         for round in 0..rounds {
-            for turn in 0..NAMES.len() {
-                let side = (round + turn) % NAMES.len();
-                let passes = if side == 4 { 1 } else { PASSES };
+            for turn in 0..SIDES.len() {
+                let at = (round + turn) % SIDES.len();
+                let (side, passes) = (SIDES[at], SIDES[at].passes());
                 let began = Instant::now();
                 for _ in 0..passes {
                     self.read(side).await;
                 }
                 let reads = u32::try_from(passes * KEYS).expect("they are few");
-                all[side].push(began.elapsed().as_secs_f64() * 1e9 / f64::from(reads));
+                all[at].push(began.elapsed().as_secs_f64() * 1e9 / f64::from(reads));
             }
         }
         all
     }
 
     /// Reads each key once.
-    async fn read(&self, side: usize) {
+    async fn read(&self, side: Side) {
         let load = || async { Ok::<_, std::io::Error>(Arc::default()) };
         match side {
-            0 => {
+            Side::Moka => {
                 for id in &self.ids {
                     black_box(self.bare.get(id).expect("it is there"));
                 }
             }
-            1 => {
+            Side::Get => {
                 for id in &self.ids {
                     black_box(
                         self.cache.get(id).await.expect("it can be had").expect("it is there"),
                     );
                 }
             }
-            2 => {
+            Side::GetTagged => {
                 for id in &self.ids {
                     black_box(
                         self.tagged.get(id).await.expect("it can be had").expect("it is there"),
                     );
                 }
             }
-            3 => {
+            Side::GetOrLoad => {
                 for id in &self.ids {
                     black_box(self.cache.get_or_load(id, load).await.expect("it is there"));
                 }
             }
-            _ => {
+            Side::Fred => {
                 for id in &self.ids {
                     let value: Option<fred::bytes::Bytes> =
                         self.fred.get(id).await.expect("the server");
@@ -141,15 +167,16 @@ fn print(all: &[Vec<f64>]) {
     );
     println!("{:<18} {:>10}   side ÷ bare moka", "side", "ns a read");
     println!("{:<18} {:>10}   median p10..p90", "", "median");
-    for (name, nanos) in NAMES.iter().zip(all) {
-        let ratios = sorted(nanos.iter().zip(&all[0]).map(|(side, bare)| side / bare).collect());
+    for (side, nanos) in SIDES.into_iter().zip(all) {
+        let name = side.name();
+        let ratios = sorted(nanos.iter().zip(&all[0]).map(|(it, bare)| it / bare).collect());
         let at = |percent: usize| ratios[(ratios.len() - 1) * percent / 100];
         let median = median(nanos);
         println!("{name:<18} {median:>10.0}   {:.2} {:.2}..{:.2}", at(50), at(10), at(90));
     }
     println!(
         "\nfred's get takes {:.0} times as long as cache.get",
-        median(&all[4]) / median(&all[1])
+        median(&all[Side::Fred as usize]) / median(&all[Side::Get as usize])
     );
 }
 

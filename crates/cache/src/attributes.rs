@@ -89,7 +89,7 @@ impl<V> Cache<V> {
 
     /// Says in the log that what a function changed is not invalidated everywhere.
     pub fn macro_owes(&self, error: &Error) {
-        let what = "what a function changed could not be invalidated; it is made up for when Redis can be asked, if it may be";
+        let what = "what a function changed could not be invalidated; it is made up for when Redis can be asked, unless a right is missing";
         self.inner.tell(error, what);
     }
 

@@ -181,9 +181,9 @@ impl<V> CacheBuilder<V> {
     /// ```
     ///
     /// The servers say what changes (see [`Conn::track`], also for the rights that it takes), through one link to each master, which all
-    /// caches of the connection share. The price: what another process
-    /// changes is known here when the server's word of it has arrived, which takes about as long as a reply; while the network is
-    /// silent up to the [`bound`](crate::Local::bound). What this process changes it knows at once. After a link was lost, and where
+    /// caches of the connection share. The price: what another process changes is known here when the server's word of it has arrived, which
+    /// takes about as long as a reply; while the network is silent up to the [`bound`](crate::Local::bound). What this process changes it
+    /// knows at once. After a link was lost, and where
     /// nobody says what changes, each value is given only after the server has said that it is still there, which is a short reply; then
     /// [`revalidated`](crate::Statistics::revalidated) rises with each read.
     ///
@@ -241,10 +241,9 @@ impl<V> CacheBuilder<V> {
         };
         let counters = Counters::new(&self.name);
         let prefix = Prefix::new("cache").join(self.name);
-        let bears = !settings.max_staleness.is_zero();
         let tier = self.tier.clone().map(|tier| -> Arc<dyn AnyTier> { tier });
         let tags = prefix.join("tag");
-        let feed = Feed::new(prefix.clone(), tags.clone(), settings.feed_bound, bears, tier);
+        let feed = Feed::new(prefix.clone(), tags.clone(), &settings, tier);
         let inner = Inner {
             patience: settings.patience(quick.command_timeout()),
             settings,

@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     /// Keys that were invalidated here, and will hardly be there.
     pub(crate) gone: Remembered<Key>,
     /// Whether it was said lately that a load has failed.
-    pub(crate) told: Remembered<()>,
+    pub(crate) told: Remembered<&'static str>,
     /// Invalidations that are still to be made.
     pub(crate) owed: Owed,
     pub(crate) breaker: Breaker,
@@ -193,7 +193,8 @@ impl<V: Send + 'static> Cache<V> {
     /// Returns the value of `key`; `None` when there is none, when one of its tags was invalidated, and when what is stored
     /// cannot be read as a `V`, which [`statistics`](Self::statistics) count.
     ///
-    /// One round trip (`GET`), two when the entry has tags; none for what is [kept in this process](CacheBuilder::local).
+    /// One round trip (`GET`), two when the entry has tags; none for what is [kept in this process](CacheBuilder::local), one where it must
+    /// be asked whether that is still there.
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ impl<V: Send + 'static> Cache<V> {
     /// Returns the values of `keys`, in their order; each as [`get`](Self::get) would.
     ///
     /// One round trip (`MGET`), two when entries have tags; on Cluster each time one for each slot, all at once. None for what is kept in
-    /// this process.
+    /// this process, one for each 256 of which it must be asked whether they are still there.
     ///
     /// # Errors
     ///
@@ -233,11 +234,12 @@ impl<V: Send + 'static> Cache<V> {
             let read = |found| self.counted(Got::There(self.value(found)));
             return Ok(inner.read_many(reading, Wanted::FRESH, read).await?);
         }
-        let asked = keys
-            .into_iter()
-            .map(|id| (Bytes::copy_from_slice(id.as_ref()), inner.prefix.tagged(id)));
-        let asked: Vec<_> = asked.collect();
-        let got = self.find_many(&inner.conn, &asked, Wanted::FRESH).await?;
+        let asked = keys.into_iter().map(|id| {
+            let (near, id) = (self.near(id.as_ref(), Wanted::FRESH), id.as_ref());
+            (Bytes::copy_from_slice(id), inner.prefix.tagged(id), near)
+        });
+        let asked = asked.collect();
+        let got = self.find_many(&inner.conn, asked, Wanted::FRESH).await?;
         Ok(got.into_iter().map(|got| self.counted(got)).collect())
     }
 

@@ -10,23 +10,23 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redbrick_core_conn::{Conn, Freshness, Invalidation, Pattern, Prefix, Tracking};
+use redbrick_core_conn::{Conn, ErrorKind, Freshness, Invalidation, Pattern, Prefix, Tracking};
 use tokio::{
+    runtime::Handle,
     task::AbortHandle,
-    time::{interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     cache::Inner,
-    local::{kept::Copied, tier::AnyTier},
-    tags::{known::Known, moved::Moved},
+    local::{bearing::Bearing, kept::Copied, tier::AnyTier},
+    settings::Settings,
+    tags::known::{Asking, Known},
 };
 
-/// How long after a failure it is tried again, and after a refusal.
+/// The pause after a failure that may pass, and after a refusal.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONG_PAUSE: Duration = Duration::from_secs(60);
-/// How short a bound counts as, where it is looked until when all is vouched for.
-const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// What is known here only for as long as nobody says otherwise, and what is said of it. Dropping it ends that.
 pub(crate) struct Feed {
@@ -40,45 +40,33 @@ pub(crate) struct Feed {
     epoch: AtomicU64,
     /// What moments are counted from.
     began: Instant,
-    pub(crate) moved: Moved,
-    /// Whether anything may be given for which nobody vouches.
-    bears: bool,
-    vouched: Mutex<Vouched>,
+    /// Where values may be given while it is not current.
+    bearing: Option<Bearing>,
     /// How far it is complete, by the first who listened; looked at with every hit.
     first: OnceLock<Freshness>,
-    /// The same by who listened after that had ended.
+    /// By a later listener, where the first has ended with its runtime.
     later: ArcSwapOption<Freshness>,
     has_listener: AtomicBool,
     listener: Mutex<Option<AbortHandle>>,
 }
 
-/// Until when what is of an epoch was vouched for, as far as was looked.
-#[derive(Clone, Copy, Default)]
-struct Vouched {
-    epoch: u64,
-    until: u64,
-}
-
 impl Feed {
-    /// One that may be so far behind, for a tier or for tags alone; where that bears what nobody vouches for.
+    /// One for a tier, or for tags alone.
     pub(crate) fn new(
         entries: Prefix,
         tags: Prefix,
-        bound: Duration,
-        bears: bool,
+        settings: &Settings,
         tier: Option<Arc<dyn AnyTier>>,
     ) -> Self {
         Self {
             entries,
             tags,
-            bound,
+            bound: settings.feed_bound,
             known: Known::default(),
             tier,
             epoch: AtomicU64::new(0),
             began: Instant::now(),
-            moved: Moved::new(bears),
-            bears,
-            vouched: Mutex::default(),
+            bearing: Bearing::new(settings.max_staleness),
             first: OnceLock::new(),
             later: ArcSwapOption::empty(),
             has_listener: AtomicBool::new(false),
@@ -97,8 +85,10 @@ impl Feed {
     }
 
     /// Has the servers say what changes, where they do not yet.
-    pub(crate) fn listen(self: &Arc<Self>, conn: &Conn) {
+    fn listen(self: &Arc<Self>, conn: &Conn, cache: &str) {
+        // A hit may be polled where nothing can be spawned.
         if self.has_listener.load(Ordering::Relaxed)
+            || Handle::try_current().is_err()
             || self.has_listener.swap(true, Ordering::AcqRel)
         {
             return;
@@ -106,7 +96,8 @@ impl Feed {
         self.known.use_it();
         // Not while anything is locked: a runtime that is ending drops the task at once, which says that nobody listens.
         let listener = Listener(Arc::downgrade(self));
-        let task = tokio::spawn(listener.run(conn.clone(), self.prefixes(), self.bound));
+        let listening = listener.run(conn.clone(), cache.to_owned(), self.prefixes(), self.bound);
+        let task = tokio::spawn(listening);
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
     }
 
@@ -122,26 +113,31 @@ impl Feed {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The last moment when it is known that what is kept was there.
-    pub(crate) fn last_seen(&self, kept: &Copied) -> u64 {
-        let vouched = *self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_of(vouched.epoch) { vouched.until.max(kept.seen()) } else { kept.seen() }
+    /// Whether a value that is kept may be given while this is not current.
+    pub(crate) fn bears(&self, kept: &Copied, now: Instant) -> bool {
+        self.bearing.as_ref().is_some_and(|bearing| bearing.bears(kept, self.moment(now)))
     }
 
     /// Remembers until when what is kept is vouched for.
     fn vouch(&self, freshness: &Freshness) {
         // Before the moment: a flush meanwhile belongs to a later epoch.
         let epoch = self.epoch.load(Ordering::Acquire);
-        if let Some(until) = freshness.complete_until() {
-            let vouched = Vouched { epoch, until: self.moment(until) };
-            *self.vouched.lock().unwrap_or_else(PoisonError::into_inner) = vouched;
+        if let (Some(bearing), Some(until)) = (&self.bearing, freshness.complete_until()) {
+            bearing.vouch(epoch, self.moment(until));
         }
+    }
+
+    /// Says that versions of tags are about to be asked for; nothing where nobody makes use of what is learned.
+    pub(crate) fn asking(&self) -> Option<Asking> {
+        self.known.asking(self.epoch_at(Instant::now()).is_some())
     }
 
     /// A tag is not what it was.
     pub(crate) fn forget_tag(&self, tag: &[u8]) {
         self.known.forget(tag);
-        self.moved.add(tag, self.moment(Instant::now()));
+        if let Some(bearing) = &self.bearing {
+            bearing.tag_moved(tag, self.moment(Instant::now()));
+        }
     }
 
     /// An entry is not what is kept of it.
@@ -166,10 +162,13 @@ impl Feed {
                 Some(tag) => self.forget_tag(&tag),
                 None => self.forget_entry(&key),
             },
-            // Anything may have changed.
-            _ => {
+            // Anything may have changed, or all is gone.
+            change => {
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 self.known.forget_all();
+                if let (Invalidation::Flush, Some(bearing)) = (change, &self.bearing) {
+                    bearing.flushed(self.moment(Instant::now()));
+                }
             }
         }
     }
@@ -197,7 +196,7 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    async fn run(self, conn: Conn, prefixes: Vec<String>, bound: Duration) {
+    async fn run(self, conn: Conn, cache: String, prefixes: Vec<String>, bound: Duration) {
         loop {
             let mut track = conn.track().bound(bound).lazy();
             for prefix in &prefixes {
@@ -205,9 +204,14 @@ impl Listener {
             }
             let pause = match track.await {
                 Ok(tracking) => return self.hear(tracking, bound).await,
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(cache, %error, "the servers do not say yet what changes, and are asked each time");
+                    PAUSE
+                }
+                Err(error) if error.kind() == ErrorKind::Closed => LONG_PAUSE,
                 Err(error) => {
-                    tracing::debug!(%error, "the servers do not say what changes, and are asked each time");
-                    if error.is_retryable() { PAUSE } else { LONG_PAUSE }
+                    tracing::warn!(cache, %error, "the servers do not say what changes, and are asked at each use");
+                    LONG_PAUSE
                 }
             };
             let _elapsed = timeout(pause, pending::<()>()).await;
@@ -216,23 +220,24 @@ impl Listener {
 
     /// Forgets what changes, until the connection is closed.
     async fn hear(&self, mut tracking: Tracking, bound: Duration) {
-        let (freshness, mut vouches) = (tracking.freshness(), false);
+        let (freshness, mut bears) = (tracking.freshness(), None);
         if let Some(feed) = self.0.upgrade() {
             if let Err(freshness) = feed.first.set(freshness.clone()) {
                 feed.later.store(Some(Arc::new(freshness)));
             }
-            vouches = feed.bears;
+            bears = feed.bearing.as_ref().map(Bearing::most);
         }
-        let mut looks = interval(bound.max(SHORTEST_LOOK) / 2);
+        let mut looks = interval(bears.unwrap_or(bound).min(bound) / 2);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let change = tokio::select! {
                 biased;
-                change = tracking.next() => change,
-                _ = looks.tick(), if vouches => {
+                _ = looks.tick(), if bears.is_some() => {
                     let Some(feed) = self.0.upgrade() else { return };
                     feed.vouch(&freshness);
                     continue;
                 }
+                change = tracking.next() => change,
             };
             let (Some(change), Some(feed)) = (change, self.0.upgrade()) else { return };
             feed.heard(change);
@@ -243,6 +248,6 @@ impl Listener {
 impl Inner {
     /// Has the servers say what changes.
     pub(crate) fn listen(&self) {
-        self.feed.listen(&self.conn);
+        self.feed.listen(&self.conn, self.counters.name());
     }
 }

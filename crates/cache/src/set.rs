@@ -18,7 +18,7 @@ use crate::{
     entry,
     entry::compress::Packed,
     owed::About,
-    tags::{self, AT_ONCE},
+    tags::{self, IN_A_PIPELINE},
     terms::Terms,
 };
 
@@ -191,7 +191,7 @@ impl Inner {
             self.tag_versions(conn, tags, self.kept_at_most(*time_to_live, *stale)).await?;
         let now = self.now().await;
         let mut outcome = Ok(());
-        for some in entries.chunks(AT_ONCE) {
+        for some in entries.chunks(IN_A_PIPELINE) {
             let mut pipeline = conn.pipeline();
             let calls = some.iter().map(|(key, encoded)| {
                 let (life, packed) = (

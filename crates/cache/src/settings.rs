@@ -91,7 +91,8 @@ impl Settings {
             check(least)?;
         }
         let windows = [self.stale_while_revalidate, self.stale_if_error, self.jitter];
-        match windows.iter().all(|window| *window <= LONGEST_TIME_TO_LIVE) {
+        let windows = windows.into_iter().chain([self.feed_bound, self.max_staleness]);
+        match windows.into_iter().all(|window| window <= LONGEST_TIME_TO_LIVE) {
             true => Ok(()),
             false => Err(Error::InvalidDuration),
         }

@@ -67,6 +67,16 @@ impl Function {
             .collect()
     }
 
+    /// The names of its types and constants that its callers choose.
+    pub(crate) fn generics(&self) -> Vec<Ident> {
+        let params = self.0.sig.generics.params.iter().filter_map(|param| match param {
+            GenericParam::Type(param) => Some(param.ident.clone()),
+            GenericParam::Const(param) => Some(param.ident.clone()),
+            GenericParam::Lifetime(_) => None,
+        });
+        params.collect()
+    }
+
     /// Refuses what changes its arguments, and whose value has no type by name.
     pub(crate) fn can_be_remembered(&self) -> Result<()> {
         if let ReturnType::Default = self.0.sig.output {
@@ -98,10 +108,16 @@ impl Function {
     pub(crate) fn signature(&self) -> Signature {
         let mut signature = self.0.sig.clone();
         for input in &mut signature.inputs {
-            if let FnArg::Typed(argument) = input
-                && let Pat::Ident(name) = &mut *argument.pat
-            {
-                name.mutability = None;
+            match input {
+                FnArg::Receiver(receiver) if receiver.reference.is_none() => {
+                    receiver.mutability = None;
+                }
+                FnArg::Receiver(_) => {}
+                FnArg::Typed(argument) => {
+                    if let Pat::Ident(name) = &mut *argument.pat {
+                        name.mutability = None;
+                    }
+                }
             }
         }
         signature
@@ -131,7 +147,8 @@ impl Function {
         let inner = self.inner_attributes();
         let shared: Vec<_> = outer(&item.attrs).filter(|it| is_shared(it)).map(tolerant).collect();
         item.attrs = inner.into_iter().cloned().collect();
-        quote! { #[doc = #about] #(#shared)* #item }
+        let quiet = quiet();
+        quote! { #[doc = #about] #[#quiet] #(#shared)* #item }
     }
 
     /// What stands above it.
@@ -148,12 +165,7 @@ impl Function {
     /// Calls the other one, with arguments that were borrowed.
     pub(crate) fn call(&self, arguments: &[Ident], in_impl: bool) -> TokenStream {
         let name = self.companion();
-        let generics = self.0.sig.generics.params.iter().filter_map(|param| match param {
-            GenericParam::Type(param) => Some(&param.ident),
-            GenericParam::Const(param) => Some(&param.ident),
-            GenericParam::Lifetime(_) => None,
-        });
-        let generics: Vec<_> = generics.collect();
+        let generics = self.generics();
         let turbofish = (!generics.is_empty()).then(|| quote! { ::<#(#generics),*> });
         let this = own("this");
         let borrowed = arguments.iter().map(lent);
@@ -180,6 +192,18 @@ impl Function {
                 is_named.then_some(output)
             }
         }
+    }
+}
+
+/// What clippy would have to say of the author's text where it stands, or says already of the function.
+pub(crate) fn quiet() -> TokenStream {
+    quote! {
+        allow(
+            clippy::items_after_statements,
+            clippy::missing_errors_doc,
+            clippy::missing_panics_doc,
+            clippy::used_underscore_binding,
+        )
     }
 }
 

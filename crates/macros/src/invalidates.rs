@@ -61,6 +61,18 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
             }
         });
     }
+    // So that the body is inferred and coerced as that of a function is.
+    let quiet =
+        quote! { allow(unreachable_code, clippy::diverging_sub_expression, clippy::empty_loop) };
+    let expected = function.output().map(|output| {
+        quote! {
+            #[#quiet]
+            if false {
+                let #result: #output = loop {};
+                return #result;
+            }
+        }
+    });
     let output = function.output().map(|output| quote! { : #output });
     let invalidated = match has_result {
         true => quote! { if #result.is_ok() { #invalidated } },
@@ -68,9 +80,9 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
     };
     Ok(quote! {
         #(#attributes)* #vis #sig {
-                #(#inner)*
+            #(#inner)*
             #begin
-            let #result #output = async move { #(#statements)* }.await;
+            let #result #output = async move { #expected #(#statements)* }.await;
             #invalidated
             #result
         }

@@ -28,9 +28,9 @@ use function::Function;
 /// | `key = "product:{id}"` | the key; in braces stand expressions, whose text is escaped (by percent signs, all but ASCII letters, digits and `-_.~@+`), so that no two lists of arguments share a key. Or an expression of any bytes, as `key = product_key(id)` | none: needed |
 /// | `ttl = "1h"` | how long an entry lives; or an expression | that of the cache |
 /// | `tags("products", "user:{user.id}")` | its tags; texts or expressions | none |
-/// | `stale = "1m"` | for how long it is served past its time to others while the caller who finds out loads it anew; or an expression | that of the cache |
+/// | `stale = "1m"` | for how long it is served past its time to others while the caller who finds out loads it anew, `"0s"` for never; or an expression | that of the cache |
 /// | `when = expression` | whether the cache is asked at all for these arguments | always |
-/// | `ignore(a, b)` | arguments on which the result does not depend | all arguments stand in some setting |
+/// | `ignore(a, b)` | arguments, and generic types and constants, that are not in the key: the result does not depend on them | none; one that is neither there nor in `cache` is refused |
 /// | `cache_none` | remembers also that there is nothing; the cache is one of `Option`s then | `None` is not remembered |
 /// | `map_err = function` | makes the cache's error one of the function | see below |
 /// | `in_impl` | the function has no `self` and stands in an `impl` block | it stands in a module, or has a `self` |

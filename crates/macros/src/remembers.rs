@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::{Error, Expr, Result, spanned::Spanned as _};
 
 use crate::{
-    function::{Function, Kind, own},
+    function::{Function, Kind, own, quiet},
     settings::Settings,
 };
 
@@ -38,7 +38,7 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
     let has_error = matches!(kind, Kind::Result | Kind::ResultOfOption);
     let map_err = settings.map_err(has_error)?;
     let arguments = function.arguments()?;
-    settings.check_arguments(&arguments)?;
+    settings.check_arguments(&[&*function.generics(), &*arguments].concat())?;
     let call = function.call(&arguments, settings.in_impl);
     let (cache, name, failed) = (own("cache"), own("name"), own("failed"));
     let (key, tags) = (key.bytes(&cache), tags.iter().map(|tag| tag.bytes(&cache)));
@@ -72,10 +72,12 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
         ),
         false => (None, None, quote! { #got }),
     };
+    let quiet = quiet();
     let (attributes, vis, sig) = (function.attributes(), &function.0.vis, function.signature());
     let uncached = function.uncached(&arguments);
     Ok(quote! {
         #(#attributes)*
+        #[#quiet]
         #vis #sig {
             #when
             let #cache = &#of;

@@ -1,9 +1,9 @@
 //! What stands in the parentheses of an attribute.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens as _, quote};
+use quote::{ToTokens, quote};
 use syn::{
     Error, Expr, Ident, LitStr, Result, Token,
     ext::IdentExt as _,
@@ -29,8 +29,6 @@ pub(crate) struct Settings {
     pub(crate) cache_none: bool,
     pub(crate) in_impl: bool,
     ignore: Vec<Ident>,
-    /// All names in it.
-    names: HashSet<String>,
     pub(crate) before: bool,
 }
 
@@ -38,7 +36,6 @@ impl Settings {
     /// Reads those of an attribute that knows the settings of these names.
     pub(crate) fn parse(tokens: TokenStream, known: &[&str]) -> Result<Self> {
         let mut settings = Self::default();
-        mentioned(tokens.clone(), &mut settings.names);
         let parse = |input: ParseStream<'_>| {
             let mut said = HashSet::new();
             while !input.is_empty() {
@@ -68,11 +65,11 @@ impl Settings {
         match name {
             "cache" => self.cache = Some(assigned(input)?),
             "key" => self.key = Some(assigned(input)?),
-            "keys" => self.keys = listed(input)?,
-            "tags" => self.tags = listed(input)?,
-            "patterns" => self.patterns = listed(input)?,
-            "ttl" => self.ttl = Some(life(input)?),
-            "stale" => self.stale = Some(life(input)?),
+            "keys" => self.keys = listed(name, input)?,
+            "tags" => self.tags = listed(name, input)?,
+            "patterns" => self.patterns = listed(name, input)?,
+            "ttl" => self.ttl = Some(duration(input, Duration::from_millis(1))?),
+            "stale" => self.stale = Some(duration(input, Duration::ZERO)?),
             "when" => self.when = Some(assigned(input)?),
             "map_err" => self.map_err = Some(assigned(input)?),
             "cache_none" => self.cache_none = true,
@@ -95,10 +92,16 @@ impl Settings {
         })
     }
 
-    /// Refuses an argument that no setting names: two results that differ by it would be one.
+    /// Refuses an argument that is not in the key, nor says which cache it is: two results that differ by it would be one. The same for
+    /// what a generic function is called with.
     pub(crate) fn check_arguments(&self, arguments: &[Ident]) -> Result<()> {
-        let is_said = |name: &&Ident| self.names.contains(&name.unraw().to_string());
-        match arguments.iter().find(|name| !is_said(name)) {
+        let mut names: HashSet<_> =
+            self.ignore.iter().map(|name| name.unraw().to_string()).collect();
+        let cache = self.cache.iter().map(ToTokens::to_token_stream);
+        for tokens in cache.chain(self.key.iter().flat_map(Text::expressions)) {
+            mentioned(tokens, &mut names);
+        }
+        match arguments.iter().find(|name| !names.contains(&name.unraw().to_string())) {
             Some(name) => {
                 let what = format!(
                     "the result can depend on this: put `{{{name}}}` into the key, or say `ignore({name})`"
@@ -140,51 +143,60 @@ fn assigned<T: Parse>(input: ParseStream<'_>) -> Result<T> {
     input.parse()
 }
 
-/// Collects the names in tokens, and in the braces of texts.
+/// Collects the names in an expression, but for those of fields, methods and paths; also those in the braces of its texts.
 fn mentioned(tokens: TokenStream, names: &mut HashSet<String>) {
+    let mut before = String::new();
     for token in tokens {
+        let is_of_another =
+            before.ends_with("::") || before.ends_with('.') && !before.ends_with("..");
         match token {
+            TokenTree::Punct(punct) => {
+                before.push(punct.as_char());
+                continue;
+            }
+            TokenTree::Ident(_) if is_of_another => {}
             TokenTree::Ident(name) => drop(names.insert(name.unraw().to_string())),
             TokenTree::Group(group) => mentioned(group.stream(), names),
             TokenTree::Literal(literal) => {
-                let Ok(text) = syn::parse2::<LitStr>(literal.into_token_stream()) else { continue };
-                for value in text.value().split('{').skip(1) {
+                let text = syn::parse2::<LitStr>(literal.into_token_stream());
+                let text = text.map(|text| text.value().replace("{{", "")).unwrap_or_default();
+                for value in text.split('{').skip(1) {
                     let value = value.split('}').next().unwrap_or_default();
                     if let Ok(tokens) = value.parse() {
                         mentioned(tokens, names);
                     }
                 }
             }
-            TokenTree::Punct(_) => {}
         }
+        before.clear();
     }
 }
 
 /// `(…, …)`
-fn listed(input: ParseStream<'_>) -> Result<Vec<Text>> {
+fn listed(name: &str, input: ParseStream<'_>) -> Result<Vec<Text>> {
     if input.peek(Token![=]) {
-        return Err(input.error("this is a list: write it as `tags(\"products\", \"user:{id}\")`"));
+        return Err(input.error(format!("this is a list: write it as `{name}(\"…\", \"…\")`")));
     }
     let list;
     parenthesized!(list in input);
     Ok(Punctuated::<Text, Token![,]>::parse_terminated(&list)?.into_iter().collect())
 }
 
-/// A duration: as a text, or an expression.
-fn life(input: ParseStream<'_>) -> Result<TokenStream> {
+/// A duration: as a text, which says so much at least, or an expression.
+fn duration(input: ParseStream<'_>, least: Duration) -> Result<TokenStream> {
     input.parse::<Token![=]>()?;
     if !input.peek(LitStr) {
         let expr: Expr = input.parse()?;
         return Ok(quote! { #expr });
     }
     let text: LitStr = input.parse()?;
-    let life = humantime::parse_duration(&text.value()).map_err(|error| {
+    let duration = humantime::parse_duration(&text.value()).map_err(|error| {
         let what = format!("this is no duration ({error}); write one as `1h`, `5m` or `250ms`");
         Error::new(text.span(), what)
     })?;
-    if life.as_millis() == 0 {
-        return Err(Error::new(text.span(), "this is a millisecond at least"));
+    if duration < least {
+        return Err(Error::new(text.span(), "a duration here is at least 1 millisecond"));
     }
-    let (seconds, nanos) = (life.as_secs(), life.subsec_nanos());
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     Ok(quote! { ::core::time::Duration::new(#seconds, #nanos) })
 }

@@ -1,7 +1,7 @@
 //! Texts with expressions in braces: `product:{id}`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens as _, quote, quote_spanned};
 use syn::{
     Error, Expr, LitStr, Result,
     parse::{Parse, ParseStream},
@@ -32,6 +32,16 @@ impl Parse for Text {
 }
 
 impl Text {
+    /// The expressions in it.
+    pub(crate) fn expressions(&self) -> Vec<TokenStream> {
+        match self {
+            Self::Template(Template { values, .. }) => {
+                values.iter().map(|(_, value)| value.to_token_stream()).collect()
+            }
+            Self::Expr(expr) => vec![expr.to_token_stream()],
+        }
+    }
+
     /// An expression of the bytes of it, by a cache of this name.
     pub(crate) fn bytes(&self, cache: &Ident) -> TokenStream {
         match self {

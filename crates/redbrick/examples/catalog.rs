@@ -12,6 +12,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -59,7 +60,7 @@ impl Catalog {
         self.products.get_or_load(key, || self.load(id)).tags(["products"]).with_origin().await
     }
 
-    /// Something that takes all of them; it falls with any.
+    /// A list of all products; it is invalidated with any of them.
     #[cached(cache = self.products, key = "list", ttl = "10m", tags("products"))]
     async fn list(&self) -> Arc<str> {
         let names = self.database.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +82,7 @@ async fn product(State(catalog): State<Arc<Catalog>>, Path(id): Path<u64>) -> Re
                 Origin::Local => "process; hit",
                 Origin::Cached => "redis; hit",
                 Origin::Stale => "redis; hit; detail=stale",
+                Origin::Bypassed => "redis; fwd=bypass",
                 _ => "redis; fwd=miss",
             };
             let rate = catalog.products.statistics().hit_rate().unwrap_or_default();
@@ -93,7 +95,8 @@ async fn product(State(catalog): State<Arc<Catalog>>, Path(id): Path<u64>) -> Re
         }
         Err(error) => {
             // Where a service has its log.
-            eprintln!("{error}");
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            eprintln!("{error}: {cause}");
             (StatusCode::SERVICE_UNAVAILABLE, "try again in a moment").into_response()
         }
     }

@@ -199,7 +199,7 @@ impl Inner {
         if tags.is_empty() {
             return Ok(versions);
         }
-        let asking = self.feed.known.asking();
+        let asking = self.feed.asking();
         let keys = tags.iter().map(|tag| self.tags.tagged(tag));
         let now = conn.get_many_bytes(keys).await?;
         for (tag, version) in tags.into_iter().zip(now) {

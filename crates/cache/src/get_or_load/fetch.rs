@@ -19,6 +19,7 @@ use crate::{
     get_or_load::turn::Turn,
     local::{Got, Near},
     statistics::Counter,
+    terms::Wanted,
 };
 
 /// How often failures are told whose callers are served all the same.
@@ -288,6 +289,11 @@ impl<V: Send + 'static> Cache<V> {
     /// What was there, looked at once more, if its age allows that and it was not invalidated meanwhile.
     async fn fallback(&self, ask: &Ask, fallback: Option<Value<V>>) -> Option<Fetched<V>> {
         let inner = &*self.inner;
+        // What was to be loaded anew, and is fresh still.
+        let wanted = Wanted { loads: false, ..ask.terms.wanted() };
+        if let (false, Near::Value(value)) = (ask.anew, self.near(&ask.id, wanted)) {
+            return Some(Fetched { value, origin: Origin::Local });
+        }
         let mut fallback = fallback?;
         let doubt = inner.owed.doubt(&ask.entry);
         let looked = match inner.may_ask() {
@@ -355,11 +361,11 @@ impl Inner {
         self.tell(error, "a load has failed; where something was there, it is served");
     }
 
-    /// Says in the log what has failed of which no caller is told, once a second as a warning.
-    pub(crate) fn tell(&self, error: &Error, what: &str) {
+    /// Says in the log what has failed of which no caller is told, each once a second as a warning.
+    pub(crate) fn tell(&self, error: &Error, what: &'static str) {
         let (cache, cause) = (self.counters.name(), error.source().map(ToString::to_string));
         let cause = cause.unwrap_or_default();
-        if self.told.add(&(), TOLD) {
+        if self.told.add(&what, TOLD) {
             tracing::warn!(cache, %error, cause, "{what}");
         } else {
             tracing::debug!(cache, %error, cause, "{what}");

@@ -49,7 +49,7 @@ pub enum Origin {
     /// invalidated meanwhile, or its loader named a [tag that is new here](Loaded::tags).
     Loaded,
     /// The loader returned it, and it is not stored: Redis could not be asked or could not store, or another process
-    /// loads it too and takes too long.
+    /// loads it too and takes too long. While Redis cannot be asked, the load may have begun before the call.
     Bypassed,
 }
 
@@ -112,8 +112,9 @@ impl<V: Send + 'static> Cache<V> {
     /// ```
     ///
     /// Callers of one key wait for one load, in this process and in all others; when it fails elsewhere, is given up or panics,
-    /// the next of them loads. A caller is never given what was invalidated before it called; of what [this process
-    /// keeps](crate::CacheBuilder::local) that holds for what was invalidated here. The loader runs within this call,
+    /// the next of them loads. A caller is never given what was invalidated before it called; where values are [kept in this
+    /// process](crate::CacheBuilder::local) or tags [followed](crate::CacheBuilder::follow_tags), that holds for what was invalidated
+    /// here. The loader runs within this call,
     /// for at most the [`load_timeout`](crate::CacheBuilder::load_timeout). Who does not poll a call keeps those of the same key
     /// waiting: in this process for at most twice that time, the [`wait_timeout`](crate::CacheBuilder::wait_timeout) and eight
     /// times the [`redis_timeout`](crate::CacheBuilder::redis_timeout), and as long once more where another one that has waited so
@@ -121,8 +122,8 @@ impl<V: Send + 'static> Cache<V> {
     ///
     /// A loader must not load its own key: it would wait for itself until the [`load_timeout`](crate::CacheBuilder::load_timeout).
     ///
-    /// None where this process keeps the value, one round trip when it is there, two when its tags are not those that are named here. Three and the loader
-    /// when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait
+    /// None where this process keeps the value, one where it must be asked whether that is still there. One round trip when it is in
+    /// Redis, two when its tags are not those that are named here. Three and the loader when it is not; two, where it was [deleted](Self::delete) here a moment ago. Where another process loads, four, the wait
     /// for it, and one more.
     ///
     /// # Errors

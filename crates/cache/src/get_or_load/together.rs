@@ -16,7 +16,7 @@ use crate::{
     get_or_load::many::Loader,
     get_or_load::turn::Answer,
     get_or_load::{Absent, Ask},
-    local::Got,
+    local::{Got, Near},
     statistics::Counter,
     terms::Terms,
 };
@@ -78,14 +78,26 @@ where
     /// Reads what is there.
     pub(super) async fn look(&mut self) -> Result<(), Error> {
         let (cache, inner) = (self.cache, &*self.cache.inner);
-        if !inner.may_ask() {
+        let wanted = self.terms.wanted();
+        let (mut rest, mut at_rest) = (Vec::new(), Vec::new());
+        for asked in &mut self.asked {
+            match cache.near(&asked.ask.id, wanted) {
+                Near::Value(value) => {
+                    inner.counters.add(Counter::LocalHits);
+                    asked.state = State::Done(Some(value));
+                }
+                near => {
+                    rest.push((asked.ask.id.clone(), asked.ask.entry.clone(), near));
+                    at_rest.push(asked);
+                }
+            }
+        }
+        if rest.is_empty() || !inner.may_ask() {
             return Ok(());
         }
-        let asked = self.asked.iter().map(|asked| (asked.ask.id.clone(), asked.ask.entry.clone()));
-        let asked: Vec<_> = asked.collect();
-        let found = cache.find_many(&inner.quick, &asked, self.terms.wanted()).await;
+        let found = cache.find_many(&inner.quick, rest, wanted).await;
         let Some(found) = inner.or_without(found)? else { return Ok(()) };
-        for (asked, found) in self.asked.iter_mut().zip(found) {
+        for (asked, found) in at_rest.into_iter().zip(found) {
             let found = match found {
                 Got::Here(value) => {
                     inner.counters.add(Counter::LocalHits);

@@ -145,6 +145,7 @@ impl<V: Send + 'static> Cache<V> {
     ) -> redbrick_core_conn::Result<Answer<V>> {
         let inner = &*self.inner;
         let (began, doubt) = (inner.flights.moment(), inner.owed.doubt(&ask.entry));
+        let ticket = inner.ticket(&ask.id);
         let stored = match inner.lease(ask, seen, has_fallback, note).await? {
             Leased::Taken(lease, tags) => return Ok(Answer::Load(Some((*lease, tags)))),
             Leased::Nobody => return Ok(Answer::Load(None)),
@@ -158,7 +159,7 @@ impl<V: Send + 'static> Cache<V> {
             }
             Err(foreign) => Found::Miss(foreign),
         };
-        Ok(Answer::There(self.value(found), began))
+        Ok(Answer::There(self.keep(&ask.id, ticket, self.value(found)), began))
     }
 }
 

@@ -69,22 +69,23 @@ impl<V> Cache<V> {
                 && !inner.is_owed(id, &head.tags);
             if !is_of_use {
                 return Verdict::Useless;
-            } else if age == Age::Due && wanted.loads {
-                return Verdict::Due;
             }
             let may_be_given = match epoch {
                 Some(epoch) => {
                     kept.is_of(epoch)
                         && (head.tags.is_empty() || inner.feed.known.are_now(&head.tags))
                 }
-                // Nobody says what changes.
-                None => inner.is_bearable(kept, now),
+                None => {
+                    // Nobody says what changes, perhaps since the runtime has ended in which somebody listened.
+                    inner.listen();
+                    inner.feed.bears(kept, now)
+                }
             };
             if !may_be_given {
                 return Verdict::Doubtful;
             }
             inner.keep_time(since);
-            Verdict::Given
+            if wanted.is_due(age) { Verdict::Due } else { Verdict::Given }
         })
     }
 
@@ -100,62 +101,48 @@ impl<V> Cache<V> {
         match near {
             Near::Value(value) => Ok(Got::Here(value)),
             Near::Doubtful(kept) => self.verify(conn, id, key, wanted, kept).await,
-            Near::Nothing if self.tier.is_none() => {
-                Ok(Got::There(self.value(self.inner.read(conn, key, wanted).await?)))
-            }
-            Near::Nothing => {
+            near => {
                 let ticket = self.inner.ticket(id);
-                let found = self.inner.read(conn, key, wanted).await?;
-                Ok(Got::There(self.keep(id, ticket, self.value(found))))
-            }
-            Near::Due => {
-                let found = self.inner.read(conn, key, wanted).await?;
-                Ok(Got::There(due(self.value(found))))
+                let found = self.value(self.inner.read(conn, key, wanted).await?);
+                Ok(Got::There(self.learn(id, &near, ticket, found)))
             }
         }
     }
 
-    /// Finds the values of several, at once.
+    /// Finds the values of several of which this process knows so much, at once.
     pub(crate) async fn find_many(
         &self,
         conn: &Conn,
-        asked: &[(Bytes, Key)],
+        asked: Vec<(Bytes, Key, Near<V>)>,
         wanted: Wanted<'_>,
     ) -> Result<Vec<Got<V>>> {
         let inner = &*self.inner;
-        if self.tier.is_none() {
-            let reading = inner.reading(conn, asked.iter().map(|(_, key)| key.clone()));
-            let read = inner.read_many(reading, wanted, |found| Got::There(self.value(found)));
-            return read.await;
-        }
-        let mut got = Vec::with_capacity(asked.len());
+        let mut got: Vec<_> = asked.iter().map(|_| None).collect();
         let (mut doubtful, mut missing) = (Vec::new(), Vec::new());
-        for (at, (id, key)) in asked.iter().enumerate() {
-            got.push(match self.near(id, wanted) {
-                Near::Value(value) => Some(Got::Here(value)),
-                Near::Doubtful(kept) => {
-                    doubtful
-                        .push(async move { (at, self.verify(conn, id, key, wanted, kept).await) });
-                    None
-                }
-                near => {
-                    missing.push((at, inner.ticket(id), matches!(near, Near::Due)));
-                    None
-                }
-            });
+        for (at, (id, key, near)) in asked.into_iter().enumerate() {
+            match near {
+                Near::Value(value) => got[at] = Some(Got::Here(value)),
+                Near::Doubtful(kept) => doubtful
+                    .push(async move { (at, self.verify(conn, &id, &key, wanted, kept).await) }),
+                near => missing.push((at, inner.ticket(&id), id, key, near)),
+            }
         }
-        let keys = missing.iter().map(|(at, ..)| asked[*at].1.clone());
-        let reading = inner.reading(conn, keys);
-        let read = inner.read_many(reading, wanted, |found| self.value(found));
+        let keys = missing.iter().map(|(_, _, _, key, _)| key.clone());
+        let reading = (!missing.is_empty()).then(|| inner.reading(conn, keys));
+        let read = async {
+            match reading {
+                Some(reading) => inner.read_many(reading, wanted, |found| self.value(found)).await,
+                None => Ok(Vec::new()),
+            }
+        };
         let (verified, read) = tokio::join!(bounded(AT_ONCE, doubtful), read);
-        for ((at, ticket, is_due), found) in missing.into_iter().zip(read?) {
-            let found = if is_due { due(found) } else { found };
-            got[at] = Some(Got::There(self.keep(&asked[at].0, ticket, found)));
+        for ((at, ticket, id, _, near), found) in missing.into_iter().zip(read?) {
+            got[at] = Some(Got::There(self.learn(&id, &near, ticket, found)));
         }
         for (at, verified) in verified {
             got[at] = Some(verified?);
         }
-        Ok(got.into_iter().flatten().collect())
+        Ok(got.into_iter().map(|got| got.expect("each was looked for")).collect())
     }
 
     /// Asks whether what is kept is still there, and reads what is there otherwise.
@@ -185,14 +172,17 @@ impl<V> Cache<V> {
                     inner.feed.forget_entry(key);
                     return Ok(Got::There(Err(Seen::Beginning(entry::beginning_of(kept.mark)))));
                 }
-                if inner.age(&kept.head, inner.now().await, wanted.stale) == Age::Fresh {
-                    kept.was_there(ticket);
+                let age = inner.age(&kept.head, inner.now().await, wanted.stale);
+                let is_due = wanted.is_due(age);
+                if age.is_fresh() && !is_due {
+                    ticket.into_iter().for_each(|ticket| kept.was_there(ticket));
                     inner.counters.add(Counter::Revalidated);
                     return Ok(Got::Here(value));
                 }
-                // It can be served past its time.
-                let found = inner.read(conn, key, wanted).await?;
-                return Ok(Got::There(self.value(found)));
+                // To be loaded anew, before its end or past it.
+                let found = self.value(inner.read(conn, key, wanted).await?);
+                let near = if is_due { Near::Due(kept.mark) } else { Near::Nothing };
+                return Ok(Got::There(self.learn(id, &near, ticket, found)));
             }
             Verified::Gone => None,
             Verified::Other(stored) => Some(stored),
@@ -201,59 +191,69 @@ impl<V> Cache<V> {
             Ok(entry) => inner.judge(conn, entry, &doubt, wanted, versions?).await?,
             Err(seen) => Found::Miss(seen),
         };
-        let found = self.value(found);
-        if found.is_err() {
-            inner.feed.forget_entry(key);
-        }
-        Ok(Got::There(self.keep(id, ticket, found)))
+        Ok(Got::There(self.keep(id, ticket, self.value(found))))
     }
 
-    /// Keeps a value that was read, where it can be kept.
-    fn keep(
+    /// Remembers what was read of a key of which this was known.
+    fn learn(
         &self,
         id: &[u8],
-        ticket: Ticket,
+        near: &Near<V>,
+        ticket: Option<Ticket>,
         read: std::result::Result<Value<V>, Seen>,
     ) -> std::result::Result<Value<V>, Seen> {
-        if let (Some(tier), Ok(Value { value, entry, age: Age::Fresh })) = (&self.tier, &read)
+        self.keep(id, ticket, near.due(read))
+    }
+
+    /// Keeps a value that was read, where it can be kept; what was there before is not given any more in any case.
+    pub(crate) fn keep(
+        &self,
+        id: &[u8],
+        ticket: Option<Ticket>,
+        read: std::result::Result<Value<V>, Seen>,
+    ) -> std::result::Result<Value<V>, Seen> {
+        let (Some(tier), Some(ticket)) = (&self.tier, ticket) else { return read };
+        match &read {
             // Of what is never over nobody here knows when it is.
-            && entry.head.fresh_until != NEVER_OVER
-        {
-            let (value, len) = (tier.copy(value), entry.len());
-            let entry = Arc::new(Copied::new(entry.head.detached(), entry.mark(), len));
-            tier.keep(id, ticket, Kept { value, entry });
+            Ok(Value { value, entry, age: Age::Fresh }) if entry.head.fresh_until != NEVER_OVER => {
+                let (value, len) = (tier.copy(value), entry.len());
+                let entry = Arc::new(Copied::new(entry.head.detached(), entry.mark(), len));
+                tier.keep(id, ticket, Kept { value, entry });
+            }
+            Ok(Value { entry, .. }) => tier.forget_other(id, Some(entry.mark())),
+            Err(_) => tier.forget_other(id, None),
         }
         read
     }
 }
 
-/// What was found, to be loaded anew: whether it is time for that is asked once.
-fn due<V>(read: std::result::Result<Value<V>, Seen>) -> std::result::Result<Value<V>, Seen> {
-    read.map(|value| match value.age {
-        Age::Fresh => Value { age: Age::Due, ..value },
-        _ => value,
-    })
+impl<V> Near<V> {
+    /// What was read of a key of which this was known: what is due is still so, since whether it is time for that is asked once.
+    fn due(
+        &self,
+        read: std::result::Result<Value<V>, Seen>,
+    ) -> std::result::Result<Value<V>, Seen> {
+        let Self::Due(mark) = self else { return read };
+        read.map(|value| match value.age {
+            Age::Fresh if value.entry.mark() == *mark => Value { age: Age::Due, ..value },
+            _ => value,
+        })
+    }
 }
 
 impl Inner {
-    /// What is known before a key is asked for.
-    fn ticket(&self, id: &[u8]) -> Ticket {
+    /// What is known before a key is asked for; nothing where nothing is kept.
+    pub(crate) fn ticket(&self, id: &[u8]) -> Option<Ticket> {
+        let tier = self.feed.tier.as_ref()?;
         self.listen();
-        let changes = self.feed.tier.as_ref().map_or(0, |tier| tier.changes(id));
+        let changes = tier.changes(id);
         let now = Instant::now();
         let epoch = self.feed.epoch_at(now).unwrap_or_default();
-        Ticket { epoch, at: self.feed.moment(now), changes }
+        Some(Ticket { epoch, at: self.feed.moment(now), changes })
     }
 
     /// Whether an invalidation is owed that concerns what is kept of a key.
     fn is_owed(&self, id: &[u8], tags: &[Tag]) -> bool {
         self.owed.is_any() && self.owed.doubt(&self.prefix.tagged(id)).concerns(tags)
-    }
-
-    /// Whether a value may be given for which nobody vouches.
-    fn is_bearable(&self, kept: &Copied, now: Instant) -> bool {
-        let bearable = u64::try_from(self.settings.max_staleness.as_nanos()).unwrap_or(u64::MAX);
-        let since = self.feed.moment(now).saturating_sub(bearable);
-        self.feed.last_seen(kept) > since && self.feed.moved.none_of(&kept.head.tags, kept)
     }
 }

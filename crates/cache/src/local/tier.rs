@@ -1,13 +1,14 @@
 //! What a tier in the process can do, whatever keeps its values.
 
 use super::kept::{Copied, Kept, Ticket};
+use crate::entry::MARK_LEN;
 
 /// What this process knows of a key.
 #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "nothing is kept then"))]
 pub(crate) enum Near<V> {
     Nothing,
-    /// A value that is to be loaded anew, though it is fresh.
-    Due,
+    /// A value of this entry that is to be loaded anew, though it is fresh.
+    Due([u8; MARK_LEN]),
     /// A value for which nobody vouches.
     Doubtful(Kept<V>),
     /// Its value.
@@ -42,6 +43,9 @@ pub(crate) trait Tier<V>: AnyTier {
 
     /// A value to be given away.
     fn copy(&self, value: &V) -> V;
+
+    /// What is kept of `id` is not what is there any more, unless it is of this entry.
+    fn forget_other(&self, id: &[u8], entry: Option<[u8; MARK_LEN]>);
 
     /// Keeps what was asked for under a ticket, unless something was said of it since.
     fn keep(&self, id: &[u8], ticket: Ticket, kept: Kept<V>);

@@ -12,7 +12,7 @@ use crate::{
     owed::{About, Underway},
     rules::template::literally,
     rules::{Parsed, What},
-    tags::{self, AT_ONCE},
+    tags::{self, IN_A_PIPELINE},
 };
 
 static SHORTEN: Script = Script::new("cache.shorten", include_str!("../lua/shorten.lua"));
@@ -98,7 +98,7 @@ impl<V> Cache<V> {
         let lives: Vec<_> =
             lives.iter().map(|(id, life)| (inner.prefix.tagged(id), *life)).collect();
         let mut shortened = 0;
-        for some in lives.chunks(AT_ONCE) {
+        for some in lives.chunks(IN_A_PIPELINE) {
             let mut pipeline = inner.conn.pipeline();
             let calls = some.iter().map(|(entry, life)| {
                 let mark = fastrand::u64(..).to_be_bytes();

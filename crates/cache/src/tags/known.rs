@@ -48,7 +48,8 @@ struct Tag {
 /// What is known before versions are asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking {
-    changes: u64,
+    /// Nothing while nobody says what changes.
+    changes: Option<u64>,
     at: Instant,
 }
 
@@ -60,13 +61,14 @@ impl Known {
         }
     }
 
-    /// Says that versions are about to be asked for; nothing where nobody makes use of what is learned.
-    pub(crate) fn asking(&self) -> Option<Asking> {
+    /// Says that versions are about to be asked for, while the feed is current or not; nothing where nobody makes use of what is learned.
+    pub(crate) fn asking(&self, is_current: bool) -> Option<Asking> {
+        let changes = || is_current.then(|| self.state().changes);
         let is_used = self.is_used.load(Ordering::Relaxed);
-        is_used.then(|| Asking { changes: self.state().changes, at: Instant::now() })
+        is_used.then(|| Asking { changes: changes(), at: Instant::now() })
     }
 
-    /// Learns a version at a moment, and for how long after the question it is there.
+    /// Learns a version; `since` is when, `left` how long it is there from the question on.
     pub(crate) fn learn(
         &self,
         asking: Asking,
@@ -76,7 +78,7 @@ impl Known {
         left: Option<Duration>,
     ) {
         let mut state = self.state();
-        let is_followed = asking.changes == state.changes;
+        let is_followed = asking.changes == Some(state.changes);
         let until = left.and_then(|left| asking.at.checked_add(left));
         match state.get(tag) {
             Some(known) if known.version == version => {
@@ -170,9 +172,9 @@ mod tests {
 
     fn known() -> (Known, Asking) {
         let known = Known::default();
-        assert!(known.asking().is_none(), "nobody makes use of it");
+        assert!(known.asking(true).is_none(), "nobody makes use of it");
         known.use_it();
-        let asking = known.asking().expect("it is used");
+        let asking = known.asking(true).expect("it is used");
         (known, asking)
     }
 
@@ -205,6 +207,13 @@ mod tests {
         known.learn(asking, 8, &other, VERSION, None);
         assert_eq!(known.now([&tag, &other], None), [Some(VERSION), None]);
         assert!(!known.are_now(&[(other, VERSION)]));
+        // Nor what was asked for while nobody said anything.
+        let third = Bytes::from_static(b"third");
+        known.learn(known.asking(false).expect("it is used"), 9, &third, VERSION, None);
+        assert_eq!(
+            (known.now([&third], None), known.before(&third, 10)),
+            (vec![None], Some(VERSION))
+        );
     }
 
     #[tokio::test]

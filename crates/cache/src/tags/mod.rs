@@ -78,7 +78,7 @@ impl Inner {
         time_to_live: Duration,
     ) -> redbrick_core_conn::Result<Vec<Tag>> {
         let (mut versions, unknown) = self.followed(tags, Some(time_to_live));
-        let asking = self.feed.known.asking();
+        let asking = self.feed.asking();
         let mut learn = |tag: &Bytes, (version, left): (Bytes, i64)| {
             let version = version_of(&version);
             if let Some(asking) = asking {
@@ -92,7 +92,7 @@ impl Inner {
             learn(tag, version);
             return Ok(versions);
         }
-        for some in unknown.chunks(AT_ONCE) {
+        for some in unknown.chunks(IN_A_PIPELINE) {
             let mut pipeline = conn.pipeline();
             let tickets: Vec<_> = some
                 .iter()
@@ -160,7 +160,7 @@ pub(crate) fn life(time_to_live: Duration) -> Duration {
 }
 
 /// How many calls go out in one pipeline.
-pub(crate) const AT_ONCE: usize = 256;
+pub(crate) const IN_A_PIPELINE: usize = 256;
 
 /// What the server answered. Without one there is none, and an entry under this version never counts.
 fn version_of(answer: &[u8]) -> Version {

@@ -13,11 +13,7 @@ use crate::{entry::Tag, local::kept::Copied};
 const MOST: usize = 8192;
 
 #[derive(Default)]
-pub(crate) struct Moved {
-    /// Whether anybody makes use of it.
-    is_used: bool,
-    state: Mutex<State>,
-}
+pub(crate) struct Moved(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -28,21 +24,14 @@ struct State {
 }
 
 impl Moved {
-    pub(crate) fn new(is_used: bool) -> Self {
-        Self { is_used, state: Mutex::default() }
-    }
-
     /// A tag was invalidated at a moment.
-    pub(crate) fn add(&self, tag: &[u8], moment: u64) {
-        if !self.is_used {
-            return;
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn add(&self, tag: Bytes, moment: u64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.moments.len() >= MOST {
             state.moments.clear();
             state.of_all = moment;
         }
-        state.moments.insert(Bytes::copy_from_slice(tag), moment);
+        state.moments.insert(tag, moment);
     }
 
     /// Whether none of these tags was invalidated after an entry was asked for last.
@@ -50,7 +39,7 @@ impl Moved {
         if tags.is_empty() {
             return true;
         }
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = |(name, _): &Tag| state.moments.get(name).copied().unwrap_or_default();
         tags.iter().map(moved).all(|moment| entry.seen() > moment.max(state.of_all))
     }
@@ -63,19 +52,19 @@ mod tests {
 
     #[test]
     fn of_more_tags_than_are_remembered_all_count_as_invalidated() {
-        let moved = Moved::new(true);
+        let moved = Moved::default();
         let head = Head { fresh_until: 0, cost: 0, ends: false, tags: Vec::new() };
         let entry = Copied::new(head, [0; 8], 0);
         entry.was_there(Ticket { epoch: 0, at: 5, changes: 0 });
         let tag = |name: &'static str| [(Bytes::from_static(name.as_bytes()), [0; 8])];
-        moved.add(b"before", 4);
-        moved.add(b"after", 5);
+        moved.add("before".into(), 4);
+        moved.add("after".into(), 5);
         assert!(moved.none_of(&tag("before"), &entry) && moved.none_of(&tag("never"), &entry));
         assert!(!moved.none_of(&tag("after"), &entry) && moved.none_of(&[], &entry));
         for n in 0..MOST {
-            moved.add(n.to_string().as_bytes(), 6);
+            moved.add(n.to_string().into(), 6);
         }
         assert!(!moved.none_of(&tag("never"), &entry));
-        assert!(moved.state.lock().unwrap().moments.len() <= MOST);
+        assert!(moved.0.lock().unwrap().moments.len() <= MOST);
     }
 }

@@ -102,7 +102,7 @@ impl Shop {
         row
     }
 
-    #[cached(cache = self.names, key = "{id}", ttl = life, stale = life * 2, map_err = |_| Broken::Cache(id.to_string()))]
+    #[cached(cache = self.names, key = "{id}", ttl = life, stale = life * 2, ignore(life), map_err = |_| Broken::Cache(id.to_string()))]
     async fn lives(&self, id: u64, life: Duration) -> Result<String, Broken> {
         Ok(format!("{id}, {}", self.called()))
     }
@@ -110,8 +110,7 @@ impl Shop {
     #[cached(cache = self.names, key = "nothing")]
     async fn slowly_nothing(&self) -> Option<String> {
         self.called();
-        let _elapsed =
-            tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
+        crate::rest(Duration::from_millis(50)).await;
         None
     }
 
@@ -137,7 +136,7 @@ impl Shop {
         format!("{}, {}", user.id, self.called())
     }
 
-    #[cached(cache = cache, key = "generic:{id}", ignore(value))]
+    #[cached(cache = cache, key = "generic:{N}:{id}", ignore(T, value))]
     async fn generic<T, const N: usize>(
         &self,
         cache: &Cache<Vec<T>>,
@@ -294,8 +293,10 @@ async fn that_nothing_was_there_is_not_given_after_an_invalidation() {
     gate.entered().await;
     *rows.lock().unwrap() = Some("it is there".to_owned());
     shop.names.invalidate_tag("rows").await.unwrap();
+    let looking = Arc::clone(&shop);
     let (after, ()) = tokio::join!(shop.row(1, &rows, &gate), async {
-        tokio::task::yield_now().await;
+        let has_looked = move || looking.names.statistics().misses == 2;
+        crate::until("it has found nothing, and waits for the load", has_looked).await;
         gate.open();
     });
     assert_eq!(after.as_deref(), Some("it is there"));

@@ -13,10 +13,7 @@ use std::{
 use redbrick_cache::Cache;
 use redbrick_core_conn::Conn;
 use redbrick_testkit::Server;
-use tokio::{
-    sync::Barrier,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Barrier, time::Instant};
 
 use crate::{PATIENCE, patient};
 
@@ -84,7 +81,7 @@ async fn member(url: &str, load: Load) {
                     if load == Load::HangsAtFirst && begun == 1 {
                         pending::<()>().await;
                     }
-                    let _loads = timeout(LOAD, pending::<()>()).await;
+                    crate::rest(LOAD).await;
                     Ok::<_, redbrick_core_conn::Error>(7)
                 };
                 assert_eq!(cache.get_or_load("cold", loader).await.unwrap(), 7);

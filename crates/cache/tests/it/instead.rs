@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
 use std::{
-    future::{IntoFuture, pending},
+    future::IntoFuture,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -178,7 +178,7 @@ async fn what_comes_to_its_last_end_while_its_load_fails_is_not_served() {
     let slow = async |cache: Cache<u64>| {
         stale(&cache).await;
         let load = async || {
-            let _elapsed = timeout(BRIEF, pending::<()>()).await;
+            crate::rest(BRIEF).await;
             fails().await
         };
         let served = cache.get_or_load("a", load).with_origin().await;
@@ -195,7 +195,7 @@ async fn what_comes_to_its_last_end_while_its_load_fails_is_not_served() {
 async fn what_ends_while_it_is_loaded_early_in_vain_is_not_served_without_a_window() {
     let cache = builder(&unique("early in vain")).await.early_refresh(true).build().unwrap();
     let slow = async || {
-        let _elapsed = timeout(Duration::from_millis(200), pending::<()>()).await;
+        crate::rest(Duration::from_millis(200)).await;
         Ok::<_, std::io::Error>(1)
     };
     cache.get_or_load("a", slow).time_to_live(Duration::from_millis(600)).await.unwrap();

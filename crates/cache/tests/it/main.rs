@@ -136,6 +136,11 @@ impl Gate {
     }
 }
 
+/// Does nothing for so long: what a load takes, or another one needs.
+async fn rest(time: Duration) {
+    let _elapsed = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
 /// Waits, off the runtime's threads, until something is so.
 async fn until(what: &str, mut ready: impl FnMut() -> bool + Send + 'static) {
     let wait = move || redbrick_testkit::wait_until(PATIENCE, &mut ready);

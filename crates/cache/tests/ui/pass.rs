@@ -11,7 +11,7 @@ pub struct Names {
 
 impl Names {
     /// The name of a user.
-    #[cached(cache = self.cache, key = "user:{id}", ttl = "1h", tags("users", "group:{group}"), stale = "1m")]
+    #[cached(cache = self.cache, key = "user:{group}:{id}", ttl = "1h", tags("users", "group:{group}"), stale = "1m")]
     pub async fn name(&self, id: u64, group: &str) -> Result<String, std::io::Error> {
         if id == 0 {
             return Err(std::io::ErrorKind::NotFound.into());
@@ -25,7 +25,7 @@ impl Names {
         Some(id.to_string())
     }
 
-    #[invalidates(cache = self.cache, keys("user:{id}"), tags("users"), patterns("page:*"))]
+    #[invalidates(cache = self.cache, keys("user:{id}"), tags("users"), patterns("user:*:{id}"))]
     pub async fn rename(&mut self, id: u64, name: String) -> Result<(), std::io::Error> {
         drop((id, name));
         Ok(())
@@ -37,6 +37,13 @@ impl Names {
 pub async fn number(cache: &Cache<u64>, mut id: u64) -> u64 {
     id += 1;
     id
+}
+
+/// A text that others put together, and nothing served past its time.
+#[cached(cache = caches[0], key = format!("{{}}:{from}..{:?}", 0..to), stale = "0s", ignore(key))]
+pub async fn between(caches: &[Cache<u64>], from: u64, to: u64, key: &str) -> u64 {
+    let _ = key;
+    to - from
 }
 
 /// What is said of the whole function is said of both.
@@ -64,6 +71,36 @@ pub async fn without(cache: &Cache<u64>, id: u64) {
     #![deny(unused_mut)]
     let without = id;
     let _ = without;
+}
+
+pub trait Shape: Send {}
+
+pub struct Round;
+
+impl Shape for Round {}
+
+/// What is returned becomes what is to be returned.
+#[invalidates(cache = cache, keys("{id}"))]
+pub async fn shaped(cache: &Cache<u64>, id: u64) -> Result<Box<dyn Shape>, Box<dyn std::error::Error + Send + Sync>> {
+    if id == 0 {
+        return Err(Box::new(std::io::Error::other("there is none")));
+    }
+    Ok(Box::new(Round))
+}
+
+#[derive(Clone)]
+pub struct Taken {
+    cache: Cache<u64>,
+}
+
+impl Taken {
+    /// It takes itself, and changes that.
+    #[cached(cache = self.cache, key = "{N}:{id}", ignore(_note))]
+    pub async fn taken<const N: u64>(mut self, id: u64, _note: &str) -> u64 {
+        const MORE: u64 = 1;
+        self.cache = self.cache.of();
+        id + N + MORE
+    }
 }
 
 fn is_send<T: Send>(_: &T) {}

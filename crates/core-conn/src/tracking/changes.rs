@@ -46,6 +46,7 @@ struct Proven {
 enum Entry {
     Key(Bytes),
     Flush,
+    Gap,
     /// All that the servers did before this moment stands before this.
     Proof(Instant),
 }
@@ -68,9 +69,20 @@ impl Changes {
         waiting.wake();
     }
 
-    /// All values may have changed; from now on nothing is known to be complete.
+    /// All values have changed; from now on nothing is known to be complete.
     pub(super) fn flush(&self) {
         self.flush_all(&mut self.lock());
+    }
+
+    /// Something may have changed unheard; from now on nothing is known to be complete. What was heard before is said before that.
+    pub(super) fn gap(&self) {
+        let mut waiting = self.lock();
+        self.proven.forget();
+        waiting.entries.retain(|entry| !matches!(entry, Entry::Proof(_)));
+        if !matches!(waiting.entries.back(), Some(Entry::Flush | Entry::Gap)) {
+            waiting.entries.push_back(Entry::Gap);
+        }
+        waiting.wake();
     }
 
     fn flush_all(&self, waiting: &mut Waiting) {
@@ -122,6 +134,7 @@ impl Changes {
                 Entry::Proof(_) if waiting.closed => {}
                 Entry::Proof(moment) => self.proven.reach(moment),
                 Entry::Flush => return Poll::Ready(Some(Invalidation::Flush)),
+                Entry::Gap => return Poll::Ready(Some(Invalidation::Gap)),
                 Entry::Key(key) => {
                     waiting.keys -= 1;
                     return Poll::Ready(Some(Invalidation::Key(key)));
@@ -245,6 +258,26 @@ mod tests {
         assert_eq!(next(&changes), Some(Invalidation::Flush));
         assert_eq!(next(&changes), None);
         assert_eq!(changes.proven(), Some(moment));
+    }
+
+    #[test]
+    fn after_a_gap_nothing_is_proven_until_it_was_read_and_what_was_heard_is_said() {
+        let changes = changes();
+        let moment = Instant::now();
+        changes.key(key("a"));
+        changes.prove(moment);
+        for _ in 0..1000 {
+            changes.gap();
+        }
+        assert!(changes.lock().entries.len() == 2);
+        assert_eq!(next(&changes), Some(Invalidation::Key(key("a"))));
+        changes.prove(moment);
+        assert_eq!(changes.proven(), None, "the gap was not read yet");
+        assert_eq!(next(&changes), Some(Invalidation::Gap));
+        assert_eq!((next(&changes), changes.proven()), (None, Some(moment)));
+        changes.flush();
+        changes.gap();
+        assert_eq!((next(&changes), next(&changes)), (Some(Invalidation::Flush), None));
     }
 
     #[test]

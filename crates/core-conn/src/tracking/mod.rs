@@ -47,8 +47,11 @@ pub enum Invalidation {
     /// The value at this key has changed or may have: it was written, deleted, has expired or was evicted. The
     /// connection's prefix is left out.
     Key(Bytes),
-    /// Any value may have changed: forget all of them.
+    /// All values are gone, since a server was emptied, or more have changed than may [wait](Track::queue_keys): forget all of them.
     Flush,
+    /// Something may have changed unheard: at first, and when a link was lost or is back. Values may be kept, but none counts until the
+    /// server was asked for it.
+    Gap,
 }
 
 /// A feed that has not been asked for yet; awaiting it does so. See [`Conn::track`].
@@ -87,7 +90,7 @@ impl Conn {
     /// This is what a copy of values in this process is kept true by. Whoever keeps one
     ///
     /// 1. reads this feed all the time, forgets the value at each [`Key`](Invalidation::Key), and all at a
-    ///    [`Flush`](Invalidation::Flush);
+    ///    [`Flush`](Invalidation::Flush) or a [`Gap`](Invalidation::Gap);
     /// 2. keeps a value only if nothing was said of its key since before it was asked for, and nobody here wrote it meanwhile
     ///    (below: the ticket is still there);
     /// 3. keeps it no longer than its time to live, asks masters for it and not replicas, and forgets what this process writes
@@ -106,7 +109,7 @@ impl Conn {
     /// struct Copy { kept: Mutex<HashMap<Vec<u8>, Kept>>, tickets: std::sync::atomic::AtomicU64 }
     ///
     /// impl Copy {
-    ///     /// In a task of its own. `is_current` is false until the first `Flush` was read here.
+    ///     /// In a task of its own. `is_current` is false until the first `Gap` was read here.
     ///     async fn follow(&self, mut changes: redbrick_core_conn::Tracking) {
     ///         while let Some(change) = changes.next().await {
     ///             let mut kept = self.kept.lock().unwrap();
@@ -151,8 +154,8 @@ impl Conn {
     /// ```
     ///
     /// All feeds of a connection share one link to each master, which carries nothing else (`CLIENT TRACKING` in
-    /// broadcasting mode, redirected to the link itself). `Flush` is said at first, after `FLUSHDB` and `FLUSHALL`,
-    /// when a link is lost and again when it is back, when a master comes or goes, and when the feed is not read fast
+    /// broadcasting mode, redirected to the link itself). `Gap` is said at first, when a link is lost and again when it
+    /// is back, and when a master comes or goes; `Flush` after `FLUSHDB` and `FLUSHALL`, and when the feed is not read fast
     /// enough. Nothing is said by servers of `SWAPDB`, of any version: do not use it beside a feed. A key of the same
     /// name in another database counts as the same one.
     ///
@@ -218,7 +221,7 @@ impl Track<'_> {
     /// before the write and when it was answered.
     ///
     /// It holds for the first of its [command links](crate::ConfigBuilder::command_links); what goes over others, and
-    /// transactions, is said all the same. Such feeds have a link of their own, and a `Flush` also when the command
+    /// transactions, is said all the same. Such feeds have a link of their own, and a `Gap` also when the command
     /// link is made anew.
     ///
     /// Default: own writes are said as all others.
@@ -319,21 +322,21 @@ impl Tracking {
 
 impl Freshness {
     /// Returns whether everything that the servers did until one [bound](Track::bound) ago has been read from the feed,
-    /// by whoever calls [`next`](Tracking::next). False at first, until its first `Flush` was read and it was asked for
+    /// by whoever calls [`next`](Tracking::next). False at first, until its first `Gap` was read and it was asked for
     /// the next change.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.is_current_at(Instant::now())
     }
 
-    /// Returns the same, for whoever has looked just now what time it is. With an earlier moment it says too much.
+    /// The same at `now`, for callers that have just read the clock; a moment in the past makes it `true` for too long.
     #[must_use]
     pub fn is_current_at(&self, now: Instant) -> bool {
         self.changes.is_proven_within(now.into(), self.bound)
     }
 
     /// Returns the moment before which everything that the servers did has been read from the feed; `None` while that
-    /// is not known, as while a link is missing and until a `Flush` has been read.
+    /// is not known, as while a link is missing and until a `Gap` or a `Flush` has been read.
     #[must_use]
     pub fn complete_until(&self) -> Option<Instant> {
         self.changes.proven().map(tokio::time::Instant::into_std)

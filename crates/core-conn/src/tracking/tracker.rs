@@ -115,7 +115,7 @@ impl Tracker {
             return (id, changes, becomes_ready);
         }
         // Whatever is known of before is from before.
-        changes.flush();
+        changes.gap();
         let version = self.wanted.borrow().version + 1;
         book.readers.push(Reader { id, interest, changes: Arc::clone(&changes), version, ready });
         self.want(&book);
@@ -171,7 +171,7 @@ impl Tracker {
             book.masters.insert(place.clone(), master);
         }
         if changed {
-            book.flush();
+            book.gap();
         }
     }
 
@@ -186,7 +186,7 @@ impl Tracker {
             state.condition = Condition { live: true, proven: since, error: None, presence };
         }
         if !seamless {
-            book.flush();
+            book.gap();
         }
         book.prove();
     }
@@ -211,7 +211,7 @@ impl Tracker {
             state.armed.take().is_some()
         };
         if was_armed {
-            book.flush();
+            book.gap();
         }
         for reader in &book.readers {
             reader.ready.send_if_modified(|ready| {
@@ -238,8 +238,7 @@ impl Tracker {
 
     /// Everything has changed.
     pub(super) fn flushed(&self) {
-        let book = self.lock();
-        book.flush();
+        self.lock().readers.iter().for_each(|reader| reader.changes.flush());
     }
 
     /// Forgets a master when nobody reads; returns whether that is so.
@@ -275,8 +274,8 @@ impl Tracker {
 }
 
 impl Book {
-    fn flush(&self) {
-        self.readers.iter().for_each(|reader| reader.changes.flush());
+    fn gap(&self) {
+        self.readers.iter().for_each(|reader| reader.changes.gap());
     }
 
     /// Tells readers how far they are known to have heard everything.

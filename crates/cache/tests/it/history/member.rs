@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -15,14 +14,14 @@ use std::{
 #[cfg(feature = "local")]
 use redbrick_cache::Local;
 use redbrick_cache::{Cache, CacheBuilder, Error};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use super::{
     database::{Database, Figures, Place, Value, Who, connect, names_shared},
     fleet::Part,
     readers, writers,
 };
-use crate::PATIENCE;
+use crate::{PATIENCE, rest};
 
 const READERS: u64 = 24;
 /// More where each of them waits before it reads.
@@ -222,11 +221,6 @@ impl Member {
         }
         figures
     }
-}
-
-/// Does nothing for so long: what a task needs in between, or a loader.
-pub(super) async fn rest(time: Duration) {
-    let _elapsed = timeout(time, pending::<()>()).await;
 }
 
 pub(super) fn millis(chance: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {

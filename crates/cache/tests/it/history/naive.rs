@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{
     chance,
     database::{Database, Place, Value, Who, connect},
-    member::{millis, rest},
+    member::millis,
 };
 use crate::PATIENCE;
 
@@ -41,7 +41,7 @@ async fn read(conn: Conn, database: Arc<Database>, place: Place, mut chance: fas
             Some(value) => value,
             None => {
                 let value = database.load(place).await;
-                rest(millis(&mut chance, 0..3)).await;
+                crate::rest(millis(&mut chance, 0..3)).await;
                 conn.set(place.id(), &value).time_to_live(Duration::from_secs(1)).await.unwrap();
                 value
             }
@@ -55,6 +55,6 @@ async fn write(conn: Conn, database: Arc<Database>, place: Place, mut chance: fa
         let changed = database.change(&[place]).await;
         conn.delete(place.id()).await.unwrap();
         database.changed(Who::All, &changed).await;
-        rest(millis(&mut chance, 1..10)).await;
+        crate::rest(millis(&mut chance, 1..10)).await;
     }
 }

@@ -10,7 +10,7 @@ use redbrick_core_conn::Ttl;
 use super::{
     database::{FAMILIES, Place, SHARED, Value, Who},
     fleet::PROCESSES,
-    member::{LEASE, Member, WRITERS, millis, rest},
+    member::{LEASE, Member, WRITERS, millis},
 };
 
 /// How one of its families is chosen; the first is the one about which most is asked.
@@ -76,7 +76,7 @@ pub(super) async fn run(member: Arc<Member>, mut chance: fastrand::Rng, families
     let rules = rules.on("age", Change::Update, [Target::shorten("{id}", SHORTENED)]);
     let rules = rules.on("family", Change::Delete, [Target::tag("family {id}")]).build().unwrap();
     while member.goes_on() {
-        rest(millis(&mut chance, 2..16)).await;
+        crate::rest(millis(&mut chance, 2..16)).await;
         let family = match chance.u32(..BUSY) {
             0 => families[chance.usize(..families.len())],
             _ => families[0],
@@ -171,7 +171,7 @@ async fn ends(member: &Member, place: Place, count: u64) -> Result<bool, Error> 
         {
             member.check("a look after a shorten", place, count, there).await;
         }
-        rest(LOOK).await;
+        crate::rest(LOOK).await;
     }
     Ok(false)
 }

@@ -66,3 +66,25 @@ async fn where_nothing_may_be_kept_nothing_is() {
         assert_eq!((cache.local_size().entries, cache.statistics().local_hits), (0, 0));
     }
 }
+
+#[tokio::test]
+async fn as_many_are_kept_as_there_may_be() {
+    for most in [1, 2, 3, 7, 10] {
+        let cache = texts(connect("local_few").await, Local::new().max_entries(most));
+        let names: Vec<String> = (0..most).map(|n| n.to_string()).collect();
+        let text = "text".to_owned();
+        cache.set_many(names.iter().map(|name| (name, &text))).await.unwrap();
+        for name in &names {
+            super::until_kept(&cache, name).await;
+        }
+        assert_eq!(cache.local_size().entries, most);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_heavy_is_not_kept() {
+    let local = Local::new().weigher(|_| usize::MAX);
+    let cache = texts(connect("local_heavy").await, local);
+    churn(&cache, 10, 10).await;
+    assert_eq!(cache.local_size().entries, 0);
+}

@@ -7,7 +7,7 @@ use std::sync::{
 
 use redbrick_cache::{Cache, Local, Origin};
 use redbrick_core_conn::Conn;
-use redbrick_testkit::Server;
+use redbrick_testkit::{Proxy, Server};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{builder, connect, cut_feed, keeping, origin, until_is, until_kept};
@@ -54,13 +54,20 @@ async fn what_is_kept_is_asked_for_once_after_the_link_was_lost() {
 async fn what_changed_while_the_link_was_lost_is_read_in_the_same_round_trip() {
     for follow in [false, true] {
         let server = Server::start().unwrap();
-        let cache = builder(connect(&server).await).follow_tags(follow).local(Local::new());
+        let proxy = server.proxy().unwrap();
+        let conn = Conn::connect(proxy.url()).await.unwrap();
+        let cache = builder(conn).follow_tags(follow).local(Local::new()).build().unwrap();
         let other = crate::patient::<u64>(connect(&server).await);
-        changes_while_the_link_is_lost(&server, &cache.build().unwrap(), &other).await;
+        changes_while_the_link_is_lost(&server, &proxy, &cache, &other).await;
     }
 }
 
-async fn changes_while_the_link_is_lost(server: &Server, cache: &Cache<u64>, other: &Cache<u64>) {
+async fn changes_while_the_link_is_lost(
+    server: &Server,
+    proxy: &Proxy,
+    cache: &Cache<u64>,
+    other: &Cache<u64>,
+) {
     for n in 0..20 {
         cache.set("a", &n).await.unwrap();
         cache.set("b", &n).tags(["x"]).await.unwrap();
@@ -68,6 +75,8 @@ async fn changes_while_the_link_is_lost(server: &Server, cache: &Cache<u64>, oth
         for key in ["a", "b", "other"] {
             until_kept(cache, key).await;
         }
+        // It does not come back before all has changed.
+        proxy.refuse();
         cut_feed(server);
         match n % 4 {
             0 => other.set("a", &(n + 100)).await.unwrap(),
@@ -75,6 +84,7 @@ async fn changes_while_the_link_is_lost(server: &Server, cache: &Cache<u64>, oth
             2 => drop(other.invalidate_tag("x").await.unwrap()),
             _ => drop(server.command(["FLUSHALL"]).unwrap()),
         }
+        proxy.accept().unwrap();
         let (a, b) = match n % 4 {
             0 => (Some(n + 100), Some(n)),
             1 => (None, Some(n)),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
+mod away;
 mod bounds;
 mod feed;
 mod hits;
@@ -59,6 +60,15 @@ async fn until_is(cache: &Cache<u64>, key: &str, value: Option<u64>) -> Duration
         tokio::task::yield_now().await;
     }
     began.elapsed()
+}
+
+/// Reads what a cache keeps that bears nothing, until nobody has said anything for longer than its bound.
+async fn until_silent(strict: &Cache<u64>, key: &str) {
+    let late = Instant::now() + PATIENCE;
+    while strict.get(key).await.is_ok() {
+        assert!(Instant::now() < late, "it is given for ever");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Cuts the link on which the server says what changes.

@@ -63,7 +63,7 @@ async fn no_reader_keeps_what_was_overwritten_while_it_read() {
         other.set(key.to_string(), &n).await.unwrap();
         written.was_answered(key, n);
         // So that what is kept lives longer than the bound before the link is cut, after which it would be asked for.
-        rest(Duration::from_millis(1)).await;
+        crate::rest(Duration::from_millis(1)).await;
         if n % (writes / cuts) == 0 {
             cut_when_there(&server).await;
         }
@@ -72,7 +72,7 @@ async fn no_reader_keeps_what_was_overwritten_while_it_read() {
     while let Some(ended) = readers.join_next().await {
         assert!(ended.is_err_and(|ended| ended.is_cancelled()), "a reader has failed");
     }
-    rest(BOUND).await;
+    crate::rest(BOUND).await;
     for key in 0..KEYS {
         let floor = written.floor(key);
         assert_eq!(cache.get(key.to_string()).await.unwrap(), Some(floor), "{key}");
@@ -93,10 +93,6 @@ async fn read(cache: Cache<u64>, written: Arc<Writes>, mut chance: fastrand::Rng
         assert!(read >= floor, "{key} gave {read}, and {floor} was to be seen");
         tokio::task::yield_now().await;
     }
-}
-
-async fn rest(time: Duration) {
-    let _elapsed = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }
 
 /// Cuts the link when it is there: it takes a moment to come back.

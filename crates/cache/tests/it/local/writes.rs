@@ -1,8 +1,9 @@
 //! What this process writes it knows at once.
 
 use std::{
-    future::{pending, poll_fn},
+    future::{IntoFuture, poll_fn},
     pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::Poll,
     time::Duration,
 };
@@ -10,10 +11,9 @@ use std::{
 use redbrick_cache::{Cache, Change, Local, Rules, Target};
 use redbrick_core_conn::Conn;
 use redbrick_testkit::{Fault, Server};
-use tokio::time::timeout;
 
 use super::{builder, keeping, until_kept};
-use crate::{PATIENCE, as_app, number, silent_server};
+use crate::{PATIENCE, as_app, number, rest, silent_server};
 
 const TIMES: u64 = 30;
 
@@ -102,7 +102,7 @@ async fn what_is_read_while_this_process_writes_is_not_kept() {
         for n in 0..8 {
             cache.set("a", &0).tags(["x"]).await.unwrap();
             let read = async {
-                let _elapsed = timeout(delay * n / 2, pending::<()>()).await;
+                rest(delay * n / 2).await;
                 cache.get("a").await.unwrap();
             };
             tokio::join!(write(&cache, 1), read);
@@ -116,7 +116,7 @@ async fn what_is_read_while_this_process_writes_is_not_kept() {
 async fn what_was_stored_by_a_refresh_that_was_dropped_is_known() {
     let (server, _) = silent_server();
     let proxy = server.proxy().unwrap();
-    let local = Local::new().max_staleness(PATIENCE);
+    let local = Local::new().max_staleness(PATIENCE * 10);
     let cache = builder(Conn::connect(as_app(&proxy.url())).await.unwrap()).local(local);
     let cache = cache.build().unwrap();
     cache.refresh("a", || number(1)).await.unwrap();
@@ -124,11 +124,21 @@ async fn what_was_stored_by_a_refresh_that_was_dropped_is_known() {
         assert_eq!(cache.get("a").await.unwrap(), Some(1));
     }
     // It is dropped while it is stored.
+    let sent = AtomicU64::new(u64::MAX);
     let load = async || {
-        proxy.set(Fault::Latency { up: Duration::ZERO, down: Duration::from_millis(300) });
+        proxy.set(Fault::StallReplies);
+        sent.store(proxy.request_bytes(), Ordering::SeqCst);
         number(2).await
     };
-    timeout(Duration::from_millis(100), cache.refresh("a", load)).await.unwrap_err();
+    let is_sent = async {
+        while proxy.request_bytes() <= sent.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        refreshed = cache.refresh("a", load).into_future() => panic!("{refreshed:?}"),
+        () = is_sent => {}
+    }
     proxy.clear();
     super::until_is(&cache, "a", Some(2)).await;
 }
@@ -155,16 +165,15 @@ async fn what_was_learned_of_a_tag_while_its_invalidation_was_owed_is_forgotten(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_that_this_process_shortens_is_shorter_at_once() {
-    let cache = keeping(crate::connect("local_shorten").await);
-    let life = Duration::from_millis(30);
+    // Nobody says so.
+    let (_server, url) = silent_server();
+    let local = Local::new().max_staleness(PATIENCE * 10);
+    let cache = builder(Conn::connect(&url).await.unwrap()).local(local).build().unwrap();
     for n in 0..10 {
         cache.set("a", &n).await.unwrap();
         until_kept(&cache, "a").await;
-        apply(&cache, Target::shorten("a", life)).await;
-        let late = tokio::time::Instant::now() + life + Duration::from_millis(100);
-        while cache.get("a").await.unwrap().is_some() {
-            assert!(tokio::time::Instant::now() < late);
-        }
+        apply(&cache, Target::shorten("a", Duration::from_millis(30))).await;
+        super::until_is(&cache, "a", None).await;
     }
 }
 

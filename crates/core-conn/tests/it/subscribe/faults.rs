@@ -439,11 +439,11 @@ async fn a_feed_follows_its_commands_to_another_server_behind_the_address() {
     let conn = Conn::connect(format!("redis://127.0.0.1:{port}")).await.unwrap();
     let mut feed = conn.track().prefix("").await.unwrap();
     let heard = |change: Option<Invalidation>| change.expect("not the end");
-    assert_eq!(heard(feed.next().await), Invalidation::Flush);
+    assert_eq!(heard(feed.next().await), Invalidation::Gap);
     target.store(new.port(), Ordering::Relaxed);
     old.command(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     let flushed = timeout(PATIENCE, feed.next()).await.unwrap();
-    assert_eq!(heard(flushed), Invalidation::Flush);
+    assert_eq!(heard(flushed), Invalidation::Gap);
     let said = async {
         loop {
             // While it is not armed there yet, nothing is said.

@@ -17,7 +17,7 @@ fn kill_listeners(server: &Server) -> i64 {
 }
 
 #[tokio::test]
-async fn a_killed_link_is_a_flush_and_back_at_once() {
+async fn a_killed_link_is_a_gap_and_back_at_once() {
     let server = server();
     let conn = Conn::connect(server.url()).await.unwrap();
     let mut feed = begun(conn.track().prefix("a")).await;
@@ -26,7 +26,7 @@ async fn a_killed_link_is_a_flush_and_back_at_once() {
         let killed = Instant::now();
         assert_eq!(kill_listeners(&server), 1);
         server.command(["SET", "a-unheard", "x"]).unwrap();
-        assert_eq!(next(&mut feed).await, Invalidation::Flush, "the link is lost");
+        assert_eq!(next(&mut feed).await, Invalidation::Gap, "the link is lost");
         // Another one when it is back, unless both are read as one.
         until_now(&mut feed).await;
         slowest = slowest.max(killed.elapsed());
@@ -39,7 +39,7 @@ async fn a_killed_link_is_a_flush_and_back_at_once() {
 }
 
 #[tokio::test]
-async fn a_killed_command_link_is_a_flush() {
+async fn a_killed_command_link_is_a_gap() {
     let server = server();
     let conn = Conn::connect(server.url()).await.unwrap();
     let mut plain = begun(conn.track().prefix("a")).await;
@@ -48,7 +48,7 @@ async fn a_killed_command_link_is_a_flush() {
         let killed = server.command(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
         assert_eq!(killed.as_int(), Some(1), "the command link");
         for feed in [&mut feed, &mut plain] {
-            assert_eq!(next(feed).await, Invalidation::Flush);
+            assert_eq!(next(feed).await, Invalidation::Gap);
             until_now(feed).await;
         }
         let name = format!("a{n}");
@@ -69,7 +69,7 @@ async fn a_silent_link_is_not_current_within_the_bound_and_is_replaced() {
         let mut feed = begun(conn.track().prefix("a").bound(BOUND)).await;
         let freshness = feed.freshness();
         let reading = tokio::spawn(async move {
-            while next(&mut feed).await != Invalidation::Flush {}
+            while next(&mut feed).await != Invalidation::Gap {}
             feed
         });
         is_current(&freshness).await;
@@ -95,11 +95,11 @@ async fn a_server_that_was_away_is_asked_again() {
     let conn = Conn::connect(server.url()).await.unwrap();
     let mut feed = begun(conn.track().prefix("a")).await;
     server.kill().unwrap();
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     let health = conn.health().await;
     assert!(!health.tracking.as_ref().unwrap().live, "{health}");
     server.restart().unwrap();
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     until_now(&mut feed).await;
     server.command(["SET", "a", "x"]).unwrap();
     assert_eq!(key(&mut feed).await, "a");
@@ -112,14 +112,14 @@ async fn the_next_master_of_sentinel_is_followed() {
     let conn = Conn::connect(sentinel.url()).await.unwrap();
     let mut feed = begun(conn.track().prefix("a")).await;
     sentinel.kill_master().unwrap();
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     until_now(&mut feed).await;
     sentinel.command(["SET", "a", "x"]).unwrap();
     assert_eq!(key(&mut feed).await, "a");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_master_of_a_cluster_is_heard_and_a_lost_one_is_a_flush() {
+async fn every_master_of_a_cluster_is_heard_and_a_lost_one_is_a_gap() {
     let cluster = Cluster::builder().masters(3).replicas(1).start().unwrap();
     let conn = Conn::connect(cluster.url()).await.unwrap();
     let mut feed = begun(conn.track().prefix("a")).await;
@@ -134,7 +134,7 @@ async fn every_master_of_a_cluster_is_heard_and_a_lost_one_is_a_flush() {
     until_now(&mut feed).await;
 
     cluster.kill_master(one).unwrap();
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     until_now(&mut feed).await;
     for n in 0..30 {
         let name = format!("a{n}");
@@ -142,7 +142,7 @@ async fn every_master_of_a_cluster_is_heard_and_a_lost_one_is_a_flush() {
         loop {
             match next(&mut feed).await {
                 Invalidation::Key(key) => break assert_eq!(&key[..], name.as_bytes()),
-                other => assert_eq!(other, Invalidation::Flush),
+                other => assert_eq!(other, Invalidation::Gap),
             }
         }
     }
@@ -160,7 +160,7 @@ async fn a_master_that_obeys_another_one_is_noticed_by_the_feed_itself() {
         let next = cluster.failover(one).unwrap();
         (cluster, next)
     });
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     let took = failing_over.elapsed();
     tell(&format!("a failover was noticed after {took:?}"));
     let (cluster, next_master) = failing.await.unwrap();
@@ -174,7 +174,7 @@ async fn a_master_that_obeys_another_one_is_noticed_by_the_feed_itself() {
     loop {
         match next(&mut feed).await {
             Invalidation::Key(key) => break assert_eq!(&key[..], name.as_bytes()),
-            other => assert_eq!(other, Invalidation::Flush),
+            other => assert_eq!(other, Invalidation::Gap),
         }
     }
 }
@@ -237,7 +237,7 @@ async fn a_master_that_leaves_takes_nothing_unsaid_with_it() {
         // Whoever asks for the key learns where it is.
         async move { while conn.get::<String>(&name).await.is_err() {} }
     });
-    assert_eq!(next(&mut feed).await, Invalidation::Flush);
+    assert_eq!(next(&mut feed).await, Invalidation::Gap);
     assert!(deleted.elapsed() < patient, "{:?}", deleted.elapsed());
     until_now(&mut feed).await;
     assert!(freshness.complete_until().is_some_and(|until| until > deleted));

@@ -49,7 +49,7 @@ async fn begun(
     feed: impl IntoFuture<Output = Result<Tracking, redbrick_core_conn::Error>>,
 ) -> Tracking {
     let mut feed = feed.await.expect("a feed");
-    assert_eq!(next(&mut feed).await, Invalidation::Flush, "at first");
+    assert_eq!(next(&mut feed).await, Invalidation::Gap, "at first");
     until_now(&mut feed).await;
     feed
 }

@@ -5,14 +5,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ::moka::sync::Cache as Moka;
 use foldhash::quality::RandomState;
+use moka::sync::Cache as Moka;
 
 use super::{
-    Local, Weigher,
     kept::{Copied, Kept, Ticket},
+    settings::{Local, Weigher},
     tier::{AnyTier, Near, Tier, Verdict},
 };
+use crate::entry::MARK_LEN;
 
 /// In so many groups keys are counted together: what is said of one of them spoils what is asked for of its group just then.
 const GROUPS: usize = 1024;
@@ -31,10 +32,11 @@ pub(super) struct Lfu<V> {
 impl<V: Clone + Send + Sync + 'static> Lfu<V> {
     pub(super) fn new(local: Local<V>) -> Self {
         let Local { max_entries, max_bytes, weigher, .. } = local;
-        // Nothing counts for less than one of as many as there may be, and for no more than fits, so that both limits hold.
-        let max_bytes = max_bytes.min(max_entries.saturating_mul(u64::from(u32::MAX)));
-        let least = u32::try_from(max_bytes.div_ceil(max_entries.max(1))).unwrap_or(u32::MAX);
-        let kept = Moka::<Box<[u8]>, Arc<Kept<V>>>::builder().max_capacity(max_bytes);
+        // Each value weighs at least its share of the bytes, and no more than fits, so that both limits hold.
+        let least = (max_bytes / max_entries.max(1)).clamp(1, u64::from(u32::MAX));
+        let kept = Moka::<Box<[u8]>, Arc<Kept<V>>>::builder();
+        let kept = kept.max_capacity(max_bytes.min(least.saturating_mul(max_entries)));
+        let least = u32::try_from(least).unwrap_or(u32::MAX);
         let kept = kept.weigher(move |id, kept| {
             u32::try_from(weight(id, kept, weigher.as_ref())).unwrap_or(u32::MAX).max(least)
         });
@@ -55,7 +57,7 @@ impl<V: Clone + Send + Sync + 'static> Lfu<V> {
 fn weight<V>(id: &[u8], kept: &Kept<V>, weigher: Option<&Weigher<V>>) -> usize {
     let value = weigher.map_or(kept.entry.len, |weigh| weigh(&kept.value));
     let tags = kept.entry.head.tags.iter().map(|(name, _)| TAG + name.len());
-    OVERHEAD + size_of::<V>() + id.len() + tags.sum::<usize>() + value
+    value.saturating_add(OVERHEAD + size_of::<V>() + id.len() + tags.sum::<usize>())
 }
 
 fn lock(changes: &Mutex<u64>) -> MutexGuard<'_, u64> {
@@ -89,7 +91,7 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for Lfu<V> {
         let Some(kept) = self.kept.get(id) else { return Near::Nothing };
         match judge(&kept.entry) {
             Verdict::Useless => Near::Nothing,
-            Verdict::Due => Near::Due,
+            Verdict::Due => Near::Due(kept.entry.mark),
             Verdict::Doubtful => {
                 let (value, entry) = (kept.value.clone(), Arc::clone(&kept.entry));
                 Near::Doubtful(Kept { value, entry })
@@ -107,6 +109,15 @@ impl<V: Clone + Send + Sync + 'static> Tier<V> for Lfu<V> {
         let changes = self.group(id);
         if *changes == ticket.changes {
             self.kept.insert(id.into(), Arc::new(kept));
+        } else {
+            // Whatever is kept is older.
+            self.kept.invalidate(id);
+        }
+    }
+
+    fn forget_other(&self, id: &[u8], entry: Option<[u8; MARK_LEN]>) {
+        if self.kept.get(id).is_some_and(|kept| Some(kept.entry.mark) != entry) {
+            self.forget(id);
         }
     }
 
