@@ -7,7 +7,6 @@ use redbrick_core_conn::LONGEST_TIME_TO_LIVE;
 
 use crate::{
     Error,
-    entry::age::Age,
     settings::{Settings, check},
     tags,
 };
@@ -54,11 +53,6 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether what has this age is to be loaded anew, though it is fresh.
-    pub(crate) fn is_due(&self, age: Age) -> bool {
-        self.loads && age == Age::Due
-    }
-
     /// A fresh one, with any tags.
     pub(crate) const FRESH: Self = Self { tags: &[], stale: Duration::ZERO, loads: false };
 }

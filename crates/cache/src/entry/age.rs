@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use crate::{
     cache::Inner,
     entry::{Head, NEVER_OVER},
+    terms::Wanted,
 };
 
 /// How many times its cost an entry can be loaded ahead of its end: the logarithm of the smallest chance there is.
@@ -63,21 +64,18 @@ impl Inner {
         async move { Box::pin(conn.server_time()).await }
     }
 
-    /// The age of an entry, where such are served so long past their time while they are loaded anew. Where that is not known, it is fresh, since it is there.
-    pub(crate) fn age(&self, entry: &Head, now: Option<u64>, stale: Duration) -> Age {
+    /// The age of an entry at `now`; fresh where the time is not known, since it is there.
+    pub(crate) fn age(&self, entry: &Head, now: Option<u64>, wanted: Wanted<'_>) -> Age {
         let Some(now) = now else { return Age::Fresh };
         if now < entry.fresh_until || entry.fresh_until == NEVER_OVER {
             let left = entry.fresh_until.saturating_sub(now);
-            return if self.settings.early_refresh && is_due(left, entry.cost) {
-                Age::Due
-            } else {
-                Age::Fresh
-            };
+            let is_due = wanted.loads && self.settings.early_refresh && is_due(left, entry.cost);
+            return if is_due { Age::Due } else { Age::Fresh };
         }
         let since = Duration::from_millis(now - entry.fresh_until);
         if entry.ends {
             Age::Over
-        } else if since < stale {
+        } else if since < wanted.stale {
             Age::Stale
         } else if since < self.settings.stale_if_error {
             Age::Spare

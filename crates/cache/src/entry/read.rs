@@ -119,7 +119,7 @@ impl Inner {
         } else if doubt.concerns(tags) || !counts(tags, versions) {
             Found::Outdated(Seen::Beginning(entry.beginning()))
         } else {
-            let age = self.age(&entry.head, now, wanted.stale);
+            let age = self.age(&entry.head, now, wanted);
             Found::Valid(entry, age)
         }
     }

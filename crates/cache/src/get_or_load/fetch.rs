@@ -305,7 +305,7 @@ impl<V: Send + 'static> Cache<V> {
             // Nobody here can tell more than what was invalidated here.
             None if doubt.concerns(&fallback.entry.head.tags) => return None,
             None => {
-                fallback.age = inner.age(&fallback.entry.head, inner.clock.now(), ask.terms.stale);
+                fallback.age = inner.age(&fallback.entry.head, inner.clock.now(), wanted);
                 fallback
             }
         };

@@ -63,7 +63,7 @@ impl<V> Cache<V> {
         tier.look(id, &|kept| {
             let (head, since) = (&kept.head, inner.clock.since(now.into()));
             let Some(time) = inner.clock.at(since) else { return Verdict::Useless };
-            let age = inner.age(head, Some(time), wanted.stale);
+            let age = inner.age(head, Some(time), wanted);
             let is_of_use = age.is_fresh()
                 && has_all(&head.tags, wanted.tags)
                 && !inner.is_owed(id, &head.tags);
@@ -85,7 +85,7 @@ impl<V> Cache<V> {
                 return Verdict::Doubtful;
             }
             inner.keep_time(since);
-            if wanted.is_due(age) { Verdict::Due } else { Verdict::Given }
+            if age == Age::Due { Verdict::Due } else { Verdict::Given }
         })
     }
 
@@ -172,16 +172,15 @@ impl<V> Cache<V> {
                     inner.feed.forget_entry(key);
                     return Ok(Got::There(Err(Seen::Beginning(entry::beginning_of(kept.mark)))));
                 }
-                let age = inner.age(&kept.head, inner.now().await, wanted.stale);
-                let is_due = wanted.is_due(age);
-                if age.is_fresh() && !is_due {
+                let age = inner.age(&kept.head, inner.now().await, wanted);
+                if age == Age::Fresh {
                     ticket.into_iter().for_each(|ticket| kept.was_there(ticket));
                     inner.counters.add(Counter::Revalidated);
                     return Ok(Got::Here(value));
                 }
                 // To be loaded anew, before its end or past it.
                 let found = self.value(inner.read(conn, key, wanted).await?);
-                let near = if is_due { Near::Due(kept.mark) } else { Near::Nothing };
+                let near = if age == Age::Due { Near::Due(kept.mark) } else { Near::Nothing };
                 return Ok(Got::There(self.learn(id, &near, ticket, found)));
             }
             Verified::Gone => None,

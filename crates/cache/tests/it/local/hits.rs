@@ -169,9 +169,9 @@ async fn what_is_to_be_loaded_anew_is_so() {
     until_is(&cache, "a", Some(2)).await;
 }
 
-/// A cache whose values are loaded anew before their end, and kept.
-async fn early(url: &str) -> Cache<u64> {
-    let local = Local::new().max_staleness(PATIENCE * 10);
+/// A cache whose values are loaded anew before their end, and given for so long without a question.
+async fn early(url: &str, max_staleness: Duration) -> Cache<u64> {
+    let local = Local::new().max_staleness(max_staleness);
     let cache = builder(Conn::connect(url).await.unwrap()).early_refresh(true).local(local);
     cache.build().unwrap()
 }
@@ -189,11 +189,12 @@ async fn load_slowly(cache: &Cache<u64>, value: u64) {
 #[tokio::test]
 async fn whether_it_is_time_to_load_anew_is_asked_once() {
     let (_server, url) = silent_server();
-    let cache = early(&url).await;
-    for n in 0..5 {
+    let [asking, bearing] = [Duration::ZERO, PATIENCE * 10];
+    for (n, staleness) in (0..).zip([asking, bearing, asking, bearing]) {
+        let cache = early(&url, staleness).await;
         load_slowly(&cache, n).await;
-        // A look without a loader does not ask that.
         until_is(&cache, "a", Some(n)).await;
+        let before = cache.statistics().misses;
         loop {
             let loaded = cache.get_or_load("a", || number(n + 100)).with_origin().await.unwrap();
             match loaded.origin {
@@ -201,22 +202,38 @@ async fn whether_it_is_time_to_load_anew_is_asked_once() {
                 origin => break assert_eq!((origin, loaded.value), (Origin::Loaded, n + 100)),
             }
         }
+        assert_eq!(cache.statistics().misses, before, "it was loaded before its end");
     }
+}
+
+#[tokio::test]
+async fn who_loads_nothing_is_given_what_is_to_be_loaded_anew() {
+    let (_server, url) = silent_server();
+    let cache = early(&url, Duration::ZERO).await;
+    load_slowly(&cache, 1).await;
+    until_is(&cache, "a", Some(1)).await;
+    let before = cache.statistics().hits;
+    while cache.get("a").await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cache.statistics().hits, before, "it was read anew");
 }
 
 #[tokio::test]
 async fn what_another_process_has_loaded_anew_is_not_loaded_once_more() {
     let (_server, url) = silent_server();
-    let (cache, other) = (early(&url).await, early(&url).await);
-    for n in 0..3 {
+    let [asking, bearing] = [Duration::ZERO, PATIENCE * 10];
+    let other = early(&url, asking).await;
+    for (n, staleness) in (0..).zip([asking, bearing, asking, bearing]) {
+        let cache = early(&url, staleness).await;
         load_slowly(&other, n).await;
         until_is(&cache, "a", Some(n)).await;
         other.set("a", &(n + 100)).await.unwrap();
         loop {
             let found = cache.get_or_load("a", never).with_origin().await.unwrap();
-            match found.origin {
-                Origin::Local => assert_eq!(found.value, n),
-                origin => break assert_eq!((origin, found.value), (Origin::Cached, n + 100)),
+            match (found.origin, found.value) {
+                (Origin::Local, value) if value == n => {}
+                found => break assert_eq!(found, (Origin::Cached, n + 100)),
             }
         }
         assert_eq!(cache.get("a").await.unwrap(), Some(n + 100));
