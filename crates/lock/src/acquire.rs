@@ -2,10 +2,9 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     Error, LockGuard, Locks, Wait,
-    claim::{Claim, To},
+    claim::{Claim, Lock, To},
     held::Held,
     lease::Lease,
-    locks::LockKeys,
 };
 
 /// A lock that is to be acquired; awaiting it asks for it.
@@ -93,14 +92,9 @@ impl Acquire {
     async fn ask(&self) -> Result<Option<(Held, u64)>, Error> {
         let lease = Lease::new(self.lease)?;
         let inner = self.locks.inner();
-        let LockKeys { lock, fence } = inner.keys(&self.name);
-        let to = To::Lock {
-            lock,
-            fence,
-            fence_memory: inner.fence_memory,
-            holder: Arc::clone(&self.holder),
-        };
-        Held::acquire(Claim { conn: inner.conn.clone(), to }, lease, self.wait).await
+        let lock = Lock { holder: Arc::clone(&self.holder), ..inner.lock(&self.name) };
+        Held::acquire(Claim { conn: inner.conn.clone(), to: To::Lock(lock) }, lease, self.wait)
+            .await
     }
 
     #[tracing::instrument(level = "debug", name = "lock.lock", skip_all)]

@@ -1,8 +1,8 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
-use crate::{Error, LONGEST_LEASE, Locks, Wait, holder, lease::Lease, locks::Inner};
+use crate::{Error, LONGEST_LEASE, Locks, Wait, holder, lease::Lease, locks::Inner, post::Post};
 
 /// How long something is held unless it is renewed: 30 s.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
@@ -96,7 +96,8 @@ impl LocksBuilder {
         let holder = holder.unwrap_or_else(holder::of_this_process).into();
         // A replica does not know yet who has a lock.
         let conn = conn.with_read_from(ReadFrom::Master);
-        Locks::from_inner(Inner { conn, prefix, lease, wait, holder, fence_memory })
+        let post = Arc::new(Post::new(conn.clone()));
+        Locks::from_inner(Inner { conn, prefix, lease, wait, holder, fence_memory, post })
     }
 }
 

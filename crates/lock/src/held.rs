@@ -4,16 +4,20 @@ use redbrick_core_conn::{Counter, Histogram, Token};
 use tokio::{
     runtime::Handle,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
     Error, Extended, Released,
-    claim::Claim,
+    claim::{Answer, Busy, Claim, Lock, To},
     lease::Lease,
-    time::{jittered, pause},
-    wait::{Attempts, Wait},
+    post::Seat,
+    time::{FAR, jittered, pause, pause_until},
+    wait::{Attempts, PAUSE, Wait},
 };
+
+/// How long after the end of a lease it is asked for: the server counts in milliseconds.
+const SLACK: Duration = Duration::from_millis(2);
 
 static ACQUIRED: Counter =
     Counter::new("redbrick.lock.acquired", "Locks and permits that were acquired");
@@ -36,16 +40,24 @@ pub(crate) struct Held {
     lease: Lease,
     /// Nothing before it is had, after it was given back, and when it is known to be lost.
     until: watch::Sender<Option<Instant>>,
-    /// Whether the server may have it under this token.
+    /// Whether the server may have it under this token, or may have it wait.
     open: bool,
+    /// Whether it may stand in the queue.
+    waits: bool,
     /// Whether it was found lost.
     lost: bool,
     /// Where what is dropped is given back; it was made there, and the connection lives there.
     runtime: Option<Handle>,
 }
 
+/// What came of asking once.
+enum Asked {
+    Had(u64),
+    Busy(Busy),
+}
+
 impl Held {
-    /// Asks for it until it is had, with the number that comes with it, or until there is no attempt left.
+    /// Asks for it until it is had, with the fence that comes with it, or until the wait is over.
     pub(crate) async fn acquire(
         claim: Claim,
         lease: Lease,
@@ -57,44 +69,159 @@ impl Held {
             lease,
             until: watch::Sender::new(None),
             open: false,
+            waits: false,
             lost: false,
             runtime: Handle::try_current().ok(),
         };
         let began = Instant::now();
+        let limit = match wait {
+            Wait::For(limit) => Some(limit.min(FAR)),
+            Wait::Forever => Some(FAR),
+            _ => None,
+        };
+        let fence = match (limit, held.claim.to.clone()) {
+            (Some(limit), To::Lock(lock)) => held.in_line(&lock, began + limit).await,
+            _ => held.again_and_again(wait).await,
+        }?;
+        WAITED.record(began.elapsed(), "");
+        Ok(fence.map(|fence| {
+            ACQUIRED.add(1, "");
+            (held, fence)
+        }))
+    }
+
+    /// Asks from time to time.
+    async fn again_and_again(&mut self, wait: Wait) -> Result<Option<u64>, Error> {
         let mut attempts = Attempts::after_the_first(wait);
         loop {
-            if let Some(number) = held.ask().await? {
-                ACQUIRED.add(1, "");
-                WAITED.record(began.elapsed(), "");
-                return Ok(Some((held, number)));
+            if let Asked::Had(fence) = self.ask(false).await? {
+                return Ok(Some(fence));
             }
-            let Some(length) = attempts.next() else {
-                WAITED.record(began.elapsed(), "");
-                return Ok(None);
-            };
+            let Some(length) = attempts.next() else { return Ok(None) };
             pause(length).await;
         }
     }
 
-    async fn ask(&mut self) -> Result<Option<u64>, Error> {
-        // Dropped from here on, it may have it without having heard so.
-        self.open = true;
-        let until = self.lease.until(Instant::now());
-        let number = match self.claim.acquire(self.token.as_bytes(), self.lease).await {
-            Ok(number) => number,
-            Err(error) => {
-                self.open = error.is_outcome_unknown();
-                return Err(error.into());
+    /// Waits in line until it is told that it is its turn.
+    async fn in_line(&mut self, lock: &Lock, until: Instant) -> Result<Option<u64>, Error> {
+        let (post, partition) = (&lock.post, &lock.keys.partition);
+        // Where nobody has it, nobody need listen.
+        let (mut seat, mut can_listen) = (post.seat(partition, &self.token), true);
+        loop {
+            let asked = Instant::now();
+            let failure = match self.ask(seat.is_some()).await {
+                Ok(Asked::Had(fence)) => return Ok(Some(fence)),
+                Ok(Asked::Busy(busy)) => {
+                    if let Some(seat) = &mut seat
+                        && let Some(fence) = self.told(seat, asked, busy, until).await?
+                    {
+                        return Ok(Some(fence));
+                    }
+                    None
+                }
+                Err(error) if error.is_retryable() => Some(error),
+                Err(error) => return Err(error),
+            };
+            if Instant::now() >= until {
+                return match failure {
+                    Some(error) => Err(error),
+                    None => {
+                        self.leave().await;
+                        Ok(None)
+                    }
+                };
             }
-        };
-        if number.is_none() {
-            self.open = false;
-        } else if until <= Instant::now() {
-            return Err(Error::Late);
-        } else {
-            self.until.send_replace(Some(until));
+            if seat.is_none() && can_listen {
+                match timeout_at(until, post.enter(partition, &self.token)).await {
+                    Ok(Ok(entered)) => seat = Some(entered),
+                    Ok(Err(error)) if error.is_retryable() => pause_until(until, PAUSE).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "nobody can tell when a lock is free; it is asked for from time to time");
+                        can_listen = false;
+                    }
+                    Err(_elapsed) => {}
+                }
+            } else if failure.is_some() || seat.is_none() {
+                pause_until(until, PAUSE).await;
+            }
         }
-        Ok(number)
+    }
+
+    /// Waits for what the servers say, until the lock is had or it is worth asking again.
+    async fn told(
+        &mut self,
+        seat: &mut Seat,
+        asked: Instant,
+        busy: Busy,
+        until: Instant,
+    ) -> Result<Option<u64>, Error> {
+        let lease = self.lease.duration();
+        let gaps = seat.news.borrow().gaps;
+        // Whoever is first looks when the other one's lease ends, and all others once in a lease, whatever was lost.
+        let over = |since: Instant, left: Duration| since + left.min(lease) + SLACK;
+        let mut next = over(asked, busy.left.filter(|_| busy.is_first).unwrap_or(lease));
+        loop {
+            let news = *seat.news.borrow_and_update();
+            if let Some((fence, at)) = news.granted {
+                // It was granted so long after the answer, by the server's clock, and that was given after the question.
+                let since = asked + Duration::from_micros(at.saturating_sub(busy.now));
+                self.had(self.lease.until(since))?;
+                return Ok(Some(fence));
+            }
+            if news.gaps != gaps {
+                return Ok(None);
+            }
+            if let Some((since, left)) = news.first {
+                next = next.min(over(since, left));
+            }
+            tokio::select! {
+                biased;
+                changed = seat.news.changed() => if changed.is_err() { return Ok(None) },
+                () = sleep_until(next.min(until)) => return Ok(None),
+            }
+        }
+    }
+
+    /// Asks once, and stands in the queue then if it is to.
+    async fn ask(&mut self, waits: bool) -> Result<Asked, Error> {
+        // Dropped from here on, it may have it without having heard so.
+        (self.open, self.waits) = (true, self.waits || waits);
+        let asked = Instant::now();
+        match self.claim.acquire(&self.token, self.lease, waits).await {
+            Ok(Answer::Had { fence, left }) => {
+                self.had(self.lease.until(asked).min(asked + left))?;
+                Ok(Asked::Had(fence))
+            }
+            Ok(Answer::Busy(busy)) => {
+                self.open = self.waits;
+                Ok(Asked::Busy(busy))
+            }
+            Err(error) => {
+                self.open = self.waits || error.is_outcome_unknown();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// It is had, and can be relied on until then.
+    fn had(&mut self, until: Instant) -> Result<(), Error> {
+        self.waits = false;
+        if until <= Instant::now() {
+            return Err(Error::Late);
+        }
+        self.until.send_replace(Some(until));
+        Ok(())
+    }
+
+    /// Waits no more. When that fails, dropping it makes another attempt.
+    async fn leave(&mut self) {
+        let waits = self.waits.then_some(self.lease);
+        match self.claim.release(&self.token, waits).await {
+            Ok(_) => self.open = false,
+            Err(error) => {
+                tracing::debug!(%error, "somebody who waits no more could not say so yet");
+            }
+        }
     }
 
     pub(crate) fn token(&self) -> &Token {
@@ -130,7 +257,7 @@ impl Held {
             }
             shorter
         });
-        if self.claim.extend(self.token.as_bytes(), lease).await? {
+        if self.claim.extend(&self.token, lease).await? {
             self.lease = lease;
             self.until.send_replace(Some(until));
             Ok(Extended::Extended)
@@ -146,7 +273,7 @@ impl Held {
     pub(crate) async fn release(&mut self) -> Result<Released, Error> {
         // Somebody else can have it before the answer comes.
         self.until.send_replace(None);
-        let released = self.claim.release(self.token.as_bytes()).await?;
+        let released = self.claim.release(&self.token, None).await?;
         self.open = false;
         let released = Released::of(released);
         if released == Released::AlreadyLost {
@@ -222,9 +349,10 @@ impl Drop for Held {
         }
         let Some(runtime) = &self.runtime else { return };
         let (claim, token) = (self.claim.clone(), self.token);
+        let waits = self.waits.then_some(self.lease);
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease ends what is held.
         drop(runtime.spawn(async move {
-            if let Err(error) = claim.release(token.as_bytes()).await {
+            if let Err(error) = claim.release(&token, waits).await {
                 tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
             }
         }));

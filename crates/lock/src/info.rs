@@ -5,9 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use redbrick_core_conn::{ErrorKind, Replay, Reply, Script, ScriptCall};
+use redbrick_core_conn::{Bytes, ErrorKind, Replay, Script, ScriptCall};
 
-use crate::{Error, Locks};
+use crate::{
+    Error, Locks,
+    keys::{self, LockKeys},
+};
 
 /// What is known of a lock that somebody has. Not its token.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,8 +22,11 @@ pub struct LockInfo {
     pub holder: String,
     /// The number of the acquisition; zero where another program has written the key.
     pub fence: u64,
-    /// When it was acquired, by the server's clock; 1970 where another program has written the key.
+    /// When it was acquired, by the server's clock, as far as the fence says so: later, where that was ahead of the clock. 1970 where
+    /// another program has written the key.
     pub acquired_at: SystemTime,
+    /// How many wait in line for it.
+    pub waiting: u64,
     /// How long it is held unless it is extended or released; [`Duration::MAX`] where it never ends.
     pub remaining: Duration,
     /// When that is, by the server's clock; `None` where it never ends.
@@ -35,16 +41,17 @@ impl LockInfo {
     }
 
     fn new(name: Vec<u8>, read: Read) -> Self {
-        let (holder, fence, at, (left, now)) = read;
+        let ((fence, left, waiting, now), holder) = read;
         let remaining = u64::try_from(left).map_or(Duration::MAX, Duration::from_millis);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
+        let moment = |since| SystemTime::UNIX_EPOCH.checked_add(since);
         Self {
             name,
-            holder: text(&holder).into_owned(),
-            fence: text(&fence).parse().unwrap_or(0),
-            acquired_at: moment(text(&at).parse().unwrap_or(0)),
+            holder: String::from_utf8_lossy(&holder).into_owned(),
+            fence,
+            acquired_at: moment(Duration::from_micros(fence)).unwrap_or(SystemTime::UNIX_EPOCH),
+            waiting,
             remaining,
-            expires_at: now.checked_add(remaining),
+            expires_at: moment(Duration::from_millis(now).saturating_add(remaining)),
         }
     }
 }
@@ -58,7 +65,7 @@ impl Locks {
     #[tracing::instrument(level = "debug", name = "lock.info", skip_all)]
     pub async fn info(&self, name: impl AsRef<[u8]>) -> Result<Option<LockInfo>, Error> {
         let name = name.as_ref();
-        let read = self.read(self.inner().prefix.tagged(name)).run::<Option<Read>>().await?;
+        let read = self.read(name).run::<Option<Read>>().await?;
         Ok(read.map(|read| LockInfo::new(name.to_vec(), read)))
     }
 
@@ -82,13 +89,16 @@ impl Locks {
         let inner = self.inner();
         // A walk can return a key more than once.
         let mut found = BTreeMap::new();
-        let mut walk = inner.conn.scan(inner.prefix.tagged_pattern("*")?);
+        let mut walk = inner.conn.scan(inner.prefix.all());
         while let Some(keys) = walk.next().await? {
             for keys in keys.chunks(AT_ONCE) {
                 let mut pipeline = inner.conn.pipeline();
-                let names = keys.iter().filter_map(|key| Some((key, inner.prefix.id_of(key)?)));
+                let names = keys.iter().filter_map(|key| keys::name_of(&inner.prefix, key));
                 let asked: Vec<_> = names
-                    .map(|(key, name)| (name, pipeline.add(self.read(key).run::<Option<Read>>())))
+                    .map(|name| {
+                        let ticket = pipeline.add(self.read(&name).run::<Option<Read>>());
+                        (name, ticket)
+                    })
                     .collect();
                 let mut results = pipeline.send().await;
                 for (name, ticket) in asked {
@@ -106,8 +116,9 @@ impl Locks {
         Ok(found.into_values().collect())
     }
 
-    fn read(&self, key: impl AsRef<[u8]>) -> ScriptCall<'_> {
-        self.inner().conn.script(&INFO).key(key)
+    fn read(&self, name: &[u8]) -> ScriptCall<'_> {
+        let LockKeys { lock, queue, .. } = LockKeys::new(&self.inner().prefix, name);
+        self.inner().conn.script(&INFO).key(lock).key(queue)
     }
 }
 
@@ -117,18 +128,5 @@ const AT_ONCE: usize = 128;
 static INFO: Script =
     Script::new("lock.info", include_str!("lua/info.lua")).replay(Replay::Idempotent);
 
-/// Holder, fence, moment of the acquisition; what is left, and the server's time.
-type Read = (Reply, Reply, Reply, (i64, u64));
-
-/// What is stored, which another program may have changed.
-fn text(stored: &Reply) -> Cow<'_, str> {
-    match stored {
-        Reply::Bytes(bytes) => String::from_utf8_lossy(bytes),
-        _ => Cow::Borrowed(""),
-    }
-}
-
-fn moment(millis: u64) -> SystemTime {
-    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
-    moment.unwrap_or(SystemTime::UNIX_EPOCH)
-}
+/// The fence, milliseconds that are left, how many wait, and the server's time; the holder.
+type Read = ((u64, i64, u64, u64), Bytes);

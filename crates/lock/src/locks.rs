@@ -4,8 +4,10 @@ use redbrick_core_conn::{Conn, Key, Prefix, Token, Ttl};
 
 use crate::{
     Acquire, Error, Extended, LocksBuilder, Mutex, Released, Semaphore, Wait,
-    claim::{Claim, To},
+    claim::{Claim, Lock, To},
+    keys::LockKeys,
     lease::Lease,
+    post::Post,
 };
 
 /// Locks and semaphores that processes share: leases with tokens and fences.
@@ -23,18 +25,18 @@ pub(crate) struct Inner {
     pub(crate) wait: Wait,
     pub(crate) holder: Arc<str>,
     pub(crate) fence_memory: Duration,
-}
-
-/// The keys of a lock, which share a slot.
-pub(crate) struct LockKeys {
-    pub(crate) lock: Key,
-    pub(crate) fence: Key,
+    pub(crate) post: Arc<Post>,
 }
 
 impl Inner {
-    pub(crate) fn keys(&self, name: &[u8]) -> LockKeys {
-        let lock = self.prefix.tagged(name);
-        LockKeys { fence: lock.join("fence"), lock }
+    /// The lock of a name.
+    pub(crate) fn lock(&self, name: &[u8]) -> Lock {
+        Lock {
+            keys: LockKeys::new(&self.prefix, name),
+            fence_memory: self.fence_memory,
+            holder: Arc::clone(&self.holder),
+            post: Arc::clone(&self.post),
+        }
     }
 }
 
@@ -118,7 +120,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked; the lock may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.release", skip_all)]
     pub async fn release(&self, name: impl AsRef<[u8]>, token: &Token) -> Result<Released, Error> {
-        let released = self.claim(name.as_ref()).release(token.as_bytes()).await?;
+        let released = self.claim(name.as_ref()).release(token, None).await?;
         Ok(Released::of(released))
     }
 
@@ -139,7 +141,7 @@ impl Locks {
         lease: Duration,
     ) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
-        let extended = self.claim(name.as_ref()).extend(token.as_bytes(), lease).await?;
+        let extended = self.claim(name.as_ref()).extend(token, lease).await?;
         Ok(Extended::of(extended))
     }
 
@@ -150,7 +152,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked.
     #[tracing::instrument(level = "debug", name = "lock.is_locked", skip_all)]
     pub async fn is_locked(&self, name: impl AsRef<[u8]>) -> Result<bool, Error> {
-        Ok(self.inner.conn.exists(self.inner.prefix.tagged(name)).await?)
+        Ok(self.inner.conn.exists(self.key(name)).await?)
     }
 
     /// Returns how long the lock `name` is held unless it is extended or released, by the server's clock; `None` when
@@ -163,7 +165,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked.
     #[tracing::instrument(level = "debug", name = "lock.ttl", skip_all)]
     pub async fn ttl(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
-        Ok(match self.inner.conn.ttl(self.inner.prefix.tagged(name)).await? {
+        Ok(match self.inner.conn.ttl(self.key(name)).await? {
             Ttl::Expires(left) => Some(left),
             Ttl::Persistent => Some(Duration::MAX),
             Ttl::Missing => None,
@@ -181,15 +183,15 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked; the lock may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.force_release", skip_all)]
     pub async fn force_release(&self, name: impl AsRef<[u8]>) -> Result<bool, Error> {
-        let key = self.inner.prefix.tagged(name);
-        Ok(self.inner.conn.delete(key).needs_server().await?)
+        Ok(self.inner.lock(name.as_ref()).force_release(&self.inner.conn).await?)
     }
 
     fn claim(&self, name: &[u8]) -> Claim {
-        let LockKeys { lock, fence } = self.inner.keys(name);
-        let holder = Arc::clone(&self.inner.holder);
-        let to = To::Lock { lock, fence, fence_memory: self.inner.fence_memory, holder };
-        Claim { conn: self.inner.conn.clone(), to }
+        Claim { conn: self.inner.conn.clone(), to: To::Lock(self.inner.lock(name)) }
+    }
+
+    fn key(&self, name: impl AsRef<[u8]>) -> Key {
+        LockKeys::new(&self.inner.prefix, name.as_ref()).lock
     }
 }
 

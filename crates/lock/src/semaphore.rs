@@ -6,6 +6,7 @@ use crate::{
     Error, Extended, Locks, Released, Wait,
     claim::{Claim, To},
     held::Held,
+    keys::LockKeys,
     lease::Lease,
 };
 
@@ -21,7 +22,7 @@ pub struct Semaphore {
 
 impl Semaphore {
     pub(crate) fn new(locks: Locks, name: &[u8], permits: NonZeroU32) -> Self {
-        let key = locks.inner().prefix.tagged(name).join("permits");
+        let key = LockKeys::new(&locks.inner().prefix, name).lock.join("permits");
         Self { locks, key, permits }
     }
 
@@ -76,7 +77,7 @@ impl Semaphore {
     /// [`Error::Conn`] when Redis could not be asked; the permit may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.release_permit", skip_all)]
     pub async fn release(&self, token: &Token) -> Result<Released, Error> {
-        let released = self.claim().release(token.as_bytes()).await?;
+        let released = self.claim().release(token, None).await?;
         Ok(Released::of(released))
     }
 
@@ -89,7 +90,7 @@ impl Semaphore {
     #[tracing::instrument(level = "debug", name = "lock.extend_permit", skip_all)]
     pub async fn extend(&self, token: &Token, lease: Duration) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
-        let extended = self.claim().extend(token.as_bytes(), lease).await?;
+        let extended = self.claim().extend(token, lease).await?;
         Ok(Extended::of(extended))
     }
 

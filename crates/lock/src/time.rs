@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 /// Longer than anything waits: a clock cannot be asked for every moment that a `Duration` can name.
 pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -20,6 +22,11 @@ pub(crate) fn jittered(mean: Duration) -> Duration {
 #[expect(clippy::disallowed_methods, reason = "nobody tells when it is worth asking again")]
 pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// The same, but no longer than until a moment.
+pub(crate) async fn pause_until(end: Instant, duration: Duration) {
+    pause(jittered(duration).min(end.saturating_duration_since(Instant::now()))).await;
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to do while somebody else has it.
 ///
-/// Who waits asks again and again, with pauses that are spread at random; whoever asks first after a release gets it, so
-/// there is no order among those who wait. A failure ends the wait at once.
+/// Whoever waits [for](Self::For) a lock stands in line, and those who ask from time to time come behind them. A failure ends the wait at
+/// once where it asks from time to time; who stands in line asks again until its time is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Wait {
@@ -23,9 +23,11 @@ pub enum Wait {
         /// The mean pause between two of them.
         delay: Duration,
     },
-    /// Asks every 50 to 150 ms for this long, and a last time when it is over; no question is asked later. Zero asks
-    /// once.
+    /// Waits for this long, at most a year: for a lock in line, first come, first served, until it is handed on to it; for a permit it
+    /// asks every 50 to 150 ms, and a last time when it is over. No question is asked later. Zero asks once.
     For(Duration),
+    /// The same without an end.
+    Forever,
 }
 
 impl Default for Wait {
@@ -36,7 +38,7 @@ impl Default for Wait {
 }
 
 const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The attempts that are left.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Attempts {
             Wait::Never => Self::Some { left: 0, delay: Duration::ZERO },
             Wait::Attempts { attempts, delay } => Self::Some { left: attempts.get() - 1, delay },
             Wait::For(limit) => Self::Until(Instant::now() + limit.min(FAR)),
+            Wait::Forever => Self::Until(Instant::now() + FAR),
         }
     }
 

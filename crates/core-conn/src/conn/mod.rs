@@ -260,6 +260,12 @@ impl Conn {
         &self.owner.core.config
     }
 
+    /// Returns whether it is to a Cluster, by its configuration.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.config().endpoint.is_cluster()
+    }
+
     /// Returns how long a call of this handle may take in all.
     #[must_use]
     pub fn command_timeout(&self) -> Duration {

@@ -1,6 +1,7 @@
-use std::fmt;
+use std::{fmt, num::NonZeroU16};
 
 use bytes::Bytes;
+use fred::util::redis_keyslot;
 
 use super::{Key, Pattern, escape};
 use crate::Result;
@@ -47,6 +48,38 @@ impl Prefix {
     #[must_use]
     pub fn tagged(&self, id: impl AsRef<[u8]>) -> Key {
         Key(escape::join_tagged(&self.0, id.as_ref()))
+    }
+
+    /// Returns the prefix `prefix:{n}`, where `n` is one of `partitions` numbers that `id` decides, by the hash that Cluster
+    /// uses: all keys below it lie in one slot, so that one script reaches those of many ids, and few things can be there for all.
+    ///
+    /// ```
+    /// use redbrick_core_conn::Prefix;
+    ///
+    /// let partitions = std::num::NonZeroU16::new(256).expect("it is not zero");
+    /// let partition = Prefix::new("lock").partition("mail", partitions);
+    /// assert_eq!(partition.key("mail").to_string(), "lock:{151}:mail");
+    /// ```
+    #[must_use]
+    pub fn partition(&self, id: impl AsRef<[u8]>, partitions: NonZeroU16) -> Self {
+        let number = redis_keyslot(id.as_ref()) % partitions;
+        Self(escape::join_tagged(&self.0, number.to_string().as_bytes()))
+    }
+
+    /// Returns the [partition](Self::partition) below which a key lies; `None` for every other key.
+    #[must_use]
+    pub fn partition_of(&self, key: impl AsRef<[u8]>) -> Option<Self> {
+        let key = key.as_ref();
+        let rest = self.rest_of(key)?.strip_prefix(b"{")?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let is_one = digits > 0 && rest[digits..].starts_with(b"}");
+        is_one.then(|| Self(Bytes::copy_from_slice(&key[..key.len() - rest.len() + digits + 1])))
+    }
+
+    /// Returns the key that is the prefix itself, for what there is one of.
+    #[must_use]
+    pub fn to_key(&self) -> Key {
+        Key(self.0.clone())
     }
 
     /// Returns the id of which [`key`](Self::key) or [`tagged`](Self::tagged) makes this key.
@@ -130,6 +163,27 @@ impl fmt::Debug for Prefix {
 #[cfg(test)]
 mod tests {
     use super::{super::random::Random, *};
+
+    #[test]
+    fn a_partition_is_found_again_by_its_keys() {
+        let mut random = Random::new();
+        let group = Prefix::new("lock").join("group");
+        for partitions in [1, 256, u16::MAX].map(|it| NonZeroU16::new(it).unwrap()) {
+            for _ in 0..1000 {
+                let id = random.hostile(10);
+                let partition = group.partition(&id, partitions);
+                let key = partition.key(&id);
+                assert_eq!(group.partition_of(&key), Some(partition.clone()), "{key}");
+                assert_eq!(partition.id_of(&key), Some(id));
+                assert_eq!(group.partition_of(partition.to_key()), Some(partition));
+            }
+        }
+        for other in
+            [group.key("a"), group.tagged("a"), group.tagged(""), Prefix::new("lock").tagged("7")]
+        {
+            assert_eq!(group.partition_of(&other), None, "{other}");
+        }
+    }
 
     #[test]
     fn gives_the_id_back() {

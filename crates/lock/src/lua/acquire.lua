@@ -1,32 +1,41 @@
--- Takes a lock that is free and numbers it: no command compares, counts and looks at the clock at once. Asked again by the
--- token that has it, it answers the same.
+-- Takes a lock that is free and for which nobody waits, or has the token wait for it: no command compares, counts, and looks
+-- at the clock and the queue at once. Asked again by the token that has it or waits, it answers the same, and keeps its place.
 --
--- KEYS[1]  lock: hash of token, fence, holder, at; expires with its lease
--- KEYS[2]  fence: hash of last and released; expires after its memory
--- ARGV[1]  token
--- ARGV[2]  lease in milliseconds
--- ARGV[3]  holder
--- ARGV[4]  life of the fence in milliseconds
--- returns  the fence, a number; nothing when another token has the lock
-local held = redis.call('HMGET', KEYS[1], 'token', 'fence')
-if held[1] == ARGV[1] then
-  return tonumber(held[2])
+-- ARGV[3]  lease in milliseconds
+-- ARGV[4]  holder
+-- ARGV[5]  mailbox (16 bytes); empty for who does not wait
+-- returns  {1, the fence, milliseconds until its lease ends, the time in microseconds}, or {0, the place in the queue or -1,
+--          milliseconds until the lease ends that another one has, the time}
+local lease = tonumber(ARGV[3])
+local waiter = ARGV[1] .. ARGV[5] .. struct.pack('>I8', lease) .. ARGV[4]
+local token, fence = held()
+if token == ARGV[1] then
+  return {1, (struct.unpack('>I8', fence)), redis.call('PTTL', KEYS[1]), now}
 end
--- Whatever else is there, from another program too, is not free.
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return false
+if not token then
+  local taken, own = hand_on(ARGV[1])
+  if own then
+    return {1, own, lease, now}
+  elseif not taken then
+    own = next_fence()
+    give(ARGV[1], lease, ARGV[4], own)
+    return {1, own, lease, now}
+  end
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local fence = now
-local last = tonumber(redis.call('HGET', KEYS[2], 'last') or '')
--- Beyond 2^53 a number has no successor here.
-if last and last >= now and last < 9007199254740991 then
-  fence = last + 1
+local left = redis.call('PTTL', KEYS[1])
+if left == -2 then
+  -- It is free, and for others.
+  left = 0
 end
-redis.call('HSET', KEYS[2], 'last', string.format('%.0f', fence))
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'fence', string.format('%.0f', fence), 'holder', ARGV[3],
-  'at', string.format('%.0f', math.floor(now / 1000)))
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return fence
+if ARGV[5] == '' then
+  return {0, -1, left, now}
+end
+local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
+local ticket = math.max(now, (tonumber(last) or 0) + 1)
+redis.call('ZADD', KEYS[2], 'NX', string.format('%.0f', ticket), waiter)
+-- Who waits asks again within a lease.
+local life = 2 * math.max(left, lease) + 60000
+if redis.call('PTTL', KEYS[2]) < life then
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', life))
+end
+return {0, redis.call('ZRANK', KEYS[2], waiter), left, now}

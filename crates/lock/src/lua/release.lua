@@ -1,19 +1,28 @@
--- Deletes a lock if the token still has it, which no command compares, and remembers that, so that a repeated call gets
--- the same answer.
+-- Takes a lock from a token if it still has it, which no command compares, and gives it to the first who waits; or has the token
+-- wait no more. It remembers that, so that a repeated call gets the same answer.
 --
--- KEYS[1]  lock: hash, expires with its lease
--- KEYS[2]  fence: hash of last and released; expires after its memory
--- ARGV[1]  token
--- ARGV[2]  memory of the fence in milliseconds
+-- KEYS[4]  released: string, the token that released it last; expires
+-- ARGV[3]  life of what is remembered in milliseconds
+-- ARGV[4]  who waits, as it stands in the queue; empty for who does not
 -- returns  1 released, now or by an earlier call; 0 the token has it no more
-if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
-  -- Deleted first: behind a write, the server takes the note also when its memory is full.
+local token = held()
+if token == ARGV[1] then
+  -- Deleted first: behind a write, the server takes the rest also when its memory is full.
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[2], 'released', ARGV[1])
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+  redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[3])
+  hand_on()
   return 1
 end
-if redis.call('HGET', KEYS[2], 'released') == ARGV[1] then
+if ARGV[4] ~= '' then
+  local was_first = first() == ARGV[4]
+  redis.call('ZREM', KEYS[2], ARGV[4])
+  if not token then
+    hand_on()
+  elseif was_first then
+    tell_first(redis.call('PTTL', KEYS[1]))
+  end
+end
+if redis.call('GET', KEYS[4]) == ARGV[1] then
   return 1
 end
 return 0

@@ -10,7 +10,7 @@ use crate::{SHORT, acquired, eventually, keys, permits, server};
 async fn forgetful(server: &Server) -> Locks {
     let conn = Conn::connect(server.url()).await.expect("the server");
     let memory = Duration::from_millis(200);
-    Locks::builder(conn).fence_memory(memory).build().expect("it is in range")
+    Locks::builder(conn).lease(SHORT).fence_memory(memory).build().expect("it is in range")
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn every_key_there_is_has_a_time_to_live() {
     let mut guard = acquired(&locks, "job", SHORT * 100).await;
     let mut permit = locks.semaphore("job", permits(2)).acquire().await.unwrap().unwrap();
     let life = |key: &str| server.command(["PTTL", key]).unwrap().as_int().unwrap();
-    let all = ["lock:default:{job}", "lock:default:{job}:fence", "lock:default:{job}:permits"];
+    let all = ["lock:default:{90}:job", "lock:default:{90}", "lock:default:{90}:job:permits"];
     for _ in 0..2 {
         assert_eq!(keys(&server), 3);
         for key in all {
@@ -54,5 +54,6 @@ async fn every_key_there_is_has_a_time_to_live() {
     permit.release().await.unwrap();
     guard.release().await.unwrap();
     assert!(life(all[1]) > 0, "the fence is remembered for a while");
-    assert_eq!(keys(&server), 1);
+    assert!(life("lock:default:{90}:job:released") > 0, "so is who released it");
+    assert_eq!(keys(&server), 2);
 }

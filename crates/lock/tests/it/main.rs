@@ -5,6 +5,7 @@ mod cost;
 mod down;
 mod fence;
 mod guard;
+mod handoff;
 mod input;
 mod inspect;
 mod leftovers;
@@ -106,6 +107,11 @@ async fn until(what: &str, ready: impl AsyncFn() -> bool) {
 /// Waits until nobody has the lock, long before a lease of [`LONG`] ends.
 async fn free(locks: &Locks, name: &str) {
     until("the lock is free", async || !locks.is_locked(name).await.expect("the server")).await;
+}
+
+/// Does nothing for so long.
+async fn rest(time: Duration) {
+    let _elapsed = timeout(time, std::future::pending::<()>()).await;
 }
 
 /// How many keys are on a server of the test's own.

@@ -20,7 +20,7 @@ async fn a_recorder_sees_what_was_acquired_waited_for_and_lost() {
     assert_eq!(waited.len(), 2, "both who got it and who did not");
     assert!(waited.iter().all(|waited| (0.0..LONG.as_secs_f64()).contains(waited)), "{waited:?}");
 
-    assert!(conn.delete(locks.prefix().tagged("hunter2")).await.unwrap());
+    assert!(Locks::new(conn).force_release("hunter2").await.unwrap());
     assert_eq!(guard.extend(Duration::from_secs(60)).await.unwrap(), Extended::Lost);
     assert_eq!(guard.release().await.unwrap(), Released::AlreadyLost);
     assert_eq!(metrics.counter("redbrick.lock.lost"), 1, "once, however often it is found so");

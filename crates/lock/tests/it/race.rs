@@ -137,7 +137,7 @@ where
                     // On a slow machine the lease may have ended before the answer came.
                     let Ok(Some(guard)) = lock.await else { continue };
                     guard.lost().await;
-                    if conn.exists("lock:default:{job}").await.unwrap() {
+                    if conn.exists("lock:default:{90}:job").await.unwrap() {
                         late.fetch_add(1, Ordering::Relaxed);
                     }
                     act(locks.clone(), guard).await;
@@ -206,7 +206,7 @@ async fn permits_that_are_forgotten_come_back_and_do_not_pile_up() {
 
     // Taking one makes room for it.
     let next = semaphore.acquire().lease(LONG).wait(BUSY).await.unwrap().unwrap();
-    let key = format!("{prefix}:lock:default:{{jobs}}:permits");
+    let key = format!("{prefix}:lock:default:{{159}}:jobs:permits");
     let kept = shared().command(["ZCARD", &key]).unwrap().as_int().unwrap();
     assert!(kept <= 4, "{kept} are kept although four can be out");
     next.release().await.unwrap();

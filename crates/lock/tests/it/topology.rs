@@ -63,7 +63,7 @@ async fn locks_live_on_every_master_of_a_cluster_and_go_on_after_a_failover() {
     let before = acquired(&locks, "job", LONG).await;
     let fence = before.fence();
 
-    let slot = cluster.slot_of("lock:default:{job}").unwrap();
+    let slot = cluster.slot_of("lock:default:{90}:job").unwrap();
     let lost = cluster.slot_owner(slot).unwrap();
     let killed = Arc::clone(&cluster);
     blocking(move || killed.kill_master(lost).map(|_| ())).await.expect("a takeover");
