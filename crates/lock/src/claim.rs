@@ -134,18 +134,23 @@ impl Lock {
     }
 }
 
-macro_rules! lua {
-    ($name:literal) => {
-        concat!(include_str!("lua/queue.lua"), include_str!(concat!("lua/", $name, ".lua")))
-    };
-}
-
 // A token is of one attempt to have something, so each of these does the same when done twice.
-static ACQUIRE: Script = Script::new("lock.acquire", lua!("acquire")).replay(Replay::Idempotent);
+static ACQUIRE: Script = Script::new(
+    "lock.acquire",
+    concat!(include_str!("lua/queue.lua"), include_str!("lua/acquire.lua")),
+)
+.replay(Replay::Idempotent);
 static EXTEND: Script =
     Script::new("lock.extend", include_str!("lua/extend.lua")).replay(Replay::Idempotent);
-static RELEASE: Script = Script::new("lock.release", lua!("release")).replay(Replay::Idempotent);
-static FORCE_RELEASE: Script = Script::new("lock.force_release", lua!("force_release"));
+static RELEASE: Script = Script::new(
+    "lock.release",
+    concat!(include_str!("lua/queue.lua"), include_str!("lua/release.lua")),
+)
+.replay(Replay::Idempotent);
+static FORCE_RELEASE: Script = Script::new(
+    "lock.force_release",
+    concat!(include_str!("lua/queue.lua"), include_str!("lua/force_release.lua")),
+);
 static ACQUIRE_PERMIT: Script =
     Script::new("lock.acquire_permit", include_str!("lua/acquire_permit.lua"))
         .replay(Replay::Idempotent);

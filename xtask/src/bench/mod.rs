@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// All of them, in the order in which they run.
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "reads",
     "writes",
     "scripts",
@@ -22,6 +22,7 @@ const ALL: [&str; 10] = [
     "cluster_reads",
     "cache",
     "local",
+    "lock",
     "telemetry",
     "micro",
 ];

@@ -1,6 +1,9 @@
 -- Takes a lock that is free and for which nobody waits, or has the token wait for it: no command compares, counts, and looks
 -- at the clock and the queue at once. Asked again by the token that has it or waits, it answers the same, and keeps its place.
 --
+-- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
+-- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
+-- ARGV[1]  token (16 bytes)
 -- ARGV[3]  lease in milliseconds
 -- ARGV[4]  holder
 -- ARGV[5]  mailbox (16 bytes); empty for who does not wait

@@ -1,11 +1,12 @@
--- A lock and those who wait for it, in the order in which they came. It stands before each script that grants.
+-- Knows a lock and those who wait for it, in the order in which they came: what stands before `acquire.lua`, `release.lua` and
+-- `force_release.lua`, which are given these.
 --
 -- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
 -- KEYS[3]  fence: string, the last fence of the locks of this partition; expires after its memory. Its name is the beginning of those
 --          of the channels on which processes are told
--- ARGV[1]  token (16 bytes)
 -- ARGV[2]  memory of the fence in milliseconds
+-- returns  nothing; functions that look and hand on
 --
 -- Who waits is a token (16 bytes), a mailbox (16), a lease in milliseconds (8) and a holder.
 

@@ -1,7 +1,10 @@
 -- Takes a lock from a token if it still has it, which no command compares, and gives it to the first who waits; or has the token
 -- wait no more. It remembers that, so that a repeated call gets the same answer.
 --
+-- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
+-- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
 -- KEYS[4]  released: string, the token that released it last; expires
+-- ARGV[1]  token (16 bytes)
 -- ARGV[3]  life of what is remembered in milliseconds
 -- ARGV[4]  who waits, as it stands in the queue; empty for who does not
 -- returns  1 released, now or by an earlier call; 0 the token has it no more

@@ -1,0 +1,205 @@
+//! A lock that many wait for: how long it takes from one to the next, beside a PING of another client at the same time, and beside locks
+//! that ask from time to time.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fred::{
+    clients::Client,
+    interfaces::{ClientLike as _, KeysInterface as _, LuaInterface as _},
+    types::{Builder, Expiration, SetOptions, config::Config},
+};
+use redbrick_benches::Options;
+use redbrick_core_conn::Conn;
+use redbrick_lock::{Locks, Wait};
+use redbrick_testkit::Server;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+const CONNS: usize = 8;
+const WAITERS: usize = 32;
+const LEASE: Duration = Duration::from_secs(30);
+const FAR: Duration = Duration::from_secs(600);
+
+/// A lock of some kind, and how long each keeps it.
+#[derive(Clone, Copy)]
+struct Side {
+    name: &'static str,
+    /// How often it is asked for, where nobody says that it is free.
+    polls: Option<Duration>,
+    hold: Duration,
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SIDES: [Side; 4] = [
+    Side { name: "redbrick, held 1 ms", polls: None, hold: MS },
+    Side { name: "redbrick, held 0 ms", polls: None, hold: Duration::ZERO },
+    Side { name: "polls 10 ms, held 1 ms", polls: Some(Duration::from_millis(10)), hold: MS },
+    Side { name: "polls 100 ms, held 1 ms", polls: Some(Duration::from_millis(100)), hold: MS },
+];
+
+fn main() {
+    let Some(options) = Options::from_args() else { return };
+    let length = Duration::from_secs(if options.quick { 2 } else { 10 });
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
+    println!("\nlock: {WAITERS} tasks on {CONNS} connections take turns for {length:?}");
+    println!(
+        "{:<24} {:>9} {:>9} {:>9} {:>7} {:>9} {:>8} {:>10}",
+        "side", "p50 us", "p99 us", "PING p50", "÷ PING", "a second", "commands", "fairness"
+    );
+    for side in SIDES {
+        runtime
+            .block_on(async { tokio::spawn(measure(side, length)).await.expect("no task fails") });
+    }
+}
+
+/// What is seen of the turns.
+#[derive(Default)]
+struct Turns {
+    released: Option<Instant>,
+    handoffs: Vec<Duration>,
+    by_waiter: Vec<u64>,
+}
+
+type Seen = Arc<Mutex<Turns>>;
+
+fn seen<T>(turns: &Seen, look: impl FnOnce(&mut Turns) -> T) -> T {
+    look(&mut turns.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+async fn measure(side: Side, length: Duration) {
+    let server = Server::start().expect("a server can be had");
+    let turns: Seen = Arc::default();
+    seen(&turns, |turns| turns.by_waiter = vec![0; WAITERS]);
+    let until = Instant::now() + length;
+    let mut tasks = JoinSet::new();
+    for conn in 0..CONNS {
+        let (locks, client) = (locks(&server).await, client(&server).await);
+        for waiter in (conn..WAITERS).step_by(CONNS) {
+            let (locks, client, turns) = (locks.clone(), client.clone(), Arc::clone(&turns));
+            tasks.spawn(async move {
+                while Instant::now() < until {
+                    match side.polls {
+                        None => turn(&locks, side, waiter, &turns).await,
+                        Some(pause) => polled(&client, pause, side, waiter, &turns, until).await,
+                    }
+                }
+            });
+        }
+    }
+    let pings = ping(client(&server).await, until).await;
+    while tasks.join_next().await.is_some() {}
+    let counts = server.command_counts().expect("the server");
+    let asked = counts.of("evalsha")
+        + counts.of("eval")
+        + if side.polls.is_some() { counts.of("set") } else { 0 };
+    report(side, length, &turns, pings, asked);
+}
+
+async fn locks(server: &Server) -> Locks {
+    Locks::new(Conn::connect(server.url()).await.expect("the server"))
+}
+
+async fn client(server: &Server) -> Client {
+    let config = Config::from_url(&server.url()).expect("a URL");
+    let client = Builder::from_config(config).build().expect("a client");
+    client.init().await.expect("the server");
+    client
+}
+
+async fn turn(locks: &Locks, side: Side, waiter: usize, turns: &Seen) {
+    let lock = locks.lock("job").lease(LEASE).wait(Wait::For(FAR));
+    let guard = lock.await.expect("the server").expect("it is handed on");
+    had(turns, waiter, side.hold).await;
+    let _ = guard.release().await.expect("the server");
+}
+
+async fn polled(
+    client: &Client,
+    pause: Duration,
+    side: Side,
+    waiter: usize,
+    turns: &Seen,
+    until: Instant,
+) {
+    const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+    let life = Some(Expiration::PX(30_000));
+    loop {
+        let set = client.set::<Option<String>, _, _>(
+            "job",
+            waiter,
+            life.clone(),
+            Some(SetOptions::NX),
+            false,
+        );
+        if set.await.expect("the server").is_some() {
+            break;
+        }
+        if Instant::now() >= until {
+            return;
+        }
+        sleep(pause).await;
+    }
+    had(turns, waiter, side.hold).await;
+    let _: i64 = client.eval(RELEASE, "job", waiter.to_string()).await.expect("the server");
+}
+
+async fn had(turns: &Seen, waiter: usize, hold: Duration) {
+    seen(turns, |turns| {
+        turns.by_waiter[waiter] += 1;
+        if let Some(released) = turns.released.take() {
+            turns.handoffs.push(released.elapsed());
+        }
+    });
+    if !hold.is_zero() {
+        sleep(hold).await;
+    }
+    seen(turns, |turns| turns.released = Some(Instant::now()));
+}
+
+async fn ping(client: Client, until: Instant) -> Vec<Duration> {
+    let (mut pings, mut ticks) = (Vec::new(), interval(Duration::from_millis(2)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while Instant::now() < until {
+        ticks.tick().await;
+        let began = Instant::now();
+        let _: String = client.ping(None).await.expect("the server");
+        pings.push(began.elapsed());
+    }
+    pings
+}
+
+fn report(side: Side, length: Duration, turns: &Seen, mut pings: Vec<Duration>, asked: u64) {
+    let (mut handoffs, by_waiter) =
+        seen(turns, |turns| (std::mem::take(&mut turns.handoffs), turns.by_waiter.clone()));
+    handoffs.sort();
+    pings.sort();
+    let at = |all: &[Duration], percent: usize| {
+        let at = all.get(all.len().saturating_sub(1) * percent / 100);
+        at.map_or(0.0, |it| it.as_secs_f64() * 1e6)
+    };
+    let had: u64 = by_waiter.iter().sum();
+    let rate = |count: u64| count as f64 / length.as_secs_f64();
+    println!(
+        "{:<24} {:>9.0} {:>9.0} {:>9.0} {:>7.2} {:>9.0} {:>8.2} {:>10}",
+        side.name,
+        at(&handoffs, 50),
+        at(&handoffs, 99),
+        at(&pings, 50),
+        at(&handoffs, 50) / at(&pings, 50),
+        rate(had),
+        asked as f64 / had as f64,
+        format!(
+            "{}/{}",
+            by_waiter.iter().min().unwrap_or(&0),
+            by_waiter.iter().max().unwrap_or(&0)
+        ),
+    );
+}
