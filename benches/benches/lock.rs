@@ -19,7 +19,7 @@ use redbrick_lock::{Locks, Wait};
 use redbrick_testkit::Server;
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 const CONNS: usize = 8;
@@ -145,7 +145,7 @@ async fn polled(
         if Instant::now() >= until {
             return;
         }
-        sleep(pause).await;
+        rest(pause).await;
     }
     had(turns, waiter, side.hold).await;
     let _: i64 = client.eval(RELEASE, "job", waiter.to_string()).await.expect("the server");
@@ -159,9 +159,13 @@ async fn had(turns: &Seen, waiter: usize, hold: Duration) {
         }
     });
     if !hold.is_zero() {
-        sleep(hold).await;
+        rest(hold).await;
     }
     seen(turns, |turns| turns.released = Some(Instant::now()));
+}
+
+async fn rest(time: Duration) {
+    let _elapsed = timeout(time, std::future::pending::<()>()).await;
 }
 
 async fn ping(client: Client, until: Instant) -> Vec<Duration> {

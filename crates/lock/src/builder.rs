@@ -96,7 +96,7 @@ impl LocksBuilder {
         let holder = holder.unwrap_or_else(holder::of_this_process).into();
         // A replica does not know yet who has a lock.
         let conn = conn.with_read_from(ReadFrom::Master);
-        let post = Arc::new(Post::new(conn.clone()));
+        let post = Arc::new(Post::new(conn.clone(), fence_memory));
         Locks::from_inner(Inner { conn, prefix, lease, wait, holder, fence_memory, post })
     }
 }

@@ -50,7 +50,9 @@ impl Claim {
     pub(crate) async fn acquire(&self, token: &Token, lease: Lease, waits: bool) -> Result<Answer> {
         match &self.to {
             To::Lock(lock) => {
-                let call = lock.call(&self.conn, &ACQUIRE, token).arg(lease).arg(&*lock.holder);
+                let call = call(&self.conn, &ACQUIRE, &lock.keys, lock.fence_memory, token)
+                    .arg(lease)
+                    .arg(&*lock.holder);
                 let call = call.arg(if waits { lock.post.id() } else { "" });
                 let (had, number, left, now) =
                     call.run::<(u64, i64, i64, u64)>().needs_server().await?;
@@ -94,10 +96,7 @@ impl Claim {
         let call = match &self.to {
             To::Lock(lock) => {
                 let waiter = waits.map(|lease| lock.waiter(token, lease)).unwrap_or_default();
-                let call = lock.call(&self.conn, &RELEASE, token).key(&lock.keys.released);
-                // As long as a call is repeated.
-                let memory = self.conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
-                call.arg(memory.max(SHORTEST_LEASE)).arg(waiter)
+                release(&self.conn, &lock.keys, lock.fence_memory, token).arg(waiter)
             }
             To::Permit { permits, .. } => {
                 let token = token.as_bytes().as_slice();
@@ -111,14 +110,10 @@ impl Claim {
 impl Lock {
     /// Takes it from whoever has it; returns whether anybody had it.
     pub(crate) async fn force_release(&self, conn: &Conn) -> Result<bool> {
-        self.call(conn, &FORCE_RELEASE, &Token::random()).run().needs_server().await
-    }
-
-    /// A call of a script that may hand the lock on.
-    fn call<'a>(&self, conn: &'a Conn, script: &'static Script, token: &Token) -> ScriptCall<'a> {
-        let LockKeys { lock, queue, partition, .. } = &self.keys;
-        let call = conn.script(script).key(lock).key(queue).key(partition);
-        call.arg(token.as_bytes().as_slice()).arg(self.fence_memory)
+        call(conn, &FORCE_RELEASE, &self.keys, self.fence_memory, &Token::random())
+            .run()
+            .needs_server()
+            .await
     }
 
     /// A token that waits, as `acquire.lua` writes it down.
@@ -132,6 +127,31 @@ impl Lock {
         ];
         parts.concat()
     }
+}
+
+/// A release, but for who waits under that token.
+pub(crate) fn release<'a>(
+    conn: &'a Conn,
+    keys: &LockKeys,
+    fence_memory: Duration,
+    token: &Token,
+) -> ScriptCall<'a> {
+    // As long as a call is repeated.
+    let memory = conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
+    let call = call(conn, &RELEASE, keys, fence_memory, token).key(&keys.released);
+    call.arg(memory.max(SHORTEST_LEASE))
+}
+
+/// A call of a script that may hand a lock on.
+fn call<'a>(
+    conn: &'a Conn,
+    script: &'static Script,
+    keys: &LockKeys,
+    fence_memory: Duration,
+    token: &Token,
+) -> ScriptCall<'a> {
+    let call = conn.script(script).key(&keys.lock).key(&keys.queue).key(&keys.partition);
+    call.arg(token.as_bytes().as_slice()).arg(fence_memory)
 }
 
 // A token is of one attempt to have something, so each of these does the same when done twice.

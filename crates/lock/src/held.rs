@@ -131,6 +131,7 @@ impl Held {
                     }
                 };
             }
+            seat = seat.filter(|seat| !seat.is_over());
             if seat.is_none() && can_listen {
                 match timeout_at(until, post.enter(partition, &self.token)).await {
                     Ok(Ok(entered)) => seat = Some(entered),
@@ -347,13 +348,20 @@ impl Drop for Held {
         if !self.open {
             return;
         }
-        let Some(runtime) = &self.runtime else { return };
         let (claim, token) = (self.claim.clone(), self.token);
         let waits = self.waits.then_some(self.lease);
+        if let (Some(_), To::Lock(lock)) = (waits, &claim.to) {
+            lock.post.leaves(&token, &lock.keys);
+        }
+        let Some(runtime) = &self.runtime else { return };
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease ends what is held.
         drop(runtime.spawn(async move {
-            if let Err(error) = claim.release(&token, waits).await {
-                tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
+            match (claim.release(&token, waits).await, &claim.to) {
+                (Ok(_), To::Lock(lock)) => lock.post.left(&token),
+                (Ok(_), To::Permit { .. }) => {}
+                (Err(error), _) => {
+                    tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
+                }
             }
         }));
     }

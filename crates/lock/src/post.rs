@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::{claim, keys::LockKeys};
+
 /// How long a mailbox's name is, in characters.
 const ID_LEN: usize = 16;
 const TOKEN_LEN: usize = 16;
@@ -22,9 +24,18 @@ const TOKEN_LEN: usize = 16;
 pub(crate) struct Post {
     conn: Conn,
     id: String,
+    fence_memory: Duration,
     /// By partition; as long as this is there.
     lines: Mutex<HashMap<Key, Arc<OnceCell<Line>>>>,
+    left: Arc<Left>,
 }
+
+/// Those who wait no more and could not say so yet, and what they waited for: what is handed to them is handed on.
+#[derive(Debug, Default)]
+struct Left(Mutex<HashMap<[u8; TOKEN_LEN], LockKeys>>);
+
+/// How many at most; of more, the lease ends what is handed to them.
+const MOST_LEFT: usize = 1000;
 
 /// The channel of a partition, and who waits for what comes over it.
 #[derive(Debug)]
@@ -33,8 +44,9 @@ struct Line {
     reader: AbortHandle,
 }
 
-#[derive(Debug, Default)]
-struct Waiting(Mutex<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>);
+/// By their tokens; nothing once nobody reads any more.
+#[derive(Debug)]
+struct Waiting(Mutex<Option<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>>);
 
 /// What somebody who waits was told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,9 +68,9 @@ pub(crate) struct Seat {
 }
 
 impl Post {
-    pub(crate) fn new(conn: Conn) -> Self {
+    pub(crate) fn new(conn: Conn, fence_memory: Duration) -> Self {
         let id = Token::<{ ID_LEN / 2 }>::random().expose();
-        Self { conn, id, lines: Mutex::default() }
+        Self { conn, id, fence_memory, lines: Mutex::default(), left: Arc::default() }
     }
 
     /// The name of the mailbox, by which scripts find it.
@@ -69,22 +81,37 @@ impl Post {
     /// Listens for a token, if this process listens in that partition already.
     pub(crate) fn seat(&self, partition: &Key, token: &Token) -> Option<Seat> {
         let line = self.lines().get(partition).cloned()?;
-        line.get().filter(|line| !line.reader.is_finished()).map(|line| line.seat(token))
+        line.get()?.seat(token)
     }
 
     /// Listens for a token. One round trip, where this process does not listen in that partition yet.
     pub(crate) async fn enter(&self, partition: &Key, token: &Token) -> Result<Seat> {
-        let line = {
-            let mut lines = self.lines();
-            let line = lines.entry(partition.clone()).or_default();
-            if line.get().is_some_and(|line| line.reader.is_finished()) {
-                *line = Arc::default();
+        loop {
+            let cell = Arc::clone(self.lines().entry(partition.clone()).or_default());
+            let open = || self.open(partition.join(&self.id));
+            if let Some(seat) = cell.get_or_try_init(open).await?.seat(token) {
+                return Ok(seat);
             }
-            Arc::clone(line)
-        };
-        let line =
-            line.get_or_try_init(|| Line::open(&self.conn, partition.join(&self.id))).await?;
-        Ok(line.seat(token))
+            // Nobody reads it any more: the next one is another.
+            let mut lines = self.lines();
+            if lines.get(partition).is_some_and(|there| Arc::ptr_eq(there, &cell)) {
+                lines.remove(partition);
+            }
+        }
+    }
+
+    /// Somebody waits no more, and says so.
+    pub(crate) fn leaves(&self, token: &Token, keys: &LockKeys) {
+        let mut left = self.left.lock();
+        if left.len() >= MOST_LEFT {
+            left.clear();
+        }
+        left.insert(*token.as_bytes(), keys.clone());
+    }
+
+    /// It has said so.
+    pub(crate) fn left(&self, token: &Token) {
+        self.left.lock().remove(token.as_bytes());
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<Key, Arc<OnceCell<Line>>>> {
@@ -92,8 +119,9 @@ impl Post {
     }
 }
 
-impl Line {
-    async fn open(conn: &Conn, channel: Key) -> Result<Self> {
+impl Post {
+    async fn open(&self, channel: Key) -> Result<Line> {
+        let conn = &self.conn;
         let subscription = match conn.subscribe().sharded(&channel).await {
             // Before Redis 7, where a script of a cluster cannot tell whether anybody listens.
             Err(error) if error.kind() == ErrorKind::Unsupported && !conn.is_cluster() => {
@@ -101,15 +129,51 @@ impl Line {
             }
             subscription => subscription?,
         };
-        let waiting = Arc::new(Waiting::default());
-        let reader = tokio::spawn(Arc::clone(&waiting).read(subscription)).abort_handle();
-        Ok(Self { waiting, reader })
+        let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
+        let hands_on = HandsOn {
+            conn: conn.clone(),
+            fence_memory: self.fence_memory,
+            left: Arc::clone(&self.left),
+        };
+        let reading = Arc::clone(&waiting).read(subscription, hands_on);
+        Ok(Line { waiting, reader: tokio::spawn(reading).abort_handle() })
     }
+}
 
-    fn seat(&self, token: &Token) -> Seat {
+impl Left {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_LEN], LockKeys>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hands on what was handed to those who wait no more.
+struct HandsOn {
+    conn: Conn,
+    fence_memory: Duration,
+    left: Arc<Left>,
+}
+
+impl HandsOn {
+    fn granted(&self, token: &[u8; TOKEN_LEN]) {
+        let Some(keys) = self.left.lock().remove(token) else { return };
+        let (conn, fence_memory, token) =
+            (self.conn.clone(), self.fence_memory, Token::from(*token));
+        // It ends by the command timeout.
+        drop(tokio::spawn(async move {
+            let released = claim::release(&conn, &keys, fence_memory, &token).arg("");
+            if let Err(error) = released.run::<bool>().needs_server().await {
+                tracing::debug!(%error, "what was handed to nobody could not be handed on; its lease ends it");
+            }
+        }));
+    }
+}
+
+impl Line {
+    /// Listens for a token; nothing where nobody reads any more.
+    fn seat(&self, token: &Token) -> Option<Seat> {
         let (token, (sender, news)) = (*token.as_bytes(), watch::channel(News::default()));
-        self.waiting.lock().insert(token, sender);
-        Seat { token, waiting: Arc::clone(&self.waiting), news }
+        self.waiting.lock().as_mut()?.insert(token, sender);
+        Some(Seat { token, waiting: Arc::clone(&self.waiting), news })
     }
 }
 
@@ -120,38 +184,51 @@ impl Drop for Line {
 }
 
 impl Waiting {
-    async fn read(self: Arc<Self>, mut subscription: Subscription) {
+    async fn read(self: Arc<Self>, mut subscription: Subscription, hands_on: HandsOn) {
         let end = End(&self);
         while let Some(event) = subscription.next().await {
             match event {
-                Event::Message(message) => self.told(message.payload()),
+                Event::Message(message) => {
+                    if let Some(token) = self.told(message.payload()) {
+                        hands_on.granted(&token);
+                    }
+                }
                 Event::Gap { .. } => {}
                 // Something may have been said that was not heard.
                 _ => {
                     let waiting = self.lock();
-                    waiting.values().for_each(|one| one.send_modify(|news| news.gaps += 1));
+                    let all = waiting.iter().flat_map(HashMap::values);
+                    all.for_each(|one| one.send_modify(|news| news.gaps += 1));
                 }
             }
         }
         drop(end);
     }
 
-    /// Hands out what a script has said; what is of another form, nobody here waits for.
-    fn told(&self, message: &[u8]) {
-        let Some((kind, rest)) = message.split_first() else { return };
-        let Some((token, rest)) = rest.split_first_chunk::<TOKEN_LEN>() else { return };
-        let Some((number, rest)) = rest.split_first_chunk::<8>() else { return };
+    /// Hands out what a script has said. Returns the token that was granted something for which nobody here waits.
+    fn told(&self, message: &[u8]) -> Option<[u8; TOKEN_LEN]> {
+        let (kind, rest) = message.split_first()?;
+        let (token, rest) = rest.split_first_chunk::<TOKEN_LEN>()?;
+        let (number, rest) = rest.split_first_chunk::<8>()?;
         let (number, now) = (u64::from_be_bytes(*number), Instant::now());
         let waiting = self.lock();
-        let Some(one) = waiting.get(token) else { return };
-        one.send_modify(|news| match (kind, rest.first_chunk::<8>()) {
-            (b'g', Some(at)) => news.granted = Some((number, u64::from_be_bytes(*at))),
-            (b'f', None) => news.first = Some((now, Duration::from_millis(number))),
+        let one = waiting.as_ref().and_then(|all| all.get(token));
+        match (kind, rest.first_chunk::<8>(), one) {
+            (b'g', Some(_), None) => return Some(*token),
+            (b'g', Some(at), Some(one)) => {
+                let granted = Some((number, u64::from_be_bytes(*at)));
+                one.send_modify(|news| news.granted = granted);
+            }
+            (b'f', None, Some(one)) => {
+                let first = Some((now, Duration::from_millis(number)));
+                one.send_modify(|news| news.first = first);
+            }
             _ => {}
-        });
+        }
+        None
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_LEN], watch::Sender<News>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,12 +238,21 @@ struct End<'a>(&'a Waiting);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.0.lock().clear();
+        *self.0.lock() = None;
+    }
+}
+
+impl Seat {
+    /// Whether nobody listens for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.news.has_changed().is_err()
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.waiting.lock().remove(&self.token);
+        if let Some(waiting) = &mut *self.waiting.lock() {
+            waiting.remove(&self.token);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod down;
 mod fence;
 mod guard;
 mod handoff;
+mod history;
 mod input;
 mod inspect;
 mod leftovers;
@@ -107,6 +108,10 @@ async fn until(what: &str, ready: impl AsyncFn() -> bool) {
 /// Waits until nobody has the lock, long before a lease of [`LONG`] ends.
 async fn free(locks: &Locks, name: &str) {
     until("the lock is free", async || !locks.is_locked(name).await.expect("the server")).await;
+}
+
+fn is_long() -> bool {
+    std::env::var_os("REDBRICK_TEST_SOAK").is_some_and(|long| !long.is_empty())
 }
 
 /// Does nothing for so long.
