@@ -26,6 +26,9 @@ const CONNS: usize = 8;
 const WAITERS: usize = 32;
 const LEASE: Duration = Duration::from_secs(30);
 const FAR: Duration = Duration::from_secs(600);
+/// What many release a lock with.
+const RELEASE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// A lock of some kind, and how long each keeps it.
 #[derive(Clone, Copy)]
@@ -49,6 +52,7 @@ fn main() {
     let length = Duration::from_secs(if options.quick { 2 } else { 10 });
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::spawn(alone(length)).await.expect("no task fails") });
     println!("\nlock: {WAITERS} tasks on {CONNS} connections take turns for {length:?}");
     println!(
         "{:<24} {:>9} {:>9} {:>9} {:>7} {:>9} {:>8} {:>10}",
@@ -58,6 +62,41 @@ fn main() {
         runtime
             .block_on(async { tokio::spawn(measure(side, length)).await.expect("no task fails") });
     }
+}
+
+/// What it costs to acquire and release a lock that nobody else wants, beside the same by hand.
+async fn alone(length: Duration) {
+    const SLICE: u32 = 200;
+    let server = Server::start().expect("a server can be had");
+    let (locks, client) = (locks(&server).await, client(&server).await);
+    let sha: String = client.script_load(RELEASE).await.expect("the server");
+    let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        let began = Instant::now();
+        for n in 0..SLICE {
+            let guard = locks.try_lock(n.to_string()).await.expect("the server");
+            let _ = guard.expect("nobody has it").release().await.expect("the server");
+        }
+        ours.push(began.elapsed() / SLICE);
+        let began = Instant::now();
+        for n in 0..SLICE {
+            let life = Some(Expiration::PX(30_000));
+            let (key, token) = (format!("raw:{n}"), "0123456789abcdef");
+            let set =
+                client.set::<Option<String>, _, _>(&*key, token, life, Some(SetOptions::NX), false);
+            assert!(set.await.expect("the server").is_some(), "nobody has it");
+            let _: i64 = client.evalsha(&*sha, &*key, token).await.expect("the server");
+        }
+        by_hand.push(began.elapsed() / SLICE);
+    }
+    ours.sort();
+    by_hand.sort();
+    let (ours, by_hand) = (ours[ours.len() / 2], by_hand[by_hand.len() / 2]);
+    println!(
+        "\nlock: acquired and released by one, p50: {ours:?}; SET NX and a script by hand {by_hand:?}: {:.2} times as fast",
+        by_hand.as_secs_f64() / ours.as_secs_f64()
+    );
 }
 
 /// What is seen of the turns.
@@ -129,7 +168,6 @@ async fn polled(
     turns: &Seen,
     until: Instant,
 ) {
-    const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
     let life = Some(Expiration::PX(30_000));
     loop {
         let set = client.set::<Option<String>, _, _>(
