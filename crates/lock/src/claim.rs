@@ -37,12 +37,14 @@ pub(crate) enum Answer {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Busy {
-    /// Whether nobody waits before it.
-    pub(crate) is_first: bool,
+    /// How many wait before it; nothing where it does not stand in line.
+    pub(crate) place: Option<u64>,
     /// How long another one has it; nothing where that is not known, or for ever.
     pub(crate) left: Option<Duration>,
     /// The server's time in microseconds.
     pub(crate) now: u64,
+    /// The last fence that was given before that.
+    pub(crate) last: u64,
 }
 
 impl Claim {
@@ -54,15 +56,18 @@ impl Claim {
                     .arg(lease)
                     .arg(&*lock.holder);
                 let call = call.arg(if waits { lock.post.id() } else { "" });
-                let (had, number, left, now) =
-                    call.run::<(u64, i64, i64, u64)>().needs_server().await?;
+                let (had, number, left, (now, last)) =
+                    call.run::<(u64, i64, i64, (u64, u64))>().needs_server().await?;
                 let left = u64::try_from(left).ok().map(Duration::from_millis);
                 Ok(match had {
                     1 => {
                         let left = left.unwrap_or(lease.duration());
                         Answer::Had { fence: number.unsigned_abs(), left }
                     }
-                    _ => Answer::Busy(Busy { is_first: number == 0, left, now }),
+                    _ => {
+                        let place = u64::try_from(number).ok();
+                        Answer::Busy(Busy { place, left, now, last })
+                    }
                 })
             }
             To::Permit { permits, count } => {

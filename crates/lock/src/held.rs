@@ -4,13 +4,13 @@ use redbrick_core_conn::{Counter, Histogram, Token};
 use tokio::{
     runtime::Handle,
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
     Error, Extended, Released,
     claim::{Answer, Busy, Claim, Lock, To},
-    lease::Lease,
+    lease::{self, Lease},
     post::Seat,
     time::{FAR, jittered, pause, pause_until},
     wait::{Attempts, PAUSE, Wait},
@@ -42,8 +42,8 @@ pub(crate) struct Held {
     until: watch::Sender<Option<Instant>>,
     /// Whether the server may have it under this token, or may have it wait.
     open: bool,
-    /// Whether it may stand in the queue.
-    waits: bool,
+    /// The lease with which it may stand in the queue.
+    waits: Option<Lease>,
     /// Whether it was found lost.
     lost: bool,
     /// Where what is dropped is given back; it was made there, and the connection lives there.
@@ -69,12 +69,13 @@ impl Held {
             lease,
             until: watch::Sender::new(None),
             open: false,
-            waits: false,
+            waits: None,
             lost: false,
             runtime: Handle::try_current().ok(),
         };
         let began = Instant::now();
         let limit = match wait {
+            Wait::For(Duration::ZERO) => None,
             Wait::For(limit) => Some(limit.min(FAR)),
             Wait::Forever => Some(FAR),
             _ => None,
@@ -108,14 +109,23 @@ impl Held {
         // Where nobody has it, nobody need listen.
         let (mut seat, mut can_listen) = (post.seat(partition, &self.token), true);
         loop {
-            let asked = Instant::now();
+            let (asked, before) = (Instant::now(), seat.as_ref().map(Seat::gaps));
+            let mut stood = false;
             let failure = match self.ask(seat.is_some()).await {
                 Ok(Asked::Had(fence)) => return Ok(Some(fence)),
                 Ok(Asked::Busy(busy)) => {
-                    if let Some(seat) = &mut seat
-                        && let Some(fence) = self.told(seat, asked, busy, until).await?
-                    {
-                        return Ok(Some(fence));
+                    if let (Some(seat), Some(gaps), Some(place)) = (&mut seat, before, busy.place) {
+                        stood = true;
+                        let next = match (place, busy.left) {
+                            // Who is first looks when the other one's lease ends.
+                            (0, Some(left)) => left.min(self.lease.duration()),
+                            _ => self.lease.duration(),
+                        };
+                        let heard =
+                            self.told(seat, asked, gaps, busy, until.min(asked + next + SLACK));
+                        if let Some(fence) = heard.await {
+                            return Ok(Some(fence));
+                        }
                     }
                     None
                 }
@@ -134,51 +144,58 @@ impl Held {
             seat = seat.filter(|seat| !seat.is_over());
             if seat.is_none() && can_listen {
                 match timeout_at(until, post.enter(partition, &self.token)).await {
-                    Ok(Ok(entered)) => seat = Some(entered),
-                    Ok(Err(error)) if error.is_retryable() => pause_until(until, PAUSE).await,
-                    Ok(Err(error)) => {
+                    Ok(Ok(Some(entered))) => {
+                        seat = Some(entered);
+                        continue;
+                    }
+                    Ok(Err(error)) if !error.is_retryable() => {
                         tracing::debug!(%error, "nobody can tell when a lock is free; it is asked for from time to time");
                         can_listen = false;
                     }
-                    Err(_elapsed) => {}
+                    _ => {}
                 }
-            } else if failure.is_some() || seat.is_none() {
+            }
+            if !stood {
                 pause_until(until, PAUSE).await;
             }
         }
     }
 
-    /// Waits for what the servers say, until the lock is had or it is worth asking again.
+    /// Leaves the line, if the server answers soon; otherwise it does when it is dropped.
+    async fn leave(&mut self) {
+        if let Ok(Ok(_)) = timeout(PAUSE, self.claim.release(&self.token, self.waits)).await {
+            self.open = false;
+        }
+    }
+
+    /// Waits for what the servers say, until the lock is had or it is worth asking again: at `next` at the latest, whatever was lost.
     async fn told(
         &mut self,
         seat: &mut Seat,
         asked: Instant,
+        gaps: u64,
         busy: Busy,
-        until: Instant,
-    ) -> Result<Option<u64>, Error> {
-        let lease = self.lease.duration();
-        let gaps = seat.news.borrow().gaps;
-        // Whoever is first looks when the other one's lease ends, and all others once in a lease, whatever was lost.
-        let over = |since: Instant, left: Duration| since + left.min(lease) + SLACK;
-        let mut next = over(asked, busy.left.filter(|_| busy.is_first).unwrap_or(lease));
+        mut next: Instant,
+    ) -> Option<u64> {
         loop {
             let news = *seat.news.borrow_and_update();
-            if let Some((fence, at)) = news.granted {
-                // It was granted so long after the answer, by the server's clock, and that was given after the question.
-                let since = asked + Duration::from_micros(at.saturating_sub(busy.now));
-                self.had(self.lease.until(since))?;
-                return Ok(Some(fence));
+            // What was granted before the answer is over, or the answer would have said so.
+            if let Some(grant) = news.granted.filter(|grant| grant.fence > busy.last) {
+                // So long after the answer, by the server's clock, and that was given after the question.
+                let since = asked + Duration::from_micros(grant.at.saturating_sub(busy.now));
+                let until = self.lease.until(since.min(grant.heard));
+                return self.had(until).ok().map(|()| grant.fence);
             }
             if news.gaps != gaps {
-                return Ok(None);
+                return None;
             }
-            if let Some((since, left)) = news.first {
-                next = next.min(over(since, left));
+            if let Some((since, left)) = news.first.filter(|(since, _)| *since >= asked) {
+                next = next.min(since + left.min(self.lease.duration()) + SLACK);
             }
             tokio::select! {
                 biased;
-                changed = seat.news.changed() => if changed.is_err() { return Ok(None) },
-                () = sleep_until(next.min(until)) => return Ok(None),
+                changed = seat.news.changed() => if changed.is_err() { return None },
+                () = sleep_until(next) => return None,
             }
         }
     }
@@ -186,19 +203,22 @@ impl Held {
     /// Asks once, and stands in the queue then if it is to.
     async fn ask(&mut self, waits: bool) -> Result<Asked, Error> {
         // Dropped from here on, it may have it without having heard so.
-        (self.open, self.waits) = (true, self.waits || waits);
+        self.open = true;
+        if waits {
+            self.waits = Some(self.lease);
+        }
         let asked = Instant::now();
         match self.claim.acquire(&self.token, self.lease, waits).await {
             Ok(Answer::Had { fence, left }) => {
-                self.had(self.lease.until(asked).min(asked + left))?;
+                self.had(lease::until(asked, left.min(self.lease.duration())))?;
                 Ok(Asked::Had(fence))
             }
             Ok(Answer::Busy(busy)) => {
-                self.open = self.waits;
+                self.open = self.waits.is_some();
                 Ok(Asked::Busy(busy))
             }
             Err(error) => {
-                self.open = self.waits || error.is_outcome_unknown();
+                self.open = self.waits.is_some() || error.is_outcome_unknown();
                 Err(error.into())
             }
         }
@@ -206,23 +226,11 @@ impl Held {
 
     /// It is had, and can be relied on until then.
     fn had(&mut self, until: Instant) -> Result<(), Error> {
-        self.waits = false;
         if until <= Instant::now() {
             return Err(Error::Late);
         }
         self.until.send_replace(Some(until));
         Ok(())
-    }
-
-    /// Waits no more. When that fails, dropping it makes another attempt.
-    async fn leave(&mut self) {
-        let waits = self.waits.then_some(self.lease);
-        match self.claim.release(&self.token, waits).await {
-            Ok(_) => self.open = false,
-            Err(error) => {
-                tracing::debug!(%error, "somebody who waits no more could not say so yet");
-            }
-        }
     }
 
     pub(crate) fn token(&self) -> &Token {
@@ -274,7 +282,7 @@ impl Held {
     pub(crate) async fn release(&mut self) -> Result<Released, Error> {
         // Somebody else can have it before the answer comes.
         self.until.send_replace(None);
-        let released = self.claim.release(&self.token, None).await?;
+        let released = self.claim.release(&self.token, self.waits).await?;
         self.open = false;
         let released = Released::of(released);
         if released == Released::AlreadyLost {
@@ -349,7 +357,7 @@ impl Drop for Held {
             return;
         }
         let (claim, token) = (self.claim.clone(), self.token);
-        let waits = self.waits.then_some(self.lease);
+        let waits = self.waits;
         if let (Some(_), To::Lock(lock)) = (waits, &claim.to) {
             lock.post.leaves(&token, &lock.keys);
         }

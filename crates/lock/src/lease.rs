@@ -30,8 +30,13 @@ impl Lease {
     /// Until when this process may rely on it, when it was asked for at `asked`: the server's clock may run faster, and
     /// counts in milliseconds.
     pub(crate) fn until(self, asked: Instant) -> Instant {
-        asked + self.0 - (self.0 / 100 + Duration::from_millis(2))
+        until(asked, self.0)
     }
+}
+
+/// The same where so much was left of a lease.
+pub(crate) fn until(asked: Instant, left: Duration) -> Instant {
+    asked + left.saturating_sub(left / 100 + Duration::from_millis(2))
 }
 
 impl From<Lease> for Arg {

@@ -172,11 +172,11 @@ impl Locks {
         })
     }
 
-    /// Takes the lock `name` away from whoever has it, and returns whether anybody had. One round trip (`UNLINK`).
+    /// Takes the lock `name` away from whoever has it, and returns whether anybody had. Who waits first gets it. One round trip.
     ///
     /// Its holder learns of it with the next extension, at the release, or at the end of the lease; until then it may
-    /// believe that it has the lock. For people who repair something. Whatever else is at the lock's key goes too. When
-    /// the connection breaks, the call is repeated, and can then answer `false` although it took the lock away itself.
+    /// believe that it has the lock. For people who repair something. Whatever else is at the lock's key goes too. It is
+    /// not repeated where its answer is lost: it would take the lock from the next one.
     ///
     /// # Errors
     ///

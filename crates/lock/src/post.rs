@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use redbrick_core_conn::{Conn, ErrorKind, Event, Key, Result, Subscription, Token};
+use redbrick_core_conn::{Conn, Error, ErrorKind, Event, Key, Result, Subscription, Token};
 use tokio::{
     sync::{OnceCell, watch},
     task::AbortHandle,
@@ -30,12 +30,13 @@ pub(crate) struct Post {
     left: Arc<Left>,
 }
 
-/// Those who wait no more and could not say so yet, and what they waited for: what is handed to them is handed on.
+/// Those who wait no more, what they waited for, and until when the server may not know: what is handed to them is handed on.
 #[derive(Debug, Default)]
-struct Left(Mutex<HashMap<[u8; TOKEN_LEN], LockKeys>>);
+struct Left(Mutex<HashMap<[u8; TOKEN_LEN], (LockKeys, Instant)>>);
 
-/// How many at most; of more, the lease ends what is handed to them.
-const MOST_LEFT: usize = 1000;
+/// How many at most, and for how long; of more, the lease ends what is handed to them.
+const MOST_LEFT: usize = 10_000;
+const LONGEST_LEFT: Duration = Duration::from_secs(60 * 60);
 
 /// The channel of a partition, and who waits for what comes over it.
 #[derive(Debug)]
@@ -51,12 +52,22 @@ struct Waiting(Mutex<Option<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>>);
 /// What somebody who waits was told.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct News {
-    /// The lock is its own, with this fence, since this moment by the server's clock, in microseconds.
-    pub(crate) granted: Option<(u64, u64)>,
+    /// The lock is its own.
+    pub(crate) granted: Option<Grant>,
     /// It is the first who waits since then, and another one has the lock for so long.
     pub(crate) first: Option<(Instant, Duration)>,
     /// How often the link came back, after which nobody knows what was said meanwhile.
     pub(crate) gaps: u64,
+}
+
+/// A lock that was handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant {
+    pub(crate) fence: u64,
+    /// When, by the server's clock, in microseconds.
+    pub(crate) at: u64,
+    /// When that was heard.
+    pub(crate) heard: Instant,
 }
 
 /// A token for which this process listens; no more when it is dropped.
@@ -84,13 +95,18 @@ impl Post {
         line.get()?.seat(token)
     }
 
-    /// Listens for a token. One round trip, where this process does not listen in that partition yet.
-    pub(crate) async fn enter(&self, partition: &Key, token: &Token) -> Result<Seat> {
+    /// Listens for a token; nothing where it cannot be heard yet. Two round trips, where this process does not listen in that partition yet.
+    pub(crate) async fn enter(&self, partition: &Key, token: &Token) -> Result<Option<Seat>> {
         loop {
             let cell = Arc::clone(self.lines().entry(partition.clone()).or_default());
             let open = || self.open(partition.join(&self.id));
-            if let Some(seat) = cell.get_or_try_init(open).await?.seat(token) {
-                return Ok(seat);
+            let line = match cell.get_or_try_init(open).await {
+                Ok(line) => line,
+                Err(None) => return Ok(None),
+                Err(Some(error)) => return Err(error),
+            };
+            if let Some(seat) = line.seat(token) {
+                return Ok(Some(seat));
             }
             // Nobody reads it any more: the next one is another.
             let mut lines = self.lines();
@@ -100,18 +116,24 @@ impl Post {
         }
     }
 
-    /// Somebody waits no more, and says so.
+    /// Somebody waits no more, and is about to say so.
     pub(crate) fn leaves(&self, token: &Token, keys: &LockKeys) {
-        let mut left = self.left.lock();
+        let (mut left, now) = (self.left.lock(), Instant::now());
         if left.len() >= MOST_LEFT {
-            left.clear();
+            left.retain(|_, (_, until)| now < *until);
+            if left.len() >= MOST_LEFT {
+                left.clear();
+            }
         }
-        left.insert(*token.as_bytes(), keys.clone());
+        left.insert(*token.as_bytes(), (keys.clone(), now + LONGEST_LEFT));
     }
 
-    /// It has said so.
+    /// It has said so. What it had asked before may come to the server after that, over another link.
     pub(crate) fn left(&self, token: &Token) {
-        self.left.lock().remove(token.as_bytes());
+        if let Some((_, until)) = self.left.lock().get_mut(token.as_bytes()) {
+            let late = self.conn.command_timeout().saturating_mul(2).min(LONGEST_LEFT);
+            *until = Instant::now() + late;
+        }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<Key, Arc<OnceCell<Line>>>> {
@@ -120,28 +142,36 @@ impl Post {
 }
 
 impl Post {
-    async fn open(&self, channel: Key) -> Result<Line> {
+    /// Subscribes, and looks whether that can be heard which is published here.
+    async fn open(&self, channel: Key) -> std::result::Result<Line, Option<Error>> {
         let conn = &self.conn;
-        let subscription = match conn.subscribe().sharded(&channel).await {
+        let (subscription, heard) = match conn.subscribe().sharded(&channel).await {
             // Before Redis 7, where a script of a cluster cannot tell whether anybody listens.
             Err(error) if error.kind() == ErrorKind::Unsupported && !conn.is_cluster() => {
-                conn.subscribe().channel(&channel).await?
+                let subscription = conn.subscribe().channel(&channel).await?;
+                (subscription, conn.publish(&channel, "").needs_server().await?)
             }
-            subscription => subscription?,
+            subscription => {
+                (subscription?, conn.publish_sharded(&channel, "").needs_server().await?)
+            }
         };
+        if heard == 0 {
+            return Err(None);
+        }
         let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
         let hands_on = HandsOn {
             conn: conn.clone(),
             fence_memory: self.fence_memory,
             left: Arc::clone(&self.left),
         };
-        let reading = Arc::clone(&waiting).read(subscription, hands_on);
-        Ok(Line { waiting, reader: tokio::spawn(reading).abort_handle() })
+        // Others wait for it who may live longer than this call's runtime.
+        let reader = conn.spawn(Arc::clone(&waiting).read(subscription, hands_on))?;
+        Ok(Line { waiting, reader })
     }
 }
 
 impl Left {
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_LEN], LockKeys>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_LEN], (LockKeys, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -155,7 +185,7 @@ struct HandsOn {
 
 impl HandsOn {
     fn granted(&self, token: &[u8; TOKEN_LEN]) {
-        let Some(keys) = self.left.lock().remove(token) else { return };
+        let Some((keys, _)) = self.left.lock().remove(token) else { return };
         let (conn, fence_memory, token) =
             (self.conn.clone(), self.fence_memory, Token::from(*token));
         // It ends by the command timeout.
@@ -216,8 +246,8 @@ impl Waiting {
         match (kind, rest.first_chunk::<8>(), one) {
             (b'g', Some(_), None) => return Some(*token),
             (b'g', Some(at), Some(one)) => {
-                let granted = Some((number, u64::from_be_bytes(*at)));
-                one.send_modify(|news| news.granted = granted);
+                let grant = Grant { fence: number, at: u64::from_be_bytes(*at), heard: now };
+                one.send_modify(|news| news.granted = Some(grant));
             }
             (b'f', None, Some(one)) => {
                 let first = Some((now, Duration::from_millis(number)));
@@ -243,6 +273,11 @@ impl Drop for End<'_> {
 }
 
 impl Seat {
+    /// How often the link came back so far.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.news.borrow().gaps
+    }
+
     /// Whether nobody listens for it any more.
     pub(crate) fn is_over(&self) -> bool {
         self.news.has_changed().is_err()

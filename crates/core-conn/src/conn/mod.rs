@@ -37,6 +37,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::AbortHandle;
+
 use crate::{Codec, Config, Error, ReadFrom, Result, capabilities::KnownCapabilities};
 
 pub(crate) use attempts::{Attempts, First, Manner, Way};
@@ -258,6 +260,15 @@ impl Conn {
 
     pub(crate) fn config(&self) -> &Config {
         &self.owner.core.config
+    }
+
+    /// Runs a task on the runtime to which the connection belongs, for what is everybody's who uses it, and not its caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<AbortHandle> {
+        Ok(self.begun()?.spawn(task))
     }
 
     /// Returns whether it is to a Cluster, by its configuration.

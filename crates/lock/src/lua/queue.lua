@@ -11,7 +11,7 @@
 -- Who waits is a token (16 bytes), a mailbox (16), a lease in milliseconds (8) and a holder.
 
 -- No more of those who wait and are gone are passed over at a time.
-local MOST = 200
+local MOST = 5000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -40,15 +40,29 @@ local function give(token, lease, holder, fence)
   redis.call('SET', KEYS[1], struct.pack('>I8', fence) .. token .. holder, 'PX', string.format('%.0f', lease))
 end
 
+-- The lease that one who waits asks for; nothing of what another program wrote.
+local function lease_of(waiter)
+  local lease = #waiter >= 40 and struct.unpack('>I8', waiter, 33)
+  return lease and lease >= 1 and lease <= 31622400000 and lease
+end
+
+-- The mailboxes that nobody reads.
+local unread = {}
+
 -- Tells the process of one who waits; returns whether it is there, and nothing without the right to publish.
 local function tell(waiter, message)
   local mailbox = KEYS[3] .. ':' .. string.sub(waiter, 17, 32)
+  if unread[mailbox] or not lease_of(waiter) then
+    return false
+  end
   local told = redis.pcall('SPUBLISH', mailbox, message)
-  if type(told) == 'table' then
-    -- Before Redis 7.
-    told = redis.pcall('PUBLISH', mailbox, message)
+  if type(told) == 'table' and string.find(told.err, 'nknown') then
+    -- Before Redis 7. PUBLISH also counts those who listen to patterns.
+    told = redis.pcall('PUBSUB', 'NUMSUB', mailbox)
+    told = told.err and told or told[2] > 0 and redis.pcall('PUBLISH', mailbox, message) or 0
   end
   if type(told) == 'number' then
+    unread[mailbox] = told == 0
     return told > 0
   end
 end
@@ -78,9 +92,12 @@ local function hand_on(own)
     if not waiter then
       return false
     end
-    fence = fence or next_fence()
-    local token = string.sub(waiter, 1, 16)
-    local lease = struct.unpack('>I8', waiter, 33)
+    if not fence then
+      -- Where the server refuses writes, it refuses this one, before anybody is told.
+      redis.call('DEL', KEYS[1])
+      fence = next_fence()
+    end
+    local token, lease = string.sub(waiter, 1, 16), lease_of(waiter)
     local there = token == own or tell(waiter, 'g' .. token .. struct.pack('>I8I8', fence, now))
     if there == nil then
       -- Whoever is first asks by itself.

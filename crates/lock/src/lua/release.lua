@@ -3,16 +3,17 @@
 --
 -- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
--- KEYS[4]  released: string, the token that released it last; expires
+-- KEYS[4]  released: string, the tokens that released it last, 64 of them; expires
 -- ARGV[1]  token (16 bytes)
 -- ARGV[3]  life of what is remembered in milliseconds
 -- ARGV[4]  who waits, as it stands in the queue; empty for who does not
 -- returns  1 released, now or by an earlier call; 0 the token has it no more
 local token = held()
+local released = redis.call('GET', KEYS[4]) or ''
 if token == ARGV[1] then
   -- Deleted first: behind a write, the server takes the rest also when its memory is full.
   redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[3])
+  redis.call('SET', KEYS[4], ARGV[1] .. string.sub(released, 1, 1008), 'PX', ARGV[3])
   hand_on()
   return 1
 end
@@ -25,7 +26,9 @@ if ARGV[4] ~= '' then
     tell_first(redis.call('PTTL', KEYS[1]))
   end
 end
-if redis.call('GET', KEYS[4]) == ARGV[1] then
-  return 1
+for at = 1, #released, 16 do
+  if string.sub(released, at, at + 15) == ARGV[1] then
+    return 1
+  end
 end
 return 0

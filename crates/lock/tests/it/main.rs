@@ -12,6 +12,7 @@ mod inspect;
 mod leftovers;
 mod metrics;
 mod poison;
+mod queue;
 mod race;
 mod semaphore;
 mod topology;
