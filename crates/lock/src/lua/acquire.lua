@@ -27,12 +27,9 @@ if not token then
   end
 end
 local left = redis.call('PTTL', KEYS[1])
-if left == -2 then
-  -- It is free, and for others.
-  left = 0
-end
-if ARGV[5] == '' or left == 0 then
-  return {0, -1, left, {now, 0}}
+-- At -2 it is free, and for others.
+if ARGV[5] == '' or left == -2 then
+  return {0, -1, math.max(-1, left), {now, 0}}
 end
 local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
 local ticket = math.max(now, (tonumber(last) or 0) + 1)
