@@ -159,9 +159,12 @@ async fn who_could_not_say_that_it_waits_no_more_hands_it_on() {
     assert!(last.is_ok(), "nobody has it, for as long as a lease: {info:?}");
 }
 
-/// Who may publish and not to shards throws out those who listen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_publish_to_shards_throws_nobody_out() {
+    if !server().version().at_least(7, 0) {
+        // There is no such right.
+        return;
+    }
     let server =
         Server::builder().user("admin", "secret", "~* &* +@all -spublish").start().unwrap();
     let url = server.url();
@@ -205,8 +208,10 @@ async fn no_more_than_a_lease_remains_where_the_clock_is_set_forward() {
         local now = time[1] * 1000000 + time[2] + 3600 * 1000000
         redis.call('ZREM', KEYS[1], waiter)
         redis.call('SET', KEYS[2], struct.pack('>I8', now) .. string.sub(waiter, 1, 16), 'PX', 10000)
-        return redis.call('SPUBLISH', 'lock:default:{90}:' .. string.sub(waiter, 17, 32),
-            'g' .. string.sub(waiter, 1, 16) .. struct.pack('>I8I8', now, now))";
+        local mailbox = 'lock:default:{90}:' .. string.sub(waiter, 17, 32)
+        local message = 'g' .. string.sub(waiter, 1, 16) .. struct.pack('>I8I8', now, now)
+        local told = redis.pcall('SPUBLISH', mailbox, message)
+        return type(told) == 'number' and told or redis.call('PUBLISH', mailbox, message)";
     server.command(["EVAL", lua, "2", QUEUE, LOCK]).unwrap();
     let next = next.await.unwrap();
     let left = next.remaining();
