@@ -9,13 +9,15 @@ use crate::{
 
 /// A lock that is to be acquired; awaiting it asks for it.
 ///
-/// Gives the guard, or `None` when somebody else has it and the [wait](Self::wait) is over. One round trip for each
-/// attempt.
+/// Gives the guard, or `None` when somebody else has it and the [wait](Self::wait) is over. One round trip for each attempt. In line one, and
+/// one more for each lease that it waits, of its own or, as the first, of who has it; giving up is another one, for which it waits 100 ms
+/// at most.
 ///
 /// # Errors
 ///
-/// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked, also while it waits, and at
-/// once on an optional connection without a server; [`Error::Late`] when the answer took longer than the lease. Where
+/// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked, at once on an optional connection without a
+/// server; [`Error::Late`] when the answer took longer than the lease. In line it asks again after what may pass, and returns the error when
+/// the wait is over, [without an end](Wait::Forever) never. Where
 /// the lock may have been granted all the same, or when the future is dropped before its end, it is released in the
 /// background; should that not succeed, its lease ends it.
 #[must_use = "nothing is asked until it is awaited"]

@@ -7,7 +7,7 @@ use crate::{Error, LONGEST_LEASE, Locks, Wait, holder, lease::Lease, locks::Inne
 /// How long something is held unless it is renewed: 30 s.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
-/// How long the last fence of a lock is remembered after its end: 24 hours.
+/// How long the last fence is remembered after the last lease would end: 24 hours.
 pub const DEFAULT_FENCE_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a group of locks is called that was given no name.
@@ -68,8 +68,8 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets how long the last fence of a lock is remembered after the lock's end. Later, and with zero at once, the
-    /// server's clock alone makes fences rise.
+    /// Sets how long the last fence of a partition (one of 256) is remembered after the last lease given in it would end. Later the server's
+    /// clock alone makes fences rise.
     ///
     /// Default: [`DEFAULT_FENCE_MEMORY`], 24 hours.
     pub fn fence_memory(mut self, fence_memory: Duration) -> Self {

@@ -163,7 +163,10 @@ impl Held {
 
     /// Leaves the line, if the server answers soon; otherwise it does when it is dropped.
     async fn leave(&mut self) {
-        if let Ok(Ok(_)) = timeout(PAUSE, self.claim.release(&self.token, self.waits)).await {
+        if self.open
+            && let Ok(Ok(())) =
+                timeout(PAUSE, give_back(&self.claim, &self.token, self.waits)).await
+        {
             self.open = false;
         }
     }
@@ -356,21 +359,34 @@ impl Drop for Held {
         if !self.open {
             return;
         }
-        let (claim, token) = (self.claim.clone(), self.token);
-        let waits = self.waits;
+        let (claim, token, waits) = (self.claim.clone(), self.token, self.waits);
         if let (Some(_), To::Lock(lock)) = (waits, &claim.to) {
             lock.post.leaves(&token, &lock.keys);
         }
         let Some(runtime) = &self.runtime else { return };
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease ends what is held.
         drop(runtime.spawn(async move {
-            match (claim.release(&token, waits).await, &claim.to) {
-                (Ok(_), To::Lock(lock)) => lock.post.left(&token),
-                (Ok(_), To::Permit { .. }) => {}
-                (Err(error), _) => {
-                    tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
-                }
+            if let Err(error) = give_back(&claim, &token, waits).await {
+                tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
             }
         }));
     }
+}
+
+/// Gives back what may be held, or waited for with that lease: what is granted in spite of that is handed on.
+async fn give_back(
+    claim: &Claim,
+    token: &Token,
+    waits: Option<Lease>,
+) -> redbrick_core_conn::Result<()> {
+    let post = match (waits, &claim.to) {
+        (Some(_), To::Lock(lock)) => {
+            lock.post.leaves(token, &lock.keys);
+            Some(&lock.post)
+        }
+        _ => None,
+    };
+    claim.release(token, waits).await?;
+    post.into_iter().for_each(|post| post.left(token));
+    Ok(())
 }

@@ -10,7 +10,7 @@ const PARTITIONS: NonZeroU16 = NonZeroU16::new(256).expect("it is not zero");
 pub(crate) struct LockKeys {
     pub(crate) lock: Key,
     pub(crate) queue: Key,
-    /// The token that released it last.
+    /// The tokens that released it last.
     pub(crate) released: Key,
     /// The last fence of the partition, and the beginning of the channels on which processes are told of its locks.
     pub(crate) partition: Key,

@@ -112,8 +112,8 @@ impl Locks {
 
     /// Releases the lock `name` if `token` has it, whichever process acquired it. One round trip.
     ///
-    /// Released once more, it answers the same for as long as its fence is remembered and no other token has
-    /// released it.
+    /// Released once more within twice the command timeout (10 s by default), it answers the same, unless 64 others have released it
+    /// since.
     ///
     /// # Errors
     ///

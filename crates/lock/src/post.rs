@@ -17,7 +17,6 @@ use crate::{claim, keys::LockKeys};
 
 /// How long a mailbox's name is, in characters.
 const ID_LEN: usize = 16;
-const TOKEN_LEN: usize = 16;
 
 /// The mailbox of a group in this process.
 #[derive(Debug)]
@@ -32,10 +31,18 @@ pub(crate) struct Post {
 
 /// Those who wait no more, what they waited for, and until when the server may not know: what is handed to them is handed on.
 #[derive(Debug, Default)]
-struct Left(Mutex<HashMap<[u8; TOKEN_LEN], (LockKeys, Instant)>>);
+struct Left(Mutex<Leavers>);
 
-/// How many at most, and for how long; of more, the lease ends what is handed to them.
+#[derive(Debug, Default)]
+struct Leavers {
+    by_token: HashMap<Token, (LockKeys, Instant)>,
+    /// How many there may be before it is looked whose time is over.
+    most: usize,
+}
+
+/// How many at most, and for how long; where there are more, all are forgotten, and the lease ends what is handed to them.
 const MOST_LEFT: usize = 10_000;
+const FEW_LEFT: usize = 64;
 const LONGEST_LEFT: Duration = Duration::from_secs(60 * 60);
 
 /// The channel of a partition, and who waits for what comes over it.
@@ -47,7 +54,7 @@ struct Line {
 
 /// By their tokens; nothing once nobody reads any more.
 #[derive(Debug)]
-struct Waiting(Mutex<Option<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>>);
+struct Waiting(Mutex<Option<HashMap<Token, watch::Sender<News>>>>);
 
 /// What somebody who waits was told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +80,7 @@ pub(crate) struct Grant {
 /// A token for which this process listens; no more when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    token: [u8; TOKEN_LEN],
+    token: Token,
     waiting: Arc<Waiting>,
     pub(crate) news: watch::Receiver<News>,
 }
@@ -119,18 +126,19 @@ impl Post {
     /// Somebody waits no more, and is about to say so.
     pub(crate) fn leaves(&self, token: &Token, keys: &LockKeys) {
         let (mut left, now) = (self.left.lock(), Instant::now());
-        if left.len() >= MOST_LEFT {
-            left.retain(|_, (_, until)| now < *until);
-            if left.len() >= MOST_LEFT {
-                left.clear();
+        if left.by_token.len() >= left.most {
+            left.by_token.retain(|_, (_, until)| now < *until);
+            if left.by_token.len() >= MOST_LEFT {
+                left.by_token.clear();
             }
+            left.most = (left.by_token.len() * 2).clamp(FEW_LEFT, MOST_LEFT);
         }
-        left.insert(*token.as_bytes(), (keys.clone(), now + LONGEST_LEFT));
+        left.by_token.insert(*token, (keys.clone(), now + LONGEST_LEFT));
     }
 
     /// It has said so. What it had asked before may come to the server after that, over another link.
     pub(crate) fn left(&self, token: &Token) {
-        if let Some((_, until)) = self.left.lock().get_mut(token.as_bytes()) {
+        if let Some((_, until)) = self.left.lock().by_token.get_mut(token) {
             let late = self.conn.command_timeout().saturating_mul(2).min(LONGEST_LEFT);
             *until = Instant::now() + late;
         }
@@ -159,49 +167,28 @@ impl Post {
             return Err(None);
         }
         let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
-        let hands_on = HandsOn {
+        let reader = Reader {
+            waiting: Arc::clone(&waiting),
             conn: conn.clone(),
             fence_memory: self.fence_memory,
             left: Arc::clone(&self.left),
         };
         // Others wait for it who may live longer than this call's runtime.
-        let reader = conn.spawn(Arc::clone(&waiting).read(subscription, hands_on))?;
+        let reader = conn.spawn(reader.run(subscription))?;
         Ok(Line { waiting, reader })
     }
 }
 
 impl Left {
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; TOKEN_LEN], (LockKeys, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Leavers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Hands on what was handed to those who wait no more.
-struct HandsOn {
-    conn: Conn,
-    fence_memory: Duration,
-    left: Arc<Left>,
-}
-
-impl HandsOn {
-    fn granted(&self, token: &[u8; TOKEN_LEN]) {
-        let Some((keys, _)) = self.left.lock().remove(token) else { return };
-        let (conn, fence_memory, token) =
-            (self.conn.clone(), self.fence_memory, Token::from(*token));
-        // It ends by the command timeout.
-        drop(tokio::spawn(async move {
-            let released = claim::release(&conn, &keys, fence_memory, &token).arg("");
-            if let Err(error) = released.run::<bool>().needs_server().await {
-                tracing::debug!(%error, "what was handed to nobody could not be handed on; its lease ends it");
-            }
-        }));
     }
 }
 
 impl Line {
     /// Listens for a token; nothing where nobody reads any more.
     fn seat(&self, token: &Token) -> Option<Seat> {
-        let (token, (sender, news)) = (*token.as_bytes(), watch::channel(News::default()));
+        let (token, (sender, news)) = (*token, watch::channel(News::default()));
         self.waiting.lock().as_mut()?.insert(token, sender);
         Some(Seat { token, waiting: Arc::clone(&self.waiting), news })
     }
@@ -213,38 +200,66 @@ impl Drop for Line {
     }
 }
 
-impl Waiting {
-    async fn read(self: Arc<Self>, mut subscription: Subscription, hands_on: HandsOn) {
-        let end = End(&self);
+/// Who reads a channel. Where it ends, as when the connection is closed or the runtime has ended, who waits is told by the end of its news.
+struct Reader {
+    waiting: Arc<Waiting>,
+    conn: Conn,
+    fence_memory: Duration,
+    left: Arc<Left>,
+}
+
+impl Reader {
+    async fn run(self, mut subscription: Subscription) {
         while let Some(event) = subscription.next().await {
             match event {
                 Event::Message(message) => {
-                    if let Some(token) = self.told(message.payload()) {
-                        hands_on.granted(&token);
+                    if let Some(token) = self.waiting.told(message.payload()) {
+                        self.hand_on(token);
                     }
                 }
                 Event::Gap { .. } => {}
                 // Something may have been said that was not heard.
                 _ => {
-                    let waiting = self.lock();
+                    let waiting = self.waiting.lock();
                     let all = waiting.iter().flat_map(HashMap::values);
                     all.for_each(|one| one.send_modify(|news| news.gaps += 1));
                 }
             }
         }
-        drop(end);
     }
 
+    /// Hands on what was handed to somebody who waits no more.
+    fn hand_on(&self, token: Token) {
+        let Some((keys, _)) = self.left.lock().by_token.remove(&token) else { return };
+        let (conn, fence_memory) = (self.conn.clone(), self.fence_memory);
+        // It ends by the command timeout.
+        drop(tokio::spawn(async move {
+            let released = claim::release(&conn, &keys, fence_memory, &token).arg("");
+            if let Err(error) = released.run::<bool>().needs_server().await {
+                tracing::debug!(%error, "what was handed to nobody could not be handed on; its lease ends it");
+            }
+        }));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        *self.waiting.lock() = None;
+    }
+}
+
+impl Waiting {
     /// Hands out what a script has said. Returns the token that was granted something for which nobody here waits.
-    fn told(&self, message: &[u8]) -> Option<[u8; TOKEN_LEN]> {
+    fn told(&self, message: &[u8]) -> Option<Token> {
         let (kind, rest) = message.split_first()?;
-        let (token, rest) = rest.split_first_chunk::<TOKEN_LEN>()?;
+        let (token, rest) = rest.split_first_chunk()?;
+        let token = Token::from(*token);
         let (number, rest) = rest.split_first_chunk::<8>()?;
         let (number, now) = (u64::from_be_bytes(*number), Instant::now());
         let waiting = self.lock();
-        let one = waiting.as_ref().and_then(|all| all.get(token));
+        let one = waiting.as_ref().and_then(|all| all.get(&token));
         match (kind, rest.first_chunk::<8>(), one) {
-            (b'g', Some(_), None) => return Some(*token),
+            (b'g', Some(_), None) => return Some(token),
             (b'g', Some(at), Some(one)) => {
                 let grant = Grant { fence: number, at: u64::from_be_bytes(*at), heard: now };
                 one.send_modify(|news| news.granted = Some(grant));
@@ -258,17 +273,8 @@ impl Waiting {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<[u8; TOKEN_LEN], watch::Sender<News>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<Token, watch::Sender<News>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where nobody reads any more, as when the connection is closed or the runtime has ended, who waits is told by the end of its news.
-struct End<'a>(&'a Waiting);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        *self.0.lock() = None;
     }
 }
 

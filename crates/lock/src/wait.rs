@@ -10,7 +10,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What to do while somebody else has it.
 ///
 /// Whoever waits [for](Self::For) a lock stands in line, and those who ask from time to time come behind them. A failure ends the wait at
-/// once where it asks from time to time; who stands in line asks again until its time is over.
+/// once where it asks from time to time; who stands in line asks again after what may pass, until its time is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Wait {
@@ -24,7 +24,7 @@ pub enum Wait {
         delay: Duration,
     },
     /// Waits for this long, at most a year: for a lock in line, first come, first served, until it is handed on to it; for a permit it
-    /// asks every 50 to 150 ms, and a last time when it is over. No question is asked later. Zero asks once.
+    /// asks every 50 to 150 ms, and a last time when it is over. Zero asks once.
     For(Duration),
     /// The same without an end.
     Forever,

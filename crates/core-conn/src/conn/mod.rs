@@ -262,7 +262,12 @@ impl Conn {
         &self.owner.core.config
     }
 
-    /// Runs a task on the runtime to which the connection belongs, for what is everybody's who uses it, and not its caller's.
+    /// Runs a task on the runtime to which the connection belongs, for what is everybody's who uses it, and not its caller's. A connection
+    /// that is lazy begins to dial. Nothing ends the task but the handle, its own end or that of the runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime, where the connection belongs to none yet.
     ///
     /// # Errors
     ///

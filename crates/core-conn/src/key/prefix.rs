@@ -51,7 +51,8 @@ impl Prefix {
     }
 
     /// Returns the prefix `prefix:{n}`, where `n` is one of `partitions` numbers that `id` decides, by the hash that Cluster
-    /// uses: all keys below it lie in one slot, so that one script reaches those of many ids, and few things can be there for all.
+    /// uses: all keys below it lie in one slot, so that one script reaches those of many ids, and what they share is kept once for each
+    /// partition.
     ///
     /// ```
     /// use redbrick_core_conn::Prefix;
@@ -66,7 +67,8 @@ impl Prefix {
         Self(escape::join_tagged(&self.0, number.to_string().as_bytes()))
     }
 
-    /// Returns the [partition](Self::partition) below which a key lies; `None` for every other key.
+    /// Returns the [partition](Self::partition) below which a key lies; `None` for every other key. It is not compared with the number of
+    /// partitions, and [`tagged`](Self::tagged) with a number looks the same.
     #[must_use]
     pub fn partition_of(&self, key: impl AsRef<[u8]>) -> Option<Self> {
         let key = key.as_ref();

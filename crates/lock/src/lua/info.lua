@@ -9,5 +9,9 @@ if left == -2 then
 end
 local value = redis.call('GET', KEYS[1])
 local fence = #value >= 24 and struct.unpack('>I8', value) or 0
+-- What another program wrote has none.
+if fence < 0 or fence > 9007199254740991 then
+  fence = 0
+end
 local time = redis.call('TIME')
 return {{fence, left, redis.call('ZCARD', KEYS[2]), time[1] * 1000 + math.floor(time[2] / 1000)}, string.sub(value, 25)}

@@ -32,8 +32,6 @@ const QUEUE: &str = "lock:default:{90}:job:queue";
 /// What all of them see.
 #[derive(Default)]
 struct World {
-    /// The fence of who has it.
-    inside: AtomicU64,
     highest: AtomicU64,
     turns: AtomicU64,
     waits: AtomicU64,
@@ -64,14 +62,13 @@ impl World {
         let before = self.highest.fetch_max(fence, Ordering::SeqCst);
         // Once it is over, others may have been before.
         assert!(before < fence || !guard.is_valid(), "{fence} after {before}");
-        self.inside.store(fence, Ordering::SeqCst);
         self.turns.fetch_add(1, Ordering::SeqCst);
         rest(Duration::from_micros(chance.u64(..3000))).await;
         if chance.u32(..8) == 0 {
             let _ = guard.extend(LEASE).await;
         }
-        let inside = self.inside.load(Ordering::SeqCst);
-        assert!(inside == fence || !guard.is_valid(), "{inside} while {fence} has it");
+        let highest = self.highest.load(Ordering::SeqCst);
+        assert!(highest == fence || !guard.is_valid(), "{highest} while {fence} has it");
         match chance.u32(..20) {
             0 => {
                 let _forgotten = guard.into_token();

@@ -155,14 +155,15 @@ async fn another_type_at_a_key_is_an_error_until_it_is_gone() {
 async fn what_another_program_wrote_is_held_until_it_is_taken_away() {
     let server = server();
     let locks = locks_on(server.url()).await;
-    server.command(["SET", LOCK, "garbage"]).unwrap();
-
-    assert!(locks.try_lock("job").await.unwrap().is_none(), "it has no token, and is not free");
-    let info = locks.info("job").await.unwrap().unwrap();
-    assert_eq!((info.fence, &*info.holder, info.expires_at), (0, "", None));
-    assert_eq!(info.remaining, Duration::MAX);
-    assert_eq!(locks.list().await.unwrap(), [info]);
-    assert!(locks.force_release("job").await.unwrap());
+    for garbage in [&b"garbage"[..], &[b'a'; 24], &[0xff; 24]] {
+        server.command([&b"SET"[..], LOCK.as_bytes(), garbage]).unwrap();
+        assert!(locks.try_lock("job").await.unwrap().is_none(), "it has no token, and is not free");
+        let info = locks.info("job").await.unwrap().unwrap();
+        assert_eq!((info.fence, &*info.holder, info.expires_at), (0, "", None));
+        assert_eq!(info.remaining, Duration::MAX);
+        assert_eq!(locks.list().await.unwrap(), [info]);
+        assert!(locks.force_release("job").await.unwrap());
+    }
     drop(acquired(&locks, "job", LONG).await);
 }
 

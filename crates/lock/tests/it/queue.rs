@@ -105,8 +105,6 @@ async fn many_that_are_gone_hold_nobody_up() {
     rest(Duration::from_millis(500)).await;
     guard.release().await.unwrap();
     let since = Instant::now();
-    // Nobody has it, and to everybody else it is taken.
-    assert!(!locks.is_locked("job").await.unwrap() || next.is_finished());
     let guard = timeout(PATIENCE, next).await.unwrap().unwrap();
     let took = since.elapsed();
     guard.release().await.unwrap();
