@@ -271,7 +271,7 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Closed`](crate::ErrorKind::Closed).
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<AbortHandle> {
         Ok(self.begun()?.spawn(task))
     }
