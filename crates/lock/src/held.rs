@@ -80,8 +80,11 @@ impl Held {
             Wait::Forever => Some(FAR),
             _ => None,
         };
-        let fence = match (limit, held.claim.to.clone()) {
-            (Some(limit), To::Lock(lock)) => held.in_line(&lock, began + limit).await,
+        let fence = match (limit, &held.claim.to) {
+            (Some(limit), To::Lock(lock)) => {
+                let lock = lock.clone();
+                held.in_line(&lock, began + limit).await
+            }
             _ => held.again_and_again(wait).await,
         }?;
         WAITED.record(began.elapsed(), "");
@@ -163,11 +166,19 @@ impl Held {
 
     /// Leaves the line, if the server answers soon; otherwise it does when it is dropped.
     async fn leave(&mut self) {
-        if self.open
-            && let Ok(Ok(())) =
-                timeout(PAUSE, give_back(&self.claim, &self.token, self.waits)).await
-        {
+        if !self.open {
+            return;
+        }
+        self.departs();
+        if let Ok(Ok(())) = timeout(PAUSE, give_back(&self.claim, &self.token, self.waits)).await {
             self.open = false;
+        }
+    }
+
+    /// It waits no more: what is granted to it in spite of that is handed on.
+    fn departs(&self) {
+        if let (Some(_), To::Lock(lock)) = (self.waits, &self.claim.to) {
+            lock.post.leaves(&self.token, &lock.keys);
         }
     }
 
@@ -359,10 +370,8 @@ impl Drop for Held {
         if !self.open {
             return;
         }
+        self.departs();
         let (claim, token, waits) = (self.claim.clone(), self.token, self.waits);
-        if let (Some(_), To::Lock(lock)) = (waits, &claim.to) {
-            lock.post.leaves(&token, &lock.keys);
-        }
         let Some(runtime) = &self.runtime else { return };
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease ends what is held.
         drop(runtime.spawn(async move {
@@ -373,20 +382,15 @@ impl Drop for Held {
     }
 }
 
-/// Gives back what may be held, or waited for with that lease: what is granted in spite of that is handed on.
+/// Gives back what may be held, or waited for with that lease.
 async fn give_back(
     claim: &Claim,
     token: &Token,
     waits: Option<Lease>,
 ) -> redbrick_core_conn::Result<()> {
-    let post = match (waits, &claim.to) {
-        (Some(_), To::Lock(lock)) => {
-            lock.post.leaves(token, &lock.keys);
-            Some(&lock.post)
-        }
-        _ => None,
-    };
     claim.release(token, waits).await?;
-    post.into_iter().for_each(|post| post.left(token));
+    if let To::Lock(lock) = &claim.to {
+        lock.post.left(token);
+    }
     Ok(())
 }
