@@ -97,38 +97,44 @@ impl Fleet {
                 return;
             }
             let what = match chance.u32(..12) {
-                0..5 => self.tell_cache("flushes", &["FLUSHALL"]),
-                5..7 => self.cut(),
-                7 => self.tell_cache("forgotten scripts", &["SCRIPT", "FLUSH"]),
-                8 if self.keeping => self.stall(chance).await,
-                9 if self.keeping && chance.u32(..3) == 0 => self.restart(),
+                0..5 => "flushes",
+                5..7 => "cuts",
+                7 => "forgotten scripts",
+                8 if self.keeping => "stalls",
+                9 if self.keeping && chance.u32(..3) == 0 => "restarts",
                 _ => continue,
             };
-            self.figures.add(what, 1);
+            self.cause(what, chance).await;
         }
     }
 
-    fn tell_cache(&self, what: &'static str, command: &[&str]) -> &'static str {
+    /// Has this happen now, if it is one of those that happen to the server.
+    pub(super) async fn cause(&mut self, what: &str, chance: &mut fastrand::Rng) {
+        match what {
+            "flushes" => self.tell_cache(&["FLUSHALL"]),
+            "forgotten scripts" => self.tell_cache(&["SCRIPT", "FLUSH"]),
+            "cuts" => self.cut(),
+            "stalls" => self.stall(chance).await,
+            // It forgets all.
+            "restarts" => self.cache.restart().unwrap(),
+            _ => return,
+        }
+        self.figures.add(what, 1);
+    }
+
+    fn tell_cache(&self, command: &[&str]) {
         self.cache.command(command).unwrap();
-        what
     }
 
     /// Has the server say nothing for a while.
-    async fn stall(&self, chance: &mut fastrand::Rng) -> &'static str {
+    async fn stall(&self, chance: &mut fastrand::Rng) {
         let paused = self.cache.pause().unwrap();
         self.no_violation(Duration::from_millis(chance.u64(20..400))).await;
         drop(paused);
-        "stalls"
-    }
-
-    /// Ends the server, which forgets all, and starts it.
-    fn restart(&self) -> &'static str {
-        self.cache.restart().unwrap();
-        "restarts"
     }
 
     /// Cuts connections, with whatever is under way on them.
-    fn cut(&self) -> &'static str {
+    fn cut(&self) {
         let clients = self.cache.command(["CLIENT", "LIST"]).unwrap();
         let clients = clients.as_str().unwrap_or_default().lines();
         for client in clients.filter(|client| client.contains(&format!("name={PLAIN}"))) {
@@ -136,7 +142,6 @@ impl Fleet {
             // It may be gone by now.
             let _ = self.cache.command(["CLIENT", "KILL", "ID", id]);
         }
-        "cuts"
     }
 
     /// Kills a process as it is, and starts another one in its place.

@@ -150,7 +150,7 @@ impl Member {
     /// The same, where this process may know by now what it is told late, and knows already what it did itself.
     async fn floors_kept(&self, places: &[Place], floors: Vec<u64>, tags: &[String]) -> Vec<u64> {
         let Some(kept) = &self.kept else { return floors };
-        rest(BOUND).await;
+        self.catch_up().await;
         let whos = [Some(Who::All), names_shared(tags).then_some(Who::NamesShared)];
         let kept = kept.lock().unwrap();
         let floors = places.iter().zip(floors).map(|(place, floor)| {
@@ -159,6 +159,13 @@ impl Member {
             own.fold(floor, u64::max)
         });
         floors.collect()
+    }
+
+    /// Waits until this process knows of what others have changed so far.
+    pub(super) async fn catch_up(&self) {
+        if self.keeps() {
+            rest(BOUND).await;
+        }
     }
 
     /// Whom this is about must see these changes from here on: they are invalidated in the cache.

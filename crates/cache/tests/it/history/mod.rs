@@ -96,9 +96,12 @@ async fn history(test: &'static str, keeping: bool, events: &[&str]) {
             fleet.kill_one(&mut chance).await;
         }
     }
-    // On a busy machine it takes longer until each of them has happened.
+    // On a busy machine it takes longer until each of them has happened, and what is drawn seldom may not have been drawn.
     let late = Instant::now() + PATIENCE;
-    while missing(events, &fleet.figures().await).is_some() && Instant::now() < late {
+    while let Some(event) = missing(events, &fleet.figures().await)
+        && Instant::now() < late
+    {
+        fleet.cause(event, &mut chance).await;
         fleet.disturb(&mut chance, Instant::now() + MORE).await;
     }
     let figures = fleet.end().await;

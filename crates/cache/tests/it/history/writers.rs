@@ -162,6 +162,8 @@ async fn ends(member: &Member, place: Place, count: u64) -> Result<bool, Error> 
     let (cache, id) = (member.cache(place), place.id());
     for _ in 0..LOOKS {
         let left = cache.ttl(&id).await?;
+        // What has that life may be kept here in an older form.
+        member.catch_up().await;
         let there = cache.get(&id).await?;
         if left == Ttl::Missing || there.as_ref().is_some_and(|there| there.1 >= count) {
             return Ok(true);
