@@ -2,43 +2,42 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     Error, LockGuard, Locks, Wait,
-    claim::{Claim, Lock, To},
-    held::Held,
+    claim::Kind,
+    held::{Held, Terms},
     lease::Lease,
+    locks::Group,
 };
 
-/// A lock that is to be acquired; awaiting it asks for it.
+/// A lock, or permits, to be acquired; awaiting it asks for them.
 ///
-/// Gives the guard, or `None` when somebody else has it and the [wait](Self::wait) is over. One round trip for each attempt. In line one, and
+/// Gives the guard, or `None` when others have it and the [wait](Self::wait) is over. One round trip for each attempt. In line one, and
 /// one more for each lease that it waits, of its own or, as the first, of who has it; giving up is another one, for which it waits 100 ms
 /// at most.
 ///
 /// # Errors
 ///
-/// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked, at once on an optional connection without a
+/// [`Error::Lease`] or [`Error::Permits`] before anything is sent; [`Error::Conn`] when Redis could not be asked, at once on an optional connection without a
 /// server; [`Error::Late`] when the answer took longer than the lease. In line it asks again after what may pass, and returns the error when
 /// the wait is over, [without an end](Wait::Forever) never. Where
 /// the lock may have been granted all the same, or when the future is dropped before its end, it is released in the
 /// background; should that not succeed, its lease ends it.
 #[must_use = "nothing is asked until it is awaited"]
 pub struct Acquire {
-    locks: Locks,
+    group: Arc<Group>,
     name: Arc<[u8]>,
+    kind: Kind,
     lease: Duration,
     wait: Wait,
+    renew: bool,
     holder: Arc<str>,
 }
 
 impl Acquire {
-    pub(crate) fn new(locks: &Locks, name: Arc<[u8]>) -> Self {
-        let inner = locks.inner();
-        Self {
-            name,
-            lease: inner.lease,
-            wait: inner.wait,
-            holder: Arc::clone(&inner.holder),
-            locks: locks.clone(),
-        }
+    pub(crate) fn new(locks: &Locks, name: Arc<[u8]>, kind: Kind) -> Self {
+        let group = Arc::clone(locks.group());
+        let (lease, wait, renew) = (group.lease, group.wait, group.renew);
+        let holder = Arc::clone(&group.holder);
+        Self { group, name, kind, lease, wait, renew, holder }
     }
 
     /// Sets how long it is held unless it is extended, from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to
@@ -55,6 +54,17 @@ impl Acquire {
     /// Default: that of [`Locks`], three attempts 100 ms apart.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Sets whether it is renewed until it is released or dropped, at each third of its lease, in the background and together with all
+    /// that is due then.
+    ///
+    /// Without that it ends with its lease, or the last [extension](LockGuard::extend).
+    ///
+    /// Default: that of [`Locks`], it is.
+    pub fn renew(mut self, renew: bool) -> Self {
+        self.renew = renew;
         self
     }
 
@@ -93,10 +103,14 @@ impl Acquire {
 
     async fn ask(&self) -> Result<Option<(Held, u64)>, Error> {
         let lease = Lease::new(self.lease)?;
-        let inner = self.locks.inner();
-        let lock = Lock { holder: Arc::clone(&self.holder), ..inner.lock(&self.name) };
-        Held::acquire(Claim { conn: inner.conn.clone(), to: To::Lock(lock) }, lease, self.wait)
-            .await
+        if let Kind::Permits { weight, count } = self.kind
+            && weight > count
+        {
+            return Err(Error::Permits);
+        }
+        let claim = self.group.claim(&self.name, self.kind, &self.holder);
+        let terms = Terms { lease, wait: self.wait, renews: self.renew };
+        Held::acquire(Arc::clone(&self.group), claim, terms).await
     }
 
     #[tracing::instrument(level = "debug", name = "lock.lock", skip_all)]
@@ -119,6 +133,7 @@ impl fmt::Debug for Acquire {
     /// Shows neither the name nor the holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Acquire");
-        out.field("lease", &self.lease).field("wait", &self.wait).finish_non_exhaustive()
+        out.field("kind", &self.kind).field("lease", &self.lease).field("wait", &self.wait);
+        out.field("renew", &self.renew).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
-use crate::{Error, LONGEST_LEASE, Locks, Wait, holder, lease::Lease, locks::Inner, post::Post};
+use crate::{
+    Error, LONGEST_LEASE, Locks, Wait, holder, keeper::Keeper, lease::Lease, locks::Group,
+    post::Post,
+};
 
 /// How long something is held unless it is renewed: 30 s.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
@@ -20,6 +23,7 @@ pub struct LocksBuilder {
     prefix: Prefix,
     lease: Duration,
     wait: Wait,
+    renew: bool,
     holder: Option<String>,
     fence_memory: Duration,
 }
@@ -31,6 +35,7 @@ impl LocksBuilder {
             prefix: prefix(DEFAULT_NAME),
             lease: DEFAULT_LEASE,
             wait: Wait::default(),
+            renew: true,
             holder: None,
             fence_memory: DEFAULT_FENCE_MEMORY,
         }
@@ -57,6 +62,14 @@ impl LocksBuilder {
     /// Default: three attempts, 100 ms apart.
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Sets whether what is had is renewed until it is released or dropped, at each third of its lease.
+    ///
+    /// Default: it is.
+    pub fn renew(mut self, renew: bool) -> Self {
+        self.renew = renew;
         self
     }
 
@@ -92,12 +105,12 @@ impl LocksBuilder {
 
     /// Makes it of settings that are known to be right.
     pub(crate) fn build_unchecked(self) -> Locks {
-        let Self { conn, prefix, lease, wait, holder, fence_memory } = self;
+        let Self { conn, prefix, lease, wait, renew, holder, fence_memory } = self;
         let holder = holder.unwrap_or_else(holder::of_this_process).into();
         // A replica does not know yet who has a lock.
         let conn = conn.with_read_from(ReadFrom::Master);
-        let post = Arc::new(Post::new(conn.clone(), fence_memory));
-        Locks::from_inner(Inner { conn, prefix, lease, wait, holder, fence_memory, post })
+        let (post, keeper) = (Post::new(conn.clone()), Keeper::new(conn.clone()));
+        Locks::of(Group { conn, prefix, lease, wait, renew, holder, fence_memory, post, keeper })
     }
 }
 
@@ -111,6 +124,7 @@ impl fmt::Debug for LocksBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("LocksBuilder");
         out.field("prefix", &self.prefix).field("lease", &self.lease).field("wait", &self.wait);
-        out.field("fence_memory", &self.fence_memory).finish_non_exhaustive()
+        out.field("renew", &self.renew).field("fence_memory", &self.fence_memory);
+        out.finish_non_exhaustive()
     }
 }

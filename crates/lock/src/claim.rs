@@ -1,35 +1,47 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use redbrick_core_conn::{Conn, Key, Replay, Result, Script, ScriptCall, Token};
+use redbrick_core_conn::{
+    BatchScript, Call, Conn, Key, Prefix, Replay, Result, Script, ScriptCall, Token,
+};
 
-use crate::{LONGEST_LEASE, SHORTEST_LEASE, keys::LockKeys, lease::Lease, post::Post};
+use crate::{LONGEST_LEASE, SHORTEST_LEASE, keys::LockKeys, lease::Lease};
 
 /// What a token is a claim to, and where that is written.
 #[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) conn: Conn,
-    pub(crate) to: To,
-}
-
-#[derive(Clone)]
-pub(crate) enum To {
-    Lock(Lock),
-    Permit { permits: Key, count: NonZeroU32 },
-}
-
-/// A lock, and how it is waited for.
-#[derive(Clone)]
-pub(crate) struct Lock {
     pub(crate) keys: LockKeys,
-    pub(crate) fence_memory: Duration,
+    pub(crate) to: To,
     pub(crate) holder: Arc<str>,
-    pub(crate) post: Arc<Post>,
+    pub(crate) fence_memory: Duration,
+    /// Where this process is told.
+    pub(crate) mailbox: Arc<str>,
 }
+
+#[derive(Clone, Debug)]
+pub(crate) enum To {
+    /// A lock, which one has at a time.
+    Lock,
+    /// So many permits of those that there are.
+    Permits { weight: NonZeroU32, count: NonZeroU32, shares: Key },
+}
+
+/// What of a name is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Lock,
+    Permits { weight: NonZeroU32, count: NonZeroU32 },
+    Read,
+    Write,
+}
+
+/// So many can read at a time: whoever writes needs all of it.
+const READERS: NonZeroU32 = NonZeroU32::new(1 << 20).expect("it is not zero");
 
 /// What the server says to who asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    /// It has it for so long from when it asked: a lock with this fence, or a permit.
+    /// It has it with this fence, for so long from when it asked.
     Had { fence: u64, left: Duration },
     /// Others have it.
     Busy(Busy),
@@ -39,8 +51,8 @@ pub(crate) enum Answer {
 pub(crate) struct Busy {
     /// How many wait before it; nothing where it does not stand in line.
     pub(crate) place: Option<u64>,
-    /// How long another one has it; nothing where that is not known, or for ever.
-    pub(crate) left: Option<Duration>,
+    /// In how long it may be free at the earliest; nothing where that is not known, or never.
+    pub(crate) free_in: Option<Duration>,
     /// The server's time in microseconds.
     pub(crate) now: u64,
     /// The last fence that was given before that.
@@ -50,138 +62,131 @@ pub(crate) struct Busy {
 impl Claim {
     /// Asks for it once; who is to wait stands in the queue then.
     pub(crate) async fn acquire(&self, token: &Token, lease: Lease, waits: bool) -> Result<Answer> {
-        match &self.to {
-            To::Lock(lock) => {
-                let call = call(&self.conn, &ACQUIRE, &lock.keys, lock.fence_memory, token)
-                    .arg(lease)
-                    .arg(&*lock.holder);
-                let call = call.arg(if waits { lock.post.id() } else { "" });
-                let (had, number, left, (now, last)) =
-                    call.run::<(u64, i64, i64, (u64, u64))>().needs_server().await?;
-                let left = u64::try_from(left).ok().map(Duration::from_millis);
-                Ok(match had {
-                    1 => {
-                        let left = left.unwrap_or(lease.duration());
-                        Answer::Had { fence: number.unsigned_abs(), left }
-                    }
-                    _ => {
-                        let place = u64::try_from(number).ok();
-                        Answer::Busy(Busy { place, left, now, last })
-                    }
-                })
+        let call = self.call([&ACQUIRE, &ACQUIRE_PERMITS], token).arg(lease).arg(&*self.holder);
+        let call = call.arg(if waits { &*self.mailbox } else { "" }).arg(self.weight());
+        let (had, number, left, (now, last)) =
+            call.run::<(u64, i64, i64, (u64, u64))>().needs_server().await?;
+        let left = u64::try_from(left).ok().map(Duration::from_millis);
+        Ok(match had {
+            1 => {
+                Answer::Had { fence: number.unsigned_abs(), left: left.unwrap_or(lease.duration()) }
             }
-            To::Permit { permits, count } => {
-                let call = self.conn.script(&ACQUIRE_PERMIT).key(permits);
-                let call = call.arg(token.as_bytes().as_slice()).arg(lease).arg(count.get());
-                let had = call.run::<Option<u64>>().needs_server().await?;
-                let had = had.map(|_| Answer::Had { fence: 0, left: lease.duration() });
-                Ok(had.unwrap_or(Answer::Busy(Busy::default())))
+            _ => {
+                let place = u64::try_from(number).ok();
+                Answer::Busy(Busy { place, free_in: left, now, last })
             }
-        }
+        })
     }
 
     /// Gives it a new lease from now on; returns whether the token still has it.
     pub(crate) async fn extend(&self, token: &Token, lease: Lease) -> Result<bool> {
-        let token = token.as_bytes().as_slice();
-        let call = match &self.to {
-            To::Lock(Lock { keys, fence_memory, .. }) => {
-                let life = lease.duration() + *fence_memory;
-                let call = self.conn.script(&EXTEND).key(&keys.lock).key(&keys.partition);
-                call.arg(token).arg(lease).arg(life)
-            }
-            To::Permit { permits, .. } => {
-                self.conn.script(&EXTEND_PERMIT).key(permits).arg(token).arg(lease)
-            }
+        let script = match self.to {
+            To::Lock => &EXTEND,
+            To::Permits { .. } => &EXTEND_PERMITS,
         };
-        call.run().needs_server().await
+        let call = self.conn.batch_script(script).key(&self.keys.held).key(&self.keys.partition);
+        let call = match &self.to {
+            To::Lock => call,
+            To::Permits { shares, .. } => call.key(shares),
+        };
+        let life = lease.duration() + self.fence_memory;
+        let call: Call<'_, bool> = call.arg(token.as_bytes().as_slice()).arg(lease).arg(life).run();
+        call.needs_server().await
     }
 
     /// Gives it back, or has it wait no more, for a lease that it asked for; returns whether the token still had it.
     pub(crate) async fn release(&self, token: &Token, waits: Option<Lease>) -> Result<bool> {
-        let call = match &self.to {
-            To::Lock(lock) => {
-                let waiter = waits.map(|lease| lock.waiter(token, lease)).unwrap_or_default();
-                release(&self.conn, &lock.keys, lock.fence_memory, token).arg(waiter)
-            }
-            To::Permit { permits, .. } => {
-                let token = token.as_bytes().as_slice();
-                self.conn.script(&RELEASE_PERMIT).key(permits).arg(token)
-            }
-        };
-        call.run().needs_server().await
+        // As long as a call is repeated.
+        let memory = self.conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
+        let waiter = waits.map(|lease| self.waiter(token, lease)).unwrap_or_default();
+        let call = self.call([&RELEASE, &RELEASE_PERMITS], token);
+        call.arg(memory.max(SHORTEST_LEASE)).arg(waiter).run().needs_server().await
     }
-}
 
-impl Lock {
-    /// Takes it from whoever has it; returns whether anybody had it.
-    pub(crate) async fn force_release(&self, conn: &Conn) -> Result<bool> {
-        call(conn, &FORCE_RELEASE, &self.keys, self.fence_memory, &Token::random())
-            .run()
-            .needs_server()
-            .await
+    /// Takes a lock from whoever has it; returns whether anybody had it.
+    pub(crate) async fn force_release(&self) -> Result<bool> {
+        let nobody = Token::from([0; 16]);
+        self.call([&FORCE_RELEASE; 2], &nobody).run().needs_server().await
+    }
+
+    /// A call of one of the scripts that stand behind `queue.lua`, which is another one for permits.
+    fn call(&self, [lock, permits]: [&'static Script; 2], token: &Token) -> ScriptCall<'_> {
+        let LockKeys { held, queue, partition, released } = &self.keys;
+        let script = if matches!(self.to, To::Lock) { lock } else { permits };
+        let call = self.conn.script(script).key(held).key(queue).key(partition).key(released);
+        let (call, count) = match &self.to {
+            To::Lock => (call, NonZeroU32::MIN),
+            To::Permits { count, shares, .. } => (call.key(shares), *count),
+        };
+        call.arg(token.as_bytes().as_slice()).arg(self.fence_memory).arg(count.get())
+    }
+
+    fn weight(&self) -> u32 {
+        match self.to {
+            To::Lock => 1,
+            To::Permits { weight, .. } => weight.get(),
+        }
     }
 
     /// A token that waits, as `acquire.lua` writes it down.
     fn waiter(&self, token: &Token, lease: Lease) -> Vec<u8> {
         let millis = u64::try_from(lease.duration().as_millis()).unwrap_or(u64::MAX);
-        let parts: [&[u8]; 4] = [
+        let parts: [&[u8]; 5] = [
             token.as_bytes(),
-            self.post.id().as_bytes(),
+            self.mailbox.as_bytes(),
             &millis.to_be_bytes(),
+            &self.weight().to_be_bytes(),
             self.holder.as_bytes(),
         ];
         parts.concat()
     }
 }
 
-/// A release, but for who waits under that token.
-pub(crate) fn release<'a>(
-    conn: &'a Conn,
-    keys: &LockKeys,
-    fence_memory: Duration,
-    token: &Token,
-) -> ScriptCall<'a> {
-    // As long as a call is repeated.
-    let memory = conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
-    let call = call(conn, &RELEASE, keys, fence_memory, token).key(&keys.released);
-    call.arg(memory.max(SHORTEST_LEASE))
+impl Kind {
+    /// Where it lies, and how much of it is asked for.
+    pub(crate) fn of(self, group: &Prefix, name: &[u8]) -> (LockKeys, To) {
+        let (kind, weight, count) = match self {
+            Self::Lock => return (LockKeys::new(group, name), To::Lock),
+            Self::Permits { weight, count } => ("permits", weight, count),
+            Self::Read => ("rw", NonZeroU32::MIN, READERS),
+            Self::Write => ("rw", READERS, READERS),
+        };
+        let keys = LockKeys::permits(group, name, kind);
+        let shares = keys.shares();
+        (keys, To::Permits { weight, count, shares })
+    }
 }
 
-/// A call of a script that may hand a lock on.
-fn call<'a>(
-    conn: &'a Conn,
-    script: &'static Script,
-    keys: &LockKeys,
-    fence_memory: Duration,
-    token: &Token,
-) -> ScriptCall<'a> {
-    let call = conn.script(script).key(&keys.lock).key(&keys.queue).key(&keys.partition);
-    call.arg(token.as_bytes().as_slice()).arg(fence_memory)
+/// A script of a lock behind what all of them begin with.
+macro_rules! of_a_lock {
+    ($script:expr) => {
+        concat!(include_str!("lua/queue.lua"), include_str!("lua/lock.lua"), $script)
+    };
+}
+
+/// The same of permits.
+macro_rules! of_permits {
+    ($script:expr) => {
+        concat!(include_str!("lua/queue.lua"), include_str!("lua/permits.lua"), $script)
+    };
 }
 
 // A token is of one attempt to have something, so each of these does the same when done twice.
-static ACQUIRE: Script = Script::new(
-    "lock.acquire",
-    concat!(include_str!("lua/queue.lua"), include_str!("lua/acquire.lua")),
-)
-.replay(Replay::Idempotent);
-static EXTEND: Script =
-    Script::new("lock.extend", include_str!("lua/extend.lua")).replay(Replay::Idempotent);
-static RELEASE: Script = Script::new(
-    "lock.release",
-    concat!(include_str!("lua/queue.lua"), include_str!("lua/release.lua")),
-)
-.replay(Replay::Idempotent);
-static FORCE_RELEASE: Script = Script::new(
-    "lock.force_release",
-    concat!(include_str!("lua/queue.lua"), include_str!("lua/force_release.lua")),
-);
-static ACQUIRE_PERMIT: Script =
-    Script::new("lock.acquire_permit", include_str!("lua/acquire_permit.lua"))
+static ACQUIRE: Script = Script::new("lock.acquire", of_a_lock!(include_str!("lua/acquire.lua")))
+    .replay(Replay::Idempotent);
+static ACQUIRE_PERMITS: Script =
+    Script::new("lock.acquire_permits", of_permits!(include_str!("lua/acquire.lua")))
         .replay(Replay::Idempotent);
-static EXTEND_PERMIT: Script =
-    Script::new("lock.extend_permit", include_str!("lua/extend_permit.lua"))
+static RELEASE: Script = Script::new("lock.release", of_a_lock!(include_str!("lua/release.lua")))
+    .replay(Replay::Idempotent);
+static RELEASE_PERMITS: Script =
+    Script::new("lock.release_permits", of_permits!(include_str!("lua/release.lua")))
         .replay(Replay::Idempotent);
-static RELEASE_PERMIT: Script =
-    Script::new("lock.release_permit", include_str!("lua/release_permit.lua"))
+static EXTEND: BatchScript =
+    BatchScript::new("lock.extend", include_str!("lua/extend.lua")).replay(Replay::Idempotent);
+static EXTEND_PERMITS: BatchScript =
+    BatchScript::new("lock.extend_permits", include_str!("lua/extend_permits.lua"))
         .replay(Replay::Idempotent);
+// Done twice, it would take it from the next one.
+static FORCE_RELEASE: Script =
+    Script::new("lock.force_release", of_a_lock!(include_str!("lua/force_release.lua")));

@@ -17,6 +17,9 @@ pub enum Error {
     /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
+    /// More permits are asked for at a time than there are. Nothing was sent.
+    #[error("more permits are asked for than the semaphore has; give it more, or ask for fewer")]
+    Permits,
     /// The lock was lost while work was done under it: by force, by a failover, or because it could not be renewed in
     /// time. The work was dropped where it waited, so part of it may be done.
     #[error("the lock was lost before the work was done; the work was stopped where it waited")]
@@ -32,7 +35,7 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_retryable(),
             Self::Late | Self::Lost => true,
-            Self::FenceMemory | Self::Lease => false,
+            Self::FenceMemory | Self::Lease | Self::Permits => false,
         }
     }
 
@@ -42,7 +45,7 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_timeout(),
             Self::Late => true,
-            Self::FenceMemory | Self::Lease | Self::Lost => false,
+            Self::FenceMemory | Self::Lease | Self::Lost | Self::Permits => false,
         }
     }
 
@@ -53,7 +56,7 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_outcome_unknown(),
             Self::Lost => true,
-            Self::FenceMemory | Self::Late | Self::Lease => false,
+            Self::FenceMemory | Self::Late | Self::Lease | Self::Permits => false,
         }
     }
 }
@@ -69,6 +72,7 @@ mod tests {
             (Error::Late, true, true, false),
             (Error::Lease, false, false, false),
             (Error::Lost, true, false, true),
+            (Error::Permits, false, false, false),
         ] {
             let found = (error.is_retryable(), error.is_timeout(), error.is_outcome_unknown());
             assert_eq!(found, (retryable, timeout, unknown), "{error:?}");

@@ -86,14 +86,14 @@ impl Locks {
     }
 
     async fn all(&self) -> Result<Vec<LockInfo>, Error> {
-        let inner = self.inner();
+        let group = self.group();
         // A walk can return a key more than once.
         let mut found = BTreeMap::new();
-        let mut walk = inner.conn.scan(inner.prefix.all());
+        let mut walk = group.conn.scan(group.prefix.all());
         while let Some(keys) = walk.next().await? {
             for keys in keys.chunks(AT_ONCE) {
-                let mut pipeline = inner.conn.pipeline();
-                let names = keys.iter().filter_map(|key| keys::name_of(&inner.prefix, key));
+                let mut pipeline = group.conn.pipeline();
+                let names = keys.iter().filter_map(|key| keys::name_of(&group.prefix, key));
                 let asked: Vec<_> = names
                     .map(|name| {
                         let ticket = pipeline.add(self.read(&name).run::<Option<Read>>());
@@ -117,8 +117,8 @@ impl Locks {
     }
 
     fn read(&self, name: &[u8]) -> ScriptCall<'_> {
-        let LockKeys { lock, queue, .. } = LockKeys::new(&self.inner().prefix, name);
-        self.inner().conn.script(&INFO).key(lock).key(queue)
+        let LockKeys { held, queue, .. } = LockKeys::new(&self.group().prefix, name);
+        self.group().conn.script(&INFO).key(held).key(queue)
     }
 }
 

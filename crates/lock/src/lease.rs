@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use redbrick_core_conn::Arg;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ pub const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 pub const LONGEST_LEASE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// How long something is held unless it is renewed; checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Lease(Duration);
 
 impl Lease {
@@ -25,6 +25,15 @@ impl Lease {
 
     pub(crate) fn duration(self) -> Duration {
         self.0
+    }
+
+    /// When it is renewed that was asked for at `asked`: after a third, or up to an eighth of that sooner, so that many are renewed at once.
+    pub(crate) fn renewal(self, asked: Instant) -> Instant {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let third = asked + self.0 / 3;
+        let step = (self.0 / 24).as_nanos();
+        let early = third.saturating_duration_since(*BEGAN).as_nanos() % step;
+        third - Duration::from_nanos(u64::try_from(early).unwrap_or(0))
     }
 
     /// Until when this process may rely on it, when it was asked for at `asked`: the server's clock may run faster, and
@@ -56,6 +65,20 @@ mod tests {
             let lease = Lease::new(Duration::from_millis(lease)).unwrap();
             assert_eq!(lease.until(asked) - asked, Duration::from_micros(until));
         }
+    }
+
+    #[test]
+    fn many_are_renewed_at_once_after_about_a_third() {
+        let asked = Instant::now();
+        let lease = Lease::new(Duration::from_secs(24)).unwrap();
+        let mut renewals: Vec<_> =
+            (0..1000).map(|n| lease.renewal(asked + Duration::from_millis(n))).collect();
+        for (n, renewal) in (0..).zip(&renewals) {
+            let after = *renewal - (asked + Duration::from_millis(n));
+            assert!((Duration::from_secs(7)..=Duration::from_secs(8)).contains(&after));
+        }
+        renewals.dedup();
+        assert!(renewals.len() <= 2, "{renewals:?}");
     }
 
     #[test]

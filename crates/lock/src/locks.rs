@@ -3,8 +3,9 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use redbrick_core_conn::{Conn, Key, Prefix, Token, Ttl};
 
 use crate::{
-    Acquire, Error, Extended, LocksBuilder, Mutex, Released, Semaphore, Wait,
-    claim::{Claim, Lock, To},
+    Acquire, Error, Extended, LocksBuilder, Mutex, Released, RwLock, Semaphore, Wait,
+    claim::{Claim, Kind},
+    keeper::Keeper,
     keys::LockKeys,
     lease::Lease,
     post::Post,
@@ -15,28 +16,58 @@ use crate::{
 /// Clones are cheap and share everything. Names are any bytes, of any length.
 #[derive(Clone)]
 pub struct Locks {
-    inner: Arc<Inner>,
+    group: Arc<Group>,
 }
 
-pub(crate) struct Inner {
+/// What all locks of a group have in common in this process.
+pub(crate) struct Group {
     pub(crate) conn: Conn,
     pub(crate) prefix: Prefix,
     pub(crate) lease: Duration,
     pub(crate) wait: Wait,
+    pub(crate) renew: bool,
     pub(crate) holder: Arc<str>,
     pub(crate) fence_memory: Duration,
-    pub(crate) post: Arc<Post>,
+    pub(crate) post: Post,
+    pub(crate) keeper: Keeper,
 }
 
-impl Inner {
-    /// The lock of a name.
-    pub(crate) fn lock(&self, name: &[u8]) -> Lock {
-        Lock {
-            keys: LockKeys::new(&self.prefix, name),
+impl Group {
+    /// A claim to something of that name.
+    pub(crate) fn claim(&self, name: &[u8], kind: Kind, holder: &Arc<str>) -> Claim {
+        let (keys, to) = kind.of(&self.prefix, name);
+        Claim {
+            conn: self.conn.clone(),
+            keys,
+            to,
+            holder: Arc::clone(holder),
             fence_memory: self.fence_memory,
-            holder: Arc::clone(&self.holder),
-            post: Arc::clone(&self.post),
+            mailbox: Arc::clone(self.post.id()),
         }
+    }
+
+    /// Releases what a token has.
+    pub(crate) async fn release(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        token: &Token,
+    ) -> Result<Released, Error> {
+        let released = self.claim(name, kind, &self.holder).release(token, None).await?;
+        Ok(Released::of(released))
+    }
+
+    /// Gives what a token has a new lease.
+    pub(crate) async fn extend(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        token: &Token,
+        lease: Duration,
+    ) -> Result<Extended, Error> {
+        let lease = Lease::new(lease)?;
+        let extended = self.claim(name, kind, &self.holder).extend(token, lease).await?;
+        Ok(Extended::of(extended))
     }
 }
 
@@ -52,25 +83,25 @@ impl Locks {
         LocksBuilder::new(conn)
     }
 
-    pub(crate) fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn of(group: Group) -> Self {
+        Self { group: Arc::new(group) }
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// Returns the prefix of its keys, behind that of the connection.
     #[must_use]
     pub fn prefix(&self) -> &Prefix {
-        &self.inner.prefix
+        &self.group.prefix
     }
 
     /// Begins to acquire the lock `name`: await it, or say more first.
     ///
     /// A lock is not reentrant: who has it and asks again is somebody else.
     pub fn lock(&self, name: impl AsRef<[u8]>) -> Acquire {
-        Acquire::new(self, name.as_ref().into())
+        Acquire::new(self, name.as_ref().into(), Kind::Lock)
     }
 
     /// Begins to acquire the lock `name` with one attempt: [`lock`](Self::lock) with [`Wait::Never`].
@@ -107,7 +138,15 @@ impl Locks {
     /// are out stay so, and no new one is given until enough are back.
     #[must_use]
     pub fn semaphore(&self, name: impl AsRef<[u8]>, permits: NonZeroU32) -> Semaphore {
-        Semaphore::new(self.clone(), name.as_ref(), permits)
+        Semaphore::new(self.clone(), name.as_ref().into(), permits)
+    }
+
+    /// Names a lock that many can have to read, or one to write; sends nothing.
+    ///
+    /// It shares its name with no lock and no semaphore.
+    #[must_use]
+    pub fn rw_lock(&self, name: impl AsRef<[u8]>) -> RwLock {
+        RwLock::new(self.clone(), name.as_ref().into())
     }
 
     /// Releases the lock `name` if `token` has it, whichever process acquired it. One round trip.
@@ -120,8 +159,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked; the lock may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.release", skip_all)]
     pub async fn release(&self, name: impl AsRef<[u8]>, token: &Token) -> Result<Released, Error> {
-        let released = self.claim(name.as_ref()).release(token, None).await?;
-        Ok(Released::of(released))
+        self.group.release(name.as_ref(), Kind::Lock, token).await
     }
 
     /// Makes the lease of the lock `name` count anew from now if `token` has it, whichever process acquired it. One
@@ -140,9 +178,7 @@ impl Locks {
         token: &Token,
         lease: Duration,
     ) -> Result<Extended, Error> {
-        let lease = Lease::new(lease)?;
-        let extended = self.claim(name.as_ref()).extend(token, lease).await?;
-        Ok(Extended::of(extended))
+        self.group.extend(name.as_ref(), Kind::Lock, token, lease).await
     }
 
     /// Returns whether anybody has the lock `name`. One round trip (`EXISTS`); the answer may be outdated when it comes.
@@ -152,7 +188,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked.
     #[tracing::instrument(level = "debug", name = "lock.is_locked", skip_all)]
     pub async fn is_locked(&self, name: impl AsRef<[u8]>) -> Result<bool, Error> {
-        Ok(self.inner.conn.exists(self.key(name)).await?)
+        Ok(self.group.conn.exists(self.key(name)).await?)
     }
 
     /// Returns how long the lock `name` is held unless it is extended or released, by the server's clock; `None` when
@@ -165,7 +201,7 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked.
     #[tracing::instrument(level = "debug", name = "lock.ttl", skip_all)]
     pub async fn ttl(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
-        Ok(match self.inner.conn.ttl(self.key(name)).await? {
+        Ok(match self.group.conn.ttl(self.key(name)).await? {
             Ttl::Expires(left) => Some(left),
             Ttl::Persistent => Some(Duration::MAX),
             Ttl::Missing => None,
@@ -183,15 +219,12 @@ impl Locks {
     /// [`Error::Conn`] when Redis could not be asked; the lock may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.force_release", skip_all)]
     pub async fn force_release(&self, name: impl AsRef<[u8]>) -> Result<bool, Error> {
-        Ok(self.inner.lock(name.as_ref()).force_release(&self.inner.conn).await?)
-    }
-
-    fn claim(&self, name: &[u8]) -> Claim {
-        Claim { conn: self.inner.conn.clone(), to: To::Lock(self.inner.lock(name)) }
+        let claim = self.group.claim(name.as_ref(), Kind::Lock, &self.group.holder);
+        Ok(claim.force_release().await?)
     }
 
     fn key(&self, name: impl AsRef<[u8]>) -> Key {
-        LockKeys::new(&self.inner.prefix, name.as_ref()).lock
+        LockKeys::new(&self.group.prefix, name.as_ref()).held
     }
 }
 
@@ -199,7 +232,7 @@ impl fmt::Debug for Locks {
     /// Does not show the holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Locks");
-        out.field("prefix", &self.inner.prefix).field("lease", &self.inner.lease);
-        out.field("wait", &self.inner.wait).finish_non_exhaustive()
+        out.field("prefix", &self.group.prefix).field("lease", &self.group.lease);
+        out.field("wait", &self.group.wait).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Acquire, Error, Locks, Wait};
+use crate::{Acquire, Error, Locks, Wait, claim::Kind};
 
 /// A lock that was named once; see [`Locks::mutex`].
 ///
@@ -24,7 +24,7 @@ impl Mutex {
 
     /// Begins to acquire it, as [`Locks::lock`].
     pub fn lock(&self) -> Acquire {
-        Acquire::new(&self.locks, Arc::clone(&self.name))
+        Acquire::new(&self.locks, Arc::clone(&self.name), Kind::Lock)
     }
 
     /// Begins to acquire it with one attempt, as [`Locks::try_lock`].

@@ -13,29 +13,27 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{claim, keys::LockKeys};
+use crate::{claim::Claim, hold::Hold};
 
 /// How long a mailbox's name is, in characters.
 const ID_LEN: usize = 16;
 
 /// The mailbox of a group in this process.
-#[derive(Debug)]
 pub(crate) struct Post {
     conn: Conn,
-    id: String,
-    fence_memory: Duration,
+    id: Arc<str>,
     /// By partition; as long as this is there.
     lines: Mutex<HashMap<Key, Arc<OnceCell<Line>>>>,
     left: Arc<Left>,
 }
 
 /// Those who wait no more, what they waited for, and until when the server may not know: what is handed to them is handed on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Left(Mutex<Leavers>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Leavers {
-    by_token: HashMap<Token, (LockKeys, Instant)>,
+    by_token: HashMap<Token, (Claim, Instant)>,
     /// How many there may be before it is looked whose time is over.
     most: usize,
 }
@@ -86,13 +84,13 @@ pub(crate) struct Seat {
 }
 
 impl Post {
-    pub(crate) fn new(conn: Conn, fence_memory: Duration) -> Self {
-        let id = Token::<{ ID_LEN / 2 }>::random().expose();
-        Self { conn, id, fence_memory, lines: Mutex::default(), left: Arc::default() }
+    pub(crate) fn new(conn: Conn) -> Self {
+        let id = Token::<{ ID_LEN / 2 }>::random().expose().into();
+        Self { conn, id, lines: Mutex::default(), left: Arc::default() }
     }
 
     /// The name of the mailbox, by which scripts find it.
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &Arc<str> {
         &self.id
     }
 
@@ -106,7 +104,7 @@ impl Post {
     pub(crate) async fn enter(&self, partition: &Key, token: &Token) -> Result<Option<Seat>> {
         loop {
             let cell = Arc::clone(self.lines().entry(partition.clone()).or_default());
-            let open = || self.open(partition.join(&self.id));
+            let open = || self.open(partition.join(&*self.id));
             let line = match cell.get_or_try_init(open).await {
                 Ok(line) => line,
                 Err(None) => return Ok(None),
@@ -124,7 +122,7 @@ impl Post {
     }
 
     /// Somebody waits no more, and is about to say so.
-    pub(crate) fn leaves(&self, token: &Token, keys: &LockKeys) {
+    pub(crate) fn leaves(&self, hold: &Hold) {
         let (mut left, now) = (self.left.lock(), Instant::now());
         if left.by_token.len() >= left.most {
             left.by_token.retain(|_, (_, until)| now < *until);
@@ -133,7 +131,7 @@ impl Post {
             }
             left.most = (left.by_token.len() * 2).clamp(FEW_LEFT, MOST_LEFT);
         }
-        left.by_token.insert(*token, (keys.clone(), now + LONGEST_LEFT));
+        left.by_token.insert(hold.token, (hold.claim.clone(), now + LONGEST_LEFT));
     }
 
     /// It has said so. What it had asked before may come to the server after that, over another link.
@@ -167,12 +165,7 @@ impl Post {
             return Err(None);
         }
         let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
-        let reader = Reader {
-            waiting: Arc::clone(&waiting),
-            conn: conn.clone(),
-            fence_memory: self.fence_memory,
-            left: Arc::clone(&self.left),
-        };
+        let reader = Reader { waiting: Arc::clone(&waiting), left: Arc::clone(&self.left) };
         // Others wait for it who may live longer than this call's runtime.
         let reader = conn.spawn(reader.run(subscription))?;
         Ok(Line { waiting, reader })
@@ -203,8 +196,6 @@ impl Drop for Line {
 /// Who reads a channel. Where it ends, as when the connection is closed or the runtime has ended, who waits is told by the end of its news.
 struct Reader {
     waiting: Arc<Waiting>,
-    conn: Conn,
-    fence_memory: Duration,
     left: Arc<Left>,
 }
 
@@ -230,12 +221,10 @@ impl Reader {
 
     /// Hands on what was handed to somebody who waits no more.
     fn hand_on(&self, token: Token) {
-        let Some((keys, _)) = self.left.lock().by_token.remove(&token) else { return };
-        let (conn, fence_memory) = (self.conn.clone(), self.fence_memory);
+        let Some((claim, _)) = self.left.lock().by_token.remove(&token) else { return };
         // It ends by the command timeout.
         drop(tokio::spawn(async move {
-            let released = claim::release(&conn, &keys, fence_memory, &token).arg("");
-            if let Err(error) = released.run::<bool>().needs_server().await {
+            if let Err(error) = claim.release(&token, None).await {
                 tracing::debug!(%error, "what was handed to nobody could not be handed on; its lease ends it");
             }
         }));

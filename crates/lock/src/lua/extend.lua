@@ -1,4 +1,4 @@
--- Gives a lock a new lease if the token still has it, which no command compares.
+-- Gives a lock a new lease if the token still has it, which no command compares; one run serves many.
 --
 -- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
 -- KEYS[2]  fence: string of the partition, expires after its memory
@@ -6,11 +6,13 @@
 -- ARGV[2]  lease in milliseconds
 -- ARGV[3]  life of the fence in milliseconds
 -- returns  1 extended, 0 the token has it no more
-if redis.call('GETRANGE', KEYS[1], 8, 23) ~= ARGV[1] then
-  return 0
+return function(lock, fence, token, lease, life)
+  if redis.call('GETRANGE', lock, 8, 23) ~= token then
+    return 0
+  end
+  redis.call('PEXPIRE', lock, lease)
+  if redis.call('PTTL', fence) < tonumber(life) then
+    redis.call('PEXPIRE', fence, life)
+  end
+  return 1
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-end
-return 1

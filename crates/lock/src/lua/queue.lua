@@ -1,14 +1,14 @@
--- Knows a lock and those who wait for it, in the order in which they came: what stands before `acquire.lua`, `release.lua` and
--- `force_release.lua`, which are given these.
+-- Knows those who wait for something, in the order in which they came: what stands before `lock.lua` or `permits.lua`, which know
+-- what they wait for, and before `acquire.lua`, `release.lua` and `force_release.lua`.
 --
--- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
+-- KEYS[1]  what they wait for
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
--- KEYS[3]  fence: string, the last fence of the locks of this partition; expires after its memory. Its name is the beginning of those
---          of the channels on which processes are told
+-- KEYS[3]  fence: string, the last fence of this partition; expires after its memory. Its name is the beginning of those of the channels
+--          on which processes are told
 -- ARGV[2]  memory of the fence in milliseconds
 -- returns  nothing; functions that look and hand on
 --
--- Who waits is a token (16 bytes), a mailbox (16), a lease in milliseconds (8) and a holder.
+-- Who waits is a token (16 bytes), a mailbox (16), a lease in milliseconds (8), a weight (4) and a holder.
 
 -- No more of those who wait and are gone are passed over at a time.
 local MOST = 5000
@@ -16,13 +16,13 @@ local MOST = 5000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- The token that has the lock, and its fence.
-local function held()
-  local value = redis.call('GET', KEYS[1])
-  if value then
-    return string.sub(value, 9, 24), string.sub(value, 1, 8)
-  end
-end
+-- What a lock and permits know each in its own way.
+-- had_by(token): the fence and the milliseconds that are left, where the token has it.
+-- is_free(weight): whether so much is there for whoever comes.
+-- free_in(weight): in how many milliseconds it may be, at the earliest; -1 for never.
+-- give(token, lease, weight, holder, fence): gives it, without a look.
+-- take(token): takes it away, and returns whether the token had it.
+local had_by, is_free, free_in, give, take
 
 -- The next fence: the last one and one more, or the time in microseconds if that is higher.
 local function next_fence()
@@ -34,16 +34,20 @@ local function next_fence()
   return now
 end
 
-local function give(token, lease, holder, fence)
+local function grant(token, lease, weight, holder, fence)
   local life = math.max(redis.call('PTTL', KEYS[3]), ARGV[2] + lease)
   redis.call('SET', KEYS[3], string.format('%.0f', fence), 'PX', string.format('%.0f', life))
-  redis.call('SET', KEYS[1], struct.pack('>I8', fence) .. token .. holder, 'PX', string.format('%.0f', lease))
+  give(token, lease, weight, holder, fence)
 end
 
--- The lease that one who waits asks for; nothing of what another program wrote.
-local function lease_of(waiter)
-  local lease = #waiter >= 40 and struct.unpack('>I8', waiter, 33)
-  return lease and lease >= 1 and lease <= 31622400000 and lease
+-- The lease and the weight that one who waits asks for; nothing of what another program wrote.
+local function terms_of(waiter)
+  if #waiter >= 44 then
+    local lease, weight = struct.unpack('>I8I4', waiter, 33)
+    if lease >= 1 and lease <= 31622400000 then
+      return lease, weight
+    end
+  end
 end
 
 -- The mailboxes that nobody reads.
@@ -52,7 +56,7 @@ local unread = {}
 -- Tells the process of one who waits; returns whether it is there, and nothing without the right to publish.
 local function tell(waiter, message)
   local mailbox = KEYS[3] .. ':' .. string.sub(waiter, 17, 32)
-  if unread[mailbox] or not lease_of(waiter) then
+  if unread[mailbox] or not terms_of(waiter) then
     return false
   end
   local told = redis.pcall('SPUBLISH', mailbox, message)
@@ -71,46 +75,54 @@ local function first()
   return redis.call('ZRANGE', KEYS[2], 0, 0)[1]
 end
 
--- Tells who waits first for how long the lock is held, since nobody else looks after that.
-local function tell_first(lease)
+-- Tells who waits first when it may be its turn at the earliest, since nobody else looks after that.
+local function tell_first()
   for _ = 1, MOST do
     local waiter = first()
-    local told = waiter and tell(waiter, 'f' .. string.sub(waiter, 1, 16) .. struct.pack('>I8', lease))
-    if told ~= false then
+    local _, weight = terms_of(waiter or '')
+    local left = weight and free_in(weight) or 0
+    local told = waiter and left >= 0
+      and tell(waiter, 'f' .. string.sub(waiter, 1, 16) .. struct.pack('>I8', left))
+    if not waiter or told ~= false or left < 0 then
       return
     end
     redis.call('ZREM', KEYS[2], waiter)
   end
 end
 
--- Gives a lock that is free to the first who waits and is there. Returns whether it is not for others then, and its fence where it is
--- that of `own`, who need not be told.
+-- Gives what is free to those who wait first and are there. Returns the fence that `own` got, who need not be told; whether others wait
+-- for what is still free or will be; and whether who is first of them has to ask by itself.
 local function hand_on(own)
-  local fence
+  local fence_of_own
+  local moved = false
   for _ = 1, MOST do
-    local waiter = first()
-    if not waiter then
-      return false
+    local waiter = is_free(1) and first()
+    if waiter == nil then
+      return fence_of_own, false
     end
-    if not fence then
+    local lease, weight = terms_of(waiter or '')
+    if not waiter or weight and not is_free(weight) then
+      if moved then
+        tell_first()
+      end
+      return fence_of_own, true
+    end
+    if not moved then
       -- Where the server refuses writes, it refuses this one, before anybody is told.
-      redis.call('DEL', KEYS[1])
-      fence = next_fence()
+      redis.call('ZREM', KEYS[2], '')
     end
-    local token, lease = string.sub(waiter, 1, 16), lease_of(waiter)
+    local token, fence = string.sub(waiter, 1, 16), next_fence()
     local there = token == own or tell(waiter, 'g' .. token .. struct.pack('>I8I8', fence, now))
     if there == nil then
-      -- Whoever is first asks by itself.
-      return true
+      return fence_of_own, true, true
     end
     redis.call('ZREM', KEYS[2], waiter)
+    moved = true
     if there then
-      give(token, lease, string.sub(waiter, 41), fence)
-      tell_first(lease)
-      return true, token == own and fence
+      grant(token, lease, weight, string.sub(waiter, 45), fence)
+      fence_of_own = token == own and fence or fence_of_own
     end
   end
   -- There are more, and who asks next passes over them.
-  return true
+  return fence_of_own, true, true
 end
-

@@ -62,7 +62,7 @@ async fn a_lease_out_of_range_is_refused_before_anything_is_sent() {
                     locks.extend("held", &token, lease).await.unwrap_err(),
                     guard.extend(lease).await.unwrap_err(),
                     semaphore.acquire().lease(lease).await.unwrap_err(),
-                    semaphore.acquire().lease(lease).with(async || ()).await.unwrap_err(),
+                    semaphore.acquire().lease(lease).with(async |_| ()).await.unwrap_err(),
                     permit.extend(lease).await.unwrap_err(),
                 ];
                 errors.push(semaphore.extend(permit.token(), lease).await.unwrap_err());

@@ -10,7 +10,12 @@ use crate::{SHORT, acquired, eventually, keys, permits, server};
 async fn forgetful(server: &Server) -> Locks {
     let conn = Conn::connect(server.url()).await.expect("the server");
     let memory = Duration::from_millis(200);
-    Locks::builder(conn).lease(SHORT).fence_memory(memory).build().expect("it is in range")
+    Locks::builder(conn)
+        .lease(SHORT)
+        .renew(false)
+        .fence_memory(memory)
+        .build()
+        .expect("it is in range")
 }
 
 #[tokio::test]
@@ -25,7 +30,7 @@ async fn nothing_is_left_of_what_is_over() {
     let _taken = acquired(&locks, "taken away", SHORT).await;
     locks.force_release("taken away").await.unwrap();
     locks.with_lock("with", async |_| ()).await.unwrap();
-    let (mut one, two) = (semaphore.acquire().lease(SHORT), semaphore.acquire().lease(SHORT));
+    let (mut one, two) = (semaphore.acquire(), semaphore.acquire());
     one = one.lease(SHORT * 2);
     let mut extended = one.await.unwrap().unwrap();
     let _ = extended.extend(SHORT * 3).await.unwrap();
@@ -42,9 +47,14 @@ async fn every_key_there_is_has_a_time_to_live() {
     let mut guard = acquired(&locks, "job", SHORT * 100).await;
     let mut permit = locks.semaphore("job", permits(2)).acquire().await.unwrap().unwrap();
     let life = |key: &str| server.command(["PTTL", key]).unwrap().as_int().unwrap();
-    let all = ["lock:default:{90}:job", "lock:default:{90}", "lock:default:{90}:job:permits"];
+    let all = [
+        "lock:default:{90}:job",
+        "lock:default:{90}",
+        "lock:default:{90}:job:permits",
+        "lock:default:{90}:job:permits:shares",
+    ];
     for _ in 0..2 {
-        assert_eq!(keys(&server), 3);
+        assert_eq!(keys(&server), 4);
         for key in all {
             assert!(life(key) > 0, "{key}");
         }
@@ -55,5 +65,6 @@ async fn every_key_there_is_has_a_time_to_live() {
     guard.release().await.unwrap();
     assert!(life(all[1]) > 0, "the fence is remembered for a while");
     assert!(life("lock:default:{90}:job:released") > 0, "so is who released it");
-    assert_eq!(keys(&server), 2);
+    assert!(life("lock:default:{90}:job:permits:released") > 0, "and who released permits");
+    assert_eq!(keys(&server), 3);
 }

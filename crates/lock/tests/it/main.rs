@@ -14,6 +14,8 @@ mod metrics;
 mod poison;
 mod queue;
 mod race;
+mod renew;
+mod rw_lock;
 mod semaphore;
 mod topology;
 mod with;
@@ -78,9 +80,9 @@ async fn locks_on(url: impl Into<String>) -> Locks {
     Locks::new(Conn::connect(config).await.expect("the server"))
 }
 
-/// A lock that nobody has.
+/// A lock that nobody has, and that is not renewed.
 async fn acquired(locks: &Locks, name: &str, lease: Duration) -> LockGuard {
-    let acquired = locks.lock(name).lease(lease).await.expect("the server");
+    let acquired = locks.lock(name).lease(lease).renew(false).await.expect("the server");
     acquired.expect("nobody has it")
 }
 

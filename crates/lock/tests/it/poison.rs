@@ -28,7 +28,7 @@ async fn every_call(locks: &Locks, word: &str) {
     assert_eq!(semaphore.available().await.unwrap(), 0);
     assert_eq!(semaphore.extend(permit.token(), LONG).await.unwrap(), Extended::Extended);
     assert_eq!(semaphore.release(permit.token()).await.unwrap(), Released::Released);
-    assert_eq!(semaphore.with(async || word).await.unwrap(), Some(word));
+    assert_eq!(semaphore.with(async |_| word).await.unwrap(), Some(word));
 }
 
 async fn attack(conn: &Conn) {

@@ -133,7 +133,8 @@ where
             let locks = Locks::new(conn.clone());
             for _ in 0..10 {
                 if n % 2 == 0 {
-                    let lock = locks.lock("job").lease(Duration::from_millis(20)).wait(BUSY);
+                    let lock = locks.lock("job").lease(Duration::from_millis(20)).renew(false);
+                    let lock = lock.wait(BUSY);
                     // On a slow machine the lease may have ended before the answer came.
                     let Ok(Some(guard)) = lock.await else { continue };
                     guard.lost().await;
@@ -198,7 +199,8 @@ async fn permits_that_are_forgotten_come_back_and_do_not_pile_up() {
     together(conns, |_, conn| async move {
         let semaphore = Locks::new(conn).semaphore("jobs", permits(4));
         for _ in 0..5 {
-            let permit = semaphore.acquire().lease(SHORT).wait(BUSY).await.unwrap().unwrap();
+            let permit =
+                semaphore.acquire().lease(SHORT).renew(false).wait(BUSY).await.unwrap().unwrap();
             let _forgotten = permit.into_token();
         }
     })

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use redbrick_core_conn::Token;
-use redbrick_lock::{Extended, Locks, Released, Wait};
+use redbrick_lock::{Error, Extended, Locks, Released, Wait};
 use tokio::time::timeout;
 
-use crate::{EAGER, LONG, PATIENCE, SHORT, locks, permits, team, until};
+use crate::{EAGER, LONG, PATIENCE, SHORT, locks, permits, rest, team, until};
 
 #[tokio::test]
 async fn no_more_permits_are_out_than_there_are() {
@@ -35,7 +35,7 @@ async fn a_permit_whose_lease_ends_is_free_again() {
     let semaphore = locks.semaphore("jobs", permits(2));
     // It keeps the key alive, so that time alone makes the other one end.
     let _long = semaphore.acquire().lease(LONG).await.unwrap().unwrap();
-    let mut short = semaphore.acquire().lease(SHORT).await.unwrap().unwrap();
+    let mut short = semaphore.acquire().lease(SHORT).renew(false).await.unwrap().unwrap();
     assert_eq!(semaphore.available().await.unwrap(), 0);
 
     let next = semaphore.acquire().wait(EAGER).lease(LONG).await.unwrap().expect("it ends");
@@ -55,7 +55,9 @@ async fn a_permit_whose_lease_has_ended_is_neither_extended_nor_released() {
     let _long = semaphore.acquire().lease(LONG).await.unwrap().unwrap();
     let mut tokens = Vec::new();
     for _ in 0..2 {
-        tokens.push(semaphore.acquire().lease(SHORT).await.unwrap().unwrap().into_token());
+        tokens.push(
+            semaphore.acquire().lease(SHORT).renew(false).await.unwrap().unwrap().into_token(),
+        );
     }
     until("they end", async || semaphore.available().await.unwrap() == 2).await;
 
@@ -80,7 +82,7 @@ async fn any_process_extends_and_releases_a_permit_by_its_token() {
     assert_eq!(there.available().await.unwrap(), 0);
     assert_eq!(there.release(&token).await.unwrap(), Released::Released);
     assert_eq!(here.available().await.unwrap(), 1);
-    assert_eq!(there.release(&token).await.unwrap(), Released::AlreadyLost);
+    assert_eq!(there.release(&token).await.unwrap(), Released::Released, "the same once more");
 }
 
 #[tokio::test]
@@ -113,4 +115,65 @@ async fn a_permit_that_is_dropped_is_free_and_its_end_is_told() {
     drop(permit);
     timeout(PATIENCE, lost).await.expect("at once").unwrap();
     until("it is free", async || semaphore.available().await.unwrap() == 1).await;
+}
+
+#[tokio::test]
+async fn who_asks_for_many_is_not_passed_by_those_who_ask_for_few() {
+    let locks = locks("weights").await;
+    let semaphore = locks.semaphore("jobs", permits(4));
+    let three = semaphore.acquire_many(permits(3)).lease(LONG).await.unwrap().unwrap();
+    let many = semaphore.acquire_many(permits(3)).lease(LONG).wait(EAGER).into_future();
+    let many = tokio::spawn(many);
+    until("it waits", async || semaphore.try_acquire().await.unwrap().is_none()).await;
+    assert_eq!(semaphore.available().await.unwrap(), 1, "which is not for others");
+    let few: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(semaphore.acquire().lease(LONG).wait(EAGER).into_future()))
+        .collect();
+    rest(Duration::from_millis(100)).await;
+    assert!(few.iter().all(|one| !one.is_finished()));
+
+    assert_eq!(three.release().await.unwrap(), Released::Released);
+
+    let many = timeout(PATIENCE, many).await.unwrap().unwrap().unwrap().expect("its turn");
+    until("one of the others", async || few.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    assert_eq!(semaphore.available().await.unwrap(), 0);
+    assert_eq!(many.release().await.unwrap(), Released::Released);
+    for one in few {
+        let one = timeout(PATIENCE, one).await.expect("at once").unwrap().unwrap();
+        drop(one.expect("its turn"));
+    }
+}
+
+#[tokio::test]
+async fn more_than_there_are_is_an_error_and_nothing_is_asked() {
+    let locks = locks("too-many").await;
+    let semaphore = locks.semaphore("jobs", permits(2));
+    let error = semaphore.acquire_many(permits(3)).wait(Wait::Forever).await.unwrap_err();
+    assert!(matches!(error, Error::Permits), "{error:?}");
+    assert_eq!(semaphore.available().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_is_released_is_handed_on_to_as_many_as_it_is_for() {
+    let conns = team("handed-on", 3).await;
+    let all: Vec<_> =
+        conns.iter().map(|conn| Locks::new(conn.clone()).semaphore("j", permits(3))).collect();
+    let three = all[0].acquire_many(permits(3)).lease(LONG).await.unwrap().unwrap();
+    let waiting: Vec<_> = all
+        .iter()
+        .map(|semaphore| tokio::spawn(semaphore.acquire().lease(LONG).wait(EAGER).into_future()))
+        .collect();
+    rest(Duration::from_millis(100)).await;
+    assert_eq!(three.release().await.unwrap(), Released::Released);
+    let mut fences = Vec::new();
+    let mut guards = Vec::new();
+    for one in waiting {
+        let guard = timeout(PATIENCE, one).await.expect("at once").unwrap().unwrap().unwrap();
+        fences.push(guard.fence());
+        guards.push(guard);
+    }
+    fences.sort_unstable();
+    fences.dedup();
+    assert_eq!(fences.len(), 3, "each has its own");
+    assert_eq!(all[0].available().await.unwrap(), 0);
 }

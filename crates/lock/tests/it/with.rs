@@ -155,6 +155,7 @@ async fn work_that_outlasts_its_lease_without_a_pause_gets_no_further() {
     let outcome = locks
         .lock("job")
         .lease(lease)
+        .renew(false)
         .with(|_| {
             let steps = Arc::clone(&steps);
             async move {
@@ -216,7 +217,7 @@ async fn a_permit_is_kept_and_released_in_the_same_way() {
     let done = semaphore
         .acquire()
         .lease(lease)
-        .with(|| async {
+        .with(|_| async {
             let started = Instant::now();
             while started.elapsed() < lease * 3 / 2 {
                 assert_eq!(semaphore.available().await.unwrap(), 0);
@@ -228,5 +229,5 @@ async fn a_permit_is_kept_and_released_in_the_same_way() {
     assert_eq!(done.unwrap(), Some(7));
     assert_eq!(semaphore.available().await.unwrap(), 1);
     let _permit = semaphore.try_acquire().await.unwrap().unwrap();
-    assert_eq!(semaphore.with(|| async {}).await.unwrap(), None);
+    assert_eq!(semaphore.with(|_| async {}).await.unwrap(), None);
 }
