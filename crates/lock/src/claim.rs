@@ -62,8 +62,9 @@ pub(crate) struct Busy {
 impl Claim {
     /// Asks for it once; who is to wait stands in the queue then.
     pub(crate) async fn acquire(&self, token: &Token, lease: Lease, waits: bool) -> Result<Answer> {
-        let call = self.call([&ACQUIRE, &ACQUIRE_PERMITS], token).arg(lease).arg(&*self.holder);
-        let call = call.arg(if waits { &*self.mailbox } else { "" }).arg(self.weight());
+        let mailbox = if waits { &*self.mailbox } else { NO_MAILBOX };
+        let who = self.who(token, mailbox, lease);
+        let call = self.call([&ACQUIRE, &ACQUIRE_PERMITS], who);
         let (had, number, left, (now, last)) =
             call.run::<(u64, i64, i64, (u64, u64))>().needs_server().await?;
         let left = u64::try_from(left).ok().map(Duration::from_millis);
@@ -98,19 +99,19 @@ impl Claim {
     pub(crate) async fn release(&self, token: &Token, waits: Option<Lease>) -> Result<bool> {
         // As long as a call is repeated.
         let memory = self.conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
-        let waiter = waits.map(|lease| self.waiter(token, lease)).unwrap_or_default();
-        let call = self.call([&RELEASE, &RELEASE_PERMITS], token);
-        call.arg(memory.max(SHORTEST_LEASE)).arg(waiter).run().needs_server().await
+        let waiter = waits.map(|lease| self.who(token, &self.mailbox, lease));
+        let who = waiter.unwrap_or_else(|| token.as_bytes().to_vec());
+        let call = self.call([&RELEASE, &RELEASE_PERMITS], who);
+        call.arg(memory.max(SHORTEST_LEASE)).run().needs_server().await
     }
 
     /// Takes a lock from whoever has it; returns whether anybody had it.
     pub(crate) async fn force_release(&self) -> Result<bool> {
-        let nobody = Token::from([0; 16]);
-        self.call([&FORCE_RELEASE; 2], &nobody).run().needs_server().await
+        self.call([&FORCE_RELEASE; 2], Vec::new()).run().needs_server().await
     }
 
     /// A call of one of the scripts that stand behind `queue.lua`, which is another one for permits.
-    fn call(&self, [lock, permits]: [&'static Script; 2], token: &Token) -> ScriptCall<'_> {
+    fn call(&self, [lock, permits]: [&'static Script; 2], who: Vec<u8>) -> ScriptCall<'_> {
         let LockKeys { held, queue, partition, released } = &self.keys;
         let script = if matches!(self.to, To::Lock) { lock } else { permits };
         let call = self.conn.script(script).key(held).key(queue).key(partition).key(released);
@@ -118,29 +119,29 @@ impl Claim {
             To::Lock => (call, NonZeroU32::MIN),
             To::Permits { count, shares, .. } => (call.key(shares), *count),
         };
-        call.arg(token.as_bytes().as_slice()).arg(self.fence_memory).arg(count.get())
+        call.arg(who).arg(self.fence_memory).arg(count.get())
     }
 
-    fn weight(&self) -> u32 {
-        match self.to {
+    /// Who asks, as it stands in the queue.
+    fn who(&self, token: &Token, mailbox: &str, lease: Lease) -> Vec<u8> {
+        let millis = u64::try_from(lease.duration().as_millis()).unwrap_or(u64::MAX);
+        let weight = match self.to {
             To::Lock => 1,
             To::Permits { weight, .. } => weight.get(),
-        }
-    }
-
-    /// A token that waits, as `acquire.lua` writes it down.
-    fn waiter(&self, token: &Token, lease: Lease) -> Vec<u8> {
-        let millis = u64::try_from(lease.duration().as_millis()).unwrap_or(u64::MAX);
+        };
         let parts: [&[u8]; 5] = [
             token.as_bytes(),
-            self.mailbox.as_bytes(),
+            mailbox.as_bytes(),
             &millis.to_be_bytes(),
-            &self.weight().to_be_bytes(),
+            &weight.to_be_bytes(),
             self.holder.as_bytes(),
         ];
         parts.concat()
     }
 }
+
+/// That of who does not wait.
+const NO_MAILBOX: &str = "                ";
 
 impl Kind {
     /// Where it lies, and how much of it is asked for.

@@ -2,38 +2,38 @@
 --
 -- KEYS[1]  lock: string of the fence (8 bytes), the token (16) and the holder; expires with its lease
 -- returns  nothing; functions
-local looked, had
+local looked, value, left
 
 -- Looks once.
-local function value()
+local function lock()
   if not looked then
-    looked, had = true, redis.call('GET', KEYS[1])
+    looked, value = true, redis.call('GET', KEYS[1])
   end
-  return had
+  return value
 end
 
-function had_by(token)
-  if value() and string.sub(had, 9, 24) == token then
-    return (struct.unpack('>I8', had)), redis.call('PTTL', KEYS[1])
+function had()
+  if lock() and string.sub(value, 9, 24) == who then
+    return (struct.unpack('>I8', value)), redis.call('PTTL', KEYS[1])
   end
 end
 
 function is_free()
-  return not value()
+  return not lock()
 end
 
 function free_in()
-  return math.max(-1, redis.call('PTTL', KEYS[1]))
+  return left or math.max(-1, redis.call('PTTL', KEYS[1]))
 end
 
 function give(token, lease, _, holder, fence)
-  had = struct.pack('>I8', fence) .. token .. holder
-  redis.call('SET', KEYS[1], had, 'PX', string.format('%.0f', lease))
+  value, left = struct.pack('>I8', fence) .. token .. holder, lease
+  redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', lease))
 end
 
-function take(token)
-  if value() and string.sub(had, 9, 24) == token then
-    had = nil
+function take()
+  if lock() and string.sub(value, 9, 24) == who then
+    value = nil
     redis.call('DEL', KEYS[1])
     return true
   end

@@ -45,10 +45,10 @@ local function taken()
   return out
 end
 
-function had_by(token)
-  local ends = tonumber(redis.call('ZSCORE', KEYS[1], token) or '')
+function had()
+  local ends = tonumber(redis.call('ZSCORE', KEYS[1], who) or '')
   if ends and ends > millis then
-    return share_of(token), ends - millis
+    return (share_of(who)), ends - millis
   end
 end
 
@@ -82,10 +82,10 @@ function give(token, lease, weight, holder, fence)
   redis.call('PEXPIREAT', KEYS[5], last)
 end
 
-function take(token)
-  local ends = tonumber(redis.call('ZSCORE', KEYS[1], token) or '')
+function take()
+  local ends = tonumber(redis.call('ZSCORE', KEYS[1], who) or '')
   if ends then
-    local weight = remove(token)
+    local weight = remove(who)
     out = out and out - weight
     return ends > millis
   end

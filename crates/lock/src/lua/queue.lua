@@ -5,24 +5,26 @@
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
 -- KEYS[3]  fence: string, the last fence of this partition; expires after its memory. Its name is the beginning of those of the channels
 --          on which processes are told
+-- ARGV[1]  who asks
 -- ARGV[2]  memory of the fence in milliseconds
 -- returns  nothing; functions that look and hand on
 --
--- Who waits is a token (16 bytes), a mailbox (16), a lease in milliseconds (8), a weight (4) and a holder.
+-- Who asks, and so who waits, is a token (16 bytes), a mailbox (16), a lease in milliseconds (8), a weight (4) and a holder.
 
 -- No more of those who wait and are gone are passed over at a time.
 local MOST = 5000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local who = string.sub(ARGV[1], 1, 16)
 
 -- What a lock and permits know each in its own way.
--- had_by(token): the fence and the milliseconds that are left, where the token has it.
+-- had(): the fence and the milliseconds that are left, where who asks has it.
 -- is_free(weight): whether so much is there for whoever comes.
 -- free_in(weight): in how many milliseconds it may be, at the earliest; -1 for never.
 -- give(token, lease, weight, holder, fence): gives it, without a look.
--- take(token): takes it away, and returns whether the token had it.
-local had_by, is_free, free_in, give, take
+-- take(): takes it from who asks, and returns whether it had it.
+local had, is_free, free_in, give, take
 
 -- The next fence: the last one and one more, or the time in microseconds if that is higher.
 local function next_fence()
@@ -34,10 +36,11 @@ local function next_fence()
   return now
 end
 
-local function grant(token, lease, weight, holder, fence)
+-- Gives one who waits what it asks for.
+local function grant(waiter, lease, weight, fence)
   local life = math.max(redis.call('PTTL', KEYS[3]), ARGV[2] + lease)
   redis.call('SET', KEYS[3], string.format('%.0f', fence), 'PX', string.format('%.0f', life))
-  give(token, lease, weight, holder, fence)
+  give(string.sub(waiter, 1, 16), lease, weight, string.sub(waiter, 45), fence)
 end
 
 -- The lease and the weight that one who waits asks for; nothing of what another program wrote.
@@ -90,39 +93,40 @@ local function tell_first()
   end
 end
 
--- Gives what is free to those who wait first and are there. Returns the fence that `own` got, who need not be told; whether others wait
--- for what is still free or will be; and whether who is first of them has to ask by itself.
-local function hand_on(own)
-  local fence_of_own
+-- Gives what is free to those who wait first and are there; `written` where there was a write before. Returns the fence that who asks got, who need not be told; whether others
+-- wait for what is still free or will be; and whether who is first of them has to ask by itself.
+local function hand_on(written)
+  local own
   local moved = false
   for _ = 1, MOST do
     local waiter = is_free(1) and first()
     if waiter == nil then
-      return fence_of_own, false
+      return own, false
     end
     local lease, weight = terms_of(waiter or '')
     if not waiter or weight and not is_free(weight) then
       if moved then
         tell_first()
       end
-      return fence_of_own, true
+      return own, true
     end
-    if not moved then
+    if not written then
+      written = true
       -- Where the server refuses writes, it refuses this one, before anybody is told.
       redis.call('ZREM', KEYS[2], '')
     end
     local token, fence = string.sub(waiter, 1, 16), next_fence()
-    local there = token == own or tell(waiter, 'g' .. token .. struct.pack('>I8I8', fence, now))
+    local there = waiter == ARGV[1] or tell(waiter, 'g' .. token .. struct.pack('>I8I8', fence, now))
     if there == nil then
-      return fence_of_own, true, true
+      return own, true, true
     end
     redis.call('ZREM', KEYS[2], waiter)
     moved = true
     if there then
-      grant(token, lease, weight, string.sub(waiter, 45), fence)
-      fence_of_own = token == own and fence or fence_of_own
+      grant(waiter, lease, weight, fence)
+      own = waiter == ARGV[1] and fence or own
     end
   end
   -- There are more, and who asks next passes over them.
-  return fence_of_own, true, true
+  return own, true, true
 end
