@@ -1,8 +1,8 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
-    Error, LockGuard, Locks, Wait,
-    claim::Kind,
+    Durability, Error, LockGuard, Locks, Wait,
+    claim::{Claim, Kind},
     held::{Held, Terms},
     lease::Lease,
     locks::Group,
@@ -23,12 +23,13 @@ use crate::{
 /// background; should that not succeed, its lease ends it.
 #[must_use = "nothing is asked until it is awaited"]
 pub struct Acquire {
-    group: Arc<Group>,
-    name: Arc<[u8]>,
+    pub(crate) group: Arc<Group>,
+    pub(crate) name: Arc<[u8]>,
     kind: Kind,
-    lease: Duration,
+    pub(crate) lease: Duration,
     wait: Wait,
-    renew: bool,
+    pub(crate) renew: bool,
+    pub(crate) durability: Durability,
     holder: Arc<str>,
 }
 
@@ -36,8 +37,8 @@ impl Acquire {
     pub(crate) fn new(locks: &Locks, name: Arc<[u8]>, kind: Kind) -> Self {
         let group = Arc::clone(locks.group());
         let (lease, wait, renew) = (group.lease, group.wait, group.renew);
-        let holder = Arc::clone(&group.holder);
-        Self { group, name, kind, lease, wait, renew, holder }
+        let (durability, holder) = (group.durability, Arc::clone(&group.holder));
+        Self { group, name, kind, lease, wait, renew, durability, holder }
     }
 
     /// Sets how long it is held unless it is extended, from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to
@@ -65,6 +66,14 @@ impl Acquire {
     /// Default: that of [`Locks`], it is.
     pub fn renew(mut self, renew: bool) -> Self {
         self.renew = renew;
+        self
+    }
+
+    /// Sets what is known of it when it is granted: whether it survives the loss of its server.
+    ///
+    /// Default: that of [`Locks`], nothing.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 
@@ -101,6 +110,10 @@ impl Acquire {
         held.while_held(work(fence)).await.map(Some)
     }
 
+    pub(crate) fn claim(&self) -> Claim {
+        self.group.claim(&self.name, self.kind, &self.holder)
+    }
+
     async fn ask(&self) -> Result<Option<(Held, u64)>, Error> {
         let lease = Lease::new(self.lease)?;
         if let Kind::Permits { weight, count } = self.kind
@@ -108,8 +121,9 @@ impl Acquire {
         {
             return Err(Error::Permits);
         }
-        let claim = self.group.claim(&self.name, self.kind, &self.holder);
-        let terms = Terms { lease, wait: self.wait, renews: self.renew };
+        let claim = self.claim();
+        let (wait, renews, durability) = (self.wait, self.renew, self.durability);
+        let terms = Terms { lease, wait, renews, durability };
         Held::acquire(Arc::clone(&self.group), claim, terms).await
     }
 
@@ -134,6 +148,7 @@ impl fmt::Debug for Acquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Acquire");
         out.field("kind", &self.kind).field("lease", &self.lease).field("wait", &self.wait);
-        out.field("renew", &self.renew).finish_non_exhaustive()
+        out.field("renew", &self.renew).field("durability", &self.durability);
+        out.finish_non_exhaustive()
     }
 }

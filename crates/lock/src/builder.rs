@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
 use crate::{
-    Error, LONGEST_LEASE, Locks, Wait, holder, keeper::Keeper, lease::Lease, locks::Group,
-    post::Post,
+    Durability, Error, LONGEST_LEASE, Locks, Wait, holder, keeper::Keeper, lease::Lease,
+    locks::Group, post::Post,
 };
 
 /// How long something is held unless it is renewed: 30 s.
@@ -24,6 +24,7 @@ pub struct LocksBuilder {
     lease: Duration,
     wait: Wait,
     renew: bool,
+    durability: Durability,
     holder: Option<String>,
     fence_memory: Duration,
 }
@@ -36,6 +37,7 @@ impl LocksBuilder {
             lease: DEFAULT_LEASE,
             wait: Wait::default(),
             renew: true,
+            durability: Durability::None,
             holder: None,
             fence_memory: DEFAULT_FENCE_MEMORY,
         }
@@ -73,6 +75,14 @@ impl LocksBuilder {
         self
     }
 
+    /// Sets what is known of a lock when it is granted: whether it survives the loss of its server.
+    ///
+    /// Default: nothing.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
     /// Sets who is shown as the holder of a lock.
     ///
     /// Default: this host and process, as `web-1:4711`.
@@ -105,12 +115,23 @@ impl LocksBuilder {
 
     /// Makes it of settings that are known to be right.
     pub(crate) fn build_unchecked(self) -> Locks {
-        let Self { conn, prefix, lease, wait, renew, holder, fence_memory } = self;
+        let Self { conn, prefix, lease, wait, renew, durability, holder, fence_memory } = self;
         let holder = holder.unwrap_or_else(holder::of_this_process).into();
         // A replica does not know yet who has a lock.
         let conn = conn.with_read_from(ReadFrom::Master);
         let (post, keeper) = (Post::new(conn.clone()), Keeper::new(conn.clone()));
-        Locks::of(Group { conn, prefix, lease, wait, renew, holder, fence_memory, post, keeper })
+        Locks::of(Group {
+            conn,
+            prefix,
+            lease,
+            wait,
+            renew,
+            durability,
+            holder,
+            fence_memory,
+            post,
+            keeper,
+        })
     }
 }
 
@@ -124,7 +145,8 @@ impl fmt::Debug for LocksBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("LocksBuilder");
         out.field("prefix", &self.prefix).field("lease", &self.lease).field("wait", &self.wait);
-        out.field("renew", &self.renew).field("fence_memory", &self.fence_memory);
+        out.field("renew", &self.renew).field("durability", &self.durability);
+        out.field("fence_memory", &self.fence_memory);
         out.finish_non_exhaustive()
     }
 }

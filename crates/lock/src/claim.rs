@@ -62,8 +62,7 @@ pub(crate) struct Busy {
 impl Claim {
     /// Asks for it once; who is to wait stands in the queue then.
     pub(crate) async fn acquire(&self, token: &Token, lease: Lease, waits: bool) -> Result<Answer> {
-        let mailbox = if waits { &*self.mailbox } else { NO_MAILBOX };
-        let who = self.who(token, mailbox, lease);
+        let who = self.who(token, waits.then_some(&*self.mailbox), lease);
         let call = self.call([&ACQUIRE, &ACQUIRE_PERMITS], who);
         let (had, number, left, (now, last)) =
             call.run::<(u64, i64, i64, (u64, u64))>().needs_server().await?;
@@ -81,6 +80,23 @@ impl Claim {
 
     /// Gives it a new lease from now on; returns whether the token still has it.
     pub(crate) async fn extend(&self, token: &Token, lease: Lease) -> Result<bool> {
+        self.extension(token, lease).await
+    }
+
+    /// The same, and waits until so many replicas have that; returns how many do, or nothing where the token has it no more.
+    pub(crate) async fn extend_replicated(
+        &self,
+        token: &Token,
+        lease: Lease,
+        replicas: u32,
+        within: Duration,
+    ) -> Result<Option<u64>> {
+        let extension = self.extension(token, lease);
+        let (has, count) = extension.replicated(replicas, within).await?;
+        Ok(has.then_some(count))
+    }
+
+    fn extension(&self, token: &Token, lease: Lease) -> Call<'_, bool> {
         let script = match self.to {
             To::Lock => &EXTEND,
             To::Permits { .. } => &EXTEND_PERMITS,
@@ -91,15 +107,14 @@ impl Claim {
             To::Permits { shares, .. } => call.key(shares),
         };
         let life = lease.duration() + self.fence_memory;
-        let call: Call<'_, bool> = call.arg(token.as_bytes().as_slice()).arg(lease).arg(life).run();
-        call.needs_server().await
+        call.arg(token.as_bytes().as_slice()).arg(lease).arg(life).run().needs_server()
     }
 
     /// Gives it back, or has it wait no more, for a lease that it asked for; returns whether the token still had it.
     pub(crate) async fn release(&self, token: &Token, waits: Option<Lease>) -> Result<bool> {
         // As long as a call is repeated.
         let memory = self.conn.command_timeout().min(LONGEST_LEASE).saturating_mul(2);
-        let waiter = waits.map(|lease| self.who(token, &self.mailbox, lease));
+        let waiter = waits.map(|lease| self.who(token, Some(&self.mailbox), lease));
         let who = waiter.unwrap_or_else(|| token.as_bytes().to_vec());
         let call = self.call([&RELEASE, &RELEASE_PERMITS], who);
         call.arg(memory.max(SHORTEST_LEASE)).run().needs_server().await
@@ -122,8 +137,8 @@ impl Claim {
         call.arg(who).arg(self.fence_memory).arg(count.get())
     }
 
-    /// Who asks, as it stands in the queue.
-    fn who(&self, token: &Token, mailbox: &str, lease: Lease) -> Vec<u8> {
+    /// Who asks, as it stands in the queue; without a mailbox, it does not wait.
+    pub(crate) fn who(&self, token: &Token, mailbox: Option<&str>, lease: Lease) -> Vec<u8> {
         let millis = u64::try_from(lease.duration().as_millis()).unwrap_or(u64::MAX);
         let weight = match self.to {
             To::Lock => 1,
@@ -131,7 +146,7 @@ impl Claim {
         };
         let parts: [&[u8]; 5] = [
             token.as_bytes(),
-            mailbox.as_bytes(),
+            mailbox.unwrap_or(NO_MAILBOX).as_bytes(),
             &millis.to_be_bytes(),
             &weight.to_be_bytes(),
             self.holder.as_bytes(),

@@ -17,6 +17,13 @@ pub enum Error {
     /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
+    /// Fewer replicas know of the lock than [`Durability`](crate::Durability) wants; it was released.
+    #[error("only {known} replicas know of the lock; check them, or ask for fewer")]
+    #[non_exhaustive]
+    NotReplicated {
+        /// How many know of it.
+        known: u64,
+    },
     /// More permits are asked for at a time than there are. Nothing was sent.
     #[error("more permits are asked for than the semaphore has; give it more, or ask for fewer")]
     Permits,
@@ -34,7 +41,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_retryable(),
-            Self::Late | Self::Lost => true,
+            Self::Late | Self::Lost | Self::NotReplicated { .. } => true,
             Self::FenceMemory | Self::Lease | Self::Permits => false,
         }
     }
@@ -44,7 +51,7 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::Conn(error) => error.is_timeout(),
-            Self::Late => true,
+            Self::Late | Self::NotReplicated { .. } => true,
             Self::FenceMemory | Self::Lease | Self::Lost | Self::Permits => false,
         }
     }
@@ -56,7 +63,11 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_outcome_unknown(),
             Self::Lost => true,
-            Self::FenceMemory | Self::Late | Self::Lease | Self::Permits => false,
+            Self::FenceMemory
+            | Self::Late
+            | Self::Lease
+            | Self::NotReplicated { .. }
+            | Self::Permits => false,
         }
     }
 }
@@ -72,6 +83,7 @@ mod tests {
             (Error::Late, true, true, false),
             (Error::Lease, false, false, false),
             (Error::Lost, true, false, true),
+            (Error::NotReplicated { known: 0 }, true, true, false),
             (Error::Permits, false, false, false),
         ] {
             let found = (error.is_retryable(), error.is_timeout(), error.is_outcome_unknown());

@@ -4,7 +4,7 @@ use redbrick_core_conn::{Counter, Histogram, Token};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    Error, Extended, Released,
+    Durability, Error, Extended, Released,
     claim::{Answer, Busy, Claim},
     hold::Hold,
     keeper::Kept,
@@ -44,6 +44,7 @@ pub(crate) struct Terms {
     pub(crate) lease: Lease,
     pub(crate) wait: Wait,
     pub(crate) renews: bool,
+    pub(crate) durability: Durability,
 }
 
 /// What came of asking once.
@@ -59,22 +60,54 @@ impl Held {
         claim: Claim,
         terms: Terms,
     ) -> Result<Option<(Self, u64)>, Error> {
-        let Terms { lease, wait, renews } = terms;
-        let hold = Arc::new(Hold::new(claim, lease));
-        let (kept, open, waits, runtime) = (None, false, None, Handle::try_current().ok());
-        let mut held = Self { group, hold, lease, renews, kept, open, waits, runtime };
+        let mut held = Self::of(group, claim, terms);
         let began = Instant::now();
-        let fence = match wait {
+        let fence = match terms.wait {
             Wait::For(limit) if !limit.is_zero() => held.in_line(began + limit.min(FAR)).await,
             Wait::Forever => held.in_line(began + FAR).await,
-            _ => held.again_and_again(wait).await,
+            _ => held.again_and_again(terms.wait).await,
         }?;
         WAITED.record(began.elapsed(), "");
-        Ok(fence.map(|fence| {
-            ACQUIRED.add(1, "");
-            held.keep();
-            (held, fence)
-        }))
+        let Some(fence) = fence else { return Ok(None) };
+        held.is_kept();
+        held.endures(terms.durability).await?;
+        Ok(Some((held, fence)))
+    }
+
+    /// Waits until it survives the loss of its server, as far as that is wanted; otherwise it is given back.
+    pub(crate) async fn endures(&mut self, durability: Durability) -> Result<(), Error> {
+        let Durability::Wait { replicas, timeout } = durability else { return Ok(()) };
+        let (claim, token) = (&self.hold.claim, &self.hold.token);
+        // The lease begins anew with what the replicas get; here it counts on.
+        match claim.extend_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
+            Some(known) if known >= u64::from(replicas) => Ok(()),
+            Some(known) => {
+                // Where that fails, it is tried again in the background.
+                let _ = self.release().await;
+                Err(Error::NotReplicated { known })
+            }
+            None => Err(Error::Late),
+        }
+    }
+
+    /// Something for which nobody was asked yet.
+    pub(crate) fn of(group: Arc<Group>, claim: Claim, terms: Terms) -> Self {
+        let Terms { lease, renews, .. } = terms;
+        let hold = Arc::new(Hold::new(claim, lease));
+        let (kept, open, waits, runtime) = (None, false, None, Handle::try_current().ok());
+        Self { group, hold, lease, renews, kept, open, waits, runtime }
+    }
+
+    /// It is had, and can be relied on until then.
+    pub(crate) fn is_had(&mut self, until: Instant) -> Result<(), Error> {
+        self.hold.had(until)?;
+        self.is_kept();
+        Ok(())
+    }
+
+    fn is_kept(&mut self) {
+        ACQUIRED.add(1, "");
+        self.keep();
     }
 
     /// Asks from time to time.

@@ -2,8 +2,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod acquire;
+mod all;
 mod builder;
 mod claim;
+mod durability;
+mod election;
 mod error;
 mod guard;
 mod held;
@@ -24,7 +27,10 @@ mod time;
 mod wait;
 
 pub use acquire::Acquire;
+pub use all::{AcquireAll, LockGuards};
 pub use builder::{DEFAULT_FENCE_MEMORY, DEFAULT_LEASE, DEFAULT_NAME, LocksBuilder};
+pub use durability::Durability;
+pub use election::{Election, Observer};
 pub use error::Error;
 pub use guard::LockGuard;
 pub use info::LockInfo;

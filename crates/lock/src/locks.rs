@@ -3,7 +3,8 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use redbrick_core_conn::{Conn, Key, Prefix, Token, Ttl};
 
 use crate::{
-    Acquire, Error, Extended, LocksBuilder, Mutex, Released, RwLock, Semaphore, Wait,
+    Acquire, AcquireAll, Durability, Election, Error, Extended, LocksBuilder, Mutex, Released,
+    RwLock, Semaphore, Wait,
     claim::{Claim, Kind},
     keeper::Keeper,
     keys::LockKeys,
@@ -26,6 +27,7 @@ pub(crate) struct Group {
     pub(crate) lease: Duration,
     pub(crate) wait: Wait,
     pub(crate) renew: bool,
+    pub(crate) durability: Durability,
     pub(crate) holder: Arc<str>,
     pub(crate) fence_memory: Duration,
     pub(crate) post: Post,
@@ -109,6 +111,11 @@ impl Locks {
         self.lock(name).wait(Wait::Never)
     }
 
+    /// Begins to acquire several locks, all of them or none: await it, or say more first.
+    pub fn lock_all<Name: AsRef<[u8]>>(&self, names: impl IntoIterator<Item = Name>) -> AcquireAll {
+        AcquireAll::new(self, names.into_iter().map(|name| name.as_ref().into()))
+    }
+
     /// Does work under the lock `name` and releases it: [`lock`](Self::lock) and [`Acquire::with`], whose documentation
     /// has the rest. For another lease or wait: `locks.lock(name).lease(…).with(…)`.
     ///
@@ -147,6 +154,12 @@ impl Locks {
     #[must_use]
     pub fn rw_lock(&self, name: impl AsRef<[u8]>) -> RwLock {
         RwLock::new(self.clone(), name.as_ref().into())
+    }
+
+    /// Names an election, of which one candidate leads at a time; sends nothing.
+    #[must_use]
+    pub fn election(&self, name: impl AsRef<[u8]>) -> Election {
+        Election::new(self.clone(), name.as_ref().into())
     }
 
     /// Releases the lock `name` if `token` has it, whichever process acquired it. One round trip.

@@ -139,6 +139,35 @@ impl<'a, T> Call<'a, T> {
         self.tell(|call| call.told.waits &= !call.ending.conn.config().optional)
     }
 
+    /// Sends this call once, over a link that nobody else waits for, and then has the server wait (`WAIT`) until `replicas` of its
+    /// replicas have everything that it had written by the time that it answered, at most for `within`. Returns the answer, and how many
+    /// replicas have that: fewer than were asked for is no error.
+    ///
+    /// The call may be one that only looks: of what it finds, it is then known whether it survives the loss of the server. The link is one
+    /// of the [blocking](crate::ConfigBuilder::blocking_links) ones. Two round trips, and that to the replicas.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call and of [every call](Conn#errors-of-every-call), without another attempt, and within the command timeout and
+    /// `within`; [`Denied`](ErrorKind::Denied) without the right to `WAIT`. Of a call that changes something, the change may have been made.
+    pub async fn replicated(mut self, replicas: u32, within: Duration) -> Result<(T, u64)> {
+        let conn = self.ending.conn;
+        let request = self.take_request()?;
+        conn.check_slots(request.keys())?;
+        let (span, began) = (telemetry::span(request.name()), Instant::now());
+        let replicated = conn.replicated(&request, replicas, within).instrument(span.clone());
+        // Boxed, since it is a deep future, and the compiler follows a caller's futures only so far.
+        let replicated: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(replicated);
+        let outcome = replicated.await;
+        let (outcome, count) = match outcome {
+            Ok((reply, count)) => (Ok(reply), count),
+            Err(err) => (Err(err), 0),
+        };
+        // It is unwrapped there.
+        let value = self.ending.conclude(&request, (began, Instant::now()), &span, outcome)?;
+        Ok((value, count))
+    }
+
     /// Sends it to a server of the caller's choice.
     pub(super) fn route(self, route: Route) -> Self {
         self.tell(|call| call.told.route = Some(route))

@@ -93,6 +93,8 @@ pub(crate) enum Request {
     },
     /// Of one server.
     Flush,
+    /// Until so many replicas have what the server had written before, at most for so long.
+    Wait(u32, Duration),
     /// A question about a server, of which the answer holds nothing that a user chose.
     Raw {
         name: &'static str,
@@ -213,6 +215,7 @@ impl Request {
             Self::Nested { name, .. } => name,
             Self::Scan { .. } => "SCAN",
             Self::Flush => "FLUSHDB",
+            Self::Wait(..) => "WAIT",
             Self::Raw { name, .. } => name,
             Self::Script { script, .. }
             | Self::Run { script, .. }
@@ -235,9 +238,12 @@ impl Request {
     /// The key that decides where the command goes on a cluster.
     fn key(&self) -> Option<&Bytes> {
         match self {
-            Self::Known(_) | Self::Ping | Self::Scan { .. } | Self::Flush | Self::Raw { .. } => {
-                None
-            }
+            Self::Known(_)
+            | Self::Ping
+            | Self::Scan { .. }
+            | Self::Flush
+            | Self::Wait(..)
+            | Self::Raw { .. } => None,
             Self::GetMany(keys)
             | Self::GetTogether(keys)
             | Self::Delete(keys)
@@ -369,6 +375,7 @@ impl Request {
             | Self::SortedLen(_)
             | Self::Nested { .. }
             | Self::Scan { .. }
+            | Self::Wait(..)
             | Self::Raw { .. } => Replay::Idempotent,
         }
     }

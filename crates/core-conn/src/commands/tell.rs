@@ -107,6 +107,10 @@ impl Request {
                 }
             },
             Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await?,
+            Self::Wait(replicas, within) => {
+                let within = within.as_millis().clamp(1, i32::MAX as u128);
+                to.custom(custom("WAIT"), vec![replicas.to_string(), within.to_string()]).await?
+            }
             Self::Raw { name, args } => to.custom(custom(name), args).await?,
         };
         Reply::from_fred(answer)

@@ -22,9 +22,20 @@ impl Conn {
         request: &Request,
         deadline: Instant,
     ) -> Result<Reply> {
+        let answer = self.answer_once(link, request, deadline).await?;
+        self.reply_of(request, answer)
+    }
+
+    /// The same, with the answer as it came.
+    pub(super) async fn answer_once(
+        &self,
+        link: &Link,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Reply> {
         link.check(request)?;
         let outcome = link.sender.run(request.clone(), left(deadline)).await;
-        self.reply_of(request, self.read(link, outcome)?)
+        self.read(link, outcome)
     }
 
     /// What `request` was answered. A script's own errors come to light only here.

@@ -219,3 +219,53 @@ async fn a_replica_that_lost_its_master_and_serves_nothing_is_made_up_for_by_the
     replica.command(["REPLICAOF", "127.0.0.1", "1"]).unwrap();
     assert_eq!(conn.get::<i32>("k").await.unwrap(), Some(1));
 }
+
+/// What another link wrote counts as well, and nobody waits meanwhile who did not ask for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_until_replicas_have_all_that_was_written() {
+    let master = Arc::new(Server::start().unwrap());
+    let conn = Conn::connect(master.url()).await.unwrap();
+    conn.set("k", &1).await.unwrap();
+    let short = Duration::from_millis(300);
+    let alone = conn.exists("k").replicated(1, short).await.unwrap();
+    assert_eq!(alone, (true, 0), "there is none");
+    let replica = Arc::new(replica_of(&master));
+    let (asking, runtime) = (conn.clone(), tokio::runtime::Handle::current());
+    eventually("a replica that is up to date", move || {
+        runtime.block_on(asking.exists("k").replicated(1, short)).unwrap() == (true, 1)
+    })
+    .await;
+    let paused = replica.pause().unwrap();
+    conn.set("later", &1).await.unwrap();
+    let waiting = tokio::spawn({
+        let conn = conn.clone();
+        async move { conn.exists("later").replicated(1, PATIENCE).await }
+    });
+    let began = std::time::Instant::now();
+    let missing = conn.exists("later").replicated(1, short).await.unwrap();
+    assert_eq!(missing, (true, 0), "the replica stands still");
+    assert!(began.elapsed() >= short);
+    for _ in 0..100 {
+        conn.exists("later").await.unwrap();
+    }
+    assert!(!waiting.is_finished());
+    drop(paused);
+    assert_eq!(waiting.await.unwrap().unwrap(), (true, 1));
+    // What is given up holds up nothing.
+    let paused = replica.pause().unwrap();
+    conn.set("given up", &1).await.unwrap();
+    let given_up = conn.exists("given up").replicated(1, PATIENCE);
+    assert!(tokio::time::timeout(short, given_up).await.is_err());
+    drop(paused);
+    let (_, count) = conn.exists("given up").replicated(1, PATIENCE).await.unwrap();
+    assert_eq!(count, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_says_so_and_is_not_waited_for() {
+    let conn = crate::connect("replicated-fails").await;
+    conn.list("list").push_back("x").await.unwrap();
+    let error = conn.increment("list", 1).replicated(1, PATIENCE).await.unwrap_err();
+    assert_eq!(error.kind(), redbrick_core_conn::ErrorKind::WrongType, "{error:?}");
+    assert_eq!(conn.increment("n", 1).replicated(0, PATIENCE).await.unwrap().0, 1);
+}

@@ -93,8 +93,8 @@ local function tell_first()
   end
 end
 
--- Gives what is free to those who wait first and are there; `written` where there was a write before. Returns the fence that who asks got, who need not be told; whether others
--- wait for what is still free or will be; and whether who is first of them has to ask by itself.
+-- Gives what is free to those who wait first and are there; `written` where there was a write before. Returns the fence that who asks
+-- got, who need not be told; whether others wait for what is still free or will be; and whether who is first of them has to ask by itself.
 local function hand_on(written)
   local own
   local moved = false

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{PATIENCE, exists, is_long, rest, server};
+use crate::{PATIENCE, exists, is_long, rest, server, tell};
 
 /// What decides the seed.
 const SEED: &str = "REDBRICK_TEST_SEED";
@@ -135,9 +135,4 @@ async fn no_two_have_it_and_everybody_has_turns_whatever_is_lost() {
     assert!(count(turns) > 100 && count(waits) > 0);
     let watched = Arc::clone(&server);
     crate::eventually("nobody stands in line", move || !exists(&watched, QUEUE)).await;
-}
-
-#[expect(clippy::print_stdout, reason = "figures for those who look at them")]
-fn tell(text: &str) {
-    println!("{text}");
 }

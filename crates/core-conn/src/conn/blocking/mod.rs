@@ -1,6 +1,7 @@
 //! Calls that wait at the server, each on a link of its own, so that nothing else waits behind them.
 
 mod links;
+mod replicated;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -215,19 +216,35 @@ impl Waiting {
         self.conn.send_once(link, &(self.blocking.request)(wait), deadline).await
     }
 
-    /// A link that nobody else uses, to the server that the call goes to; none when as many wait as may, until the
-    /// deadline.
+    /// A link that nobody else uses, to the server that the call goes to.
     async fn link(&self) -> Result<Option<(SemaphorePermit<'_>, Kept)>> {
-        let conn = &self.conn;
-        let core = &conn.owner.core;
-        let deadline = self.deadline;
+        self.conn.blocking_link(&self.route, self.deadline).await
+    }
+
+    /// Puts back what was taken for somebody who had gone.
+    async fn put_back(&self, undo: &Request) {
+        if let Err(err) = self.send(undo).await {
+            tracing::warn!(error = %err, "what was taken for a call that had been given up is lost");
+        }
+    }
+}
+
+impl Conn {
+    /// A link that nobody else uses, to the server that a call goes to; none when as many wait as may, until the
+    /// deadline.
+    async fn blocking_link(
+        &self,
+        route: &Route,
+        deadline: Instant,
+    ) -> Result<Option<(SemaphorePermit<'_>, Kept)>> {
+        let core = &self.owner.core;
         let Ok(permit) = timeout_at(deadline, core.blocking.free.acquire()).await else {
             return Ok(None);
         };
         let permit = permit.map_err(|closed| Error::closed().with_source(closed))?;
-        let commands = conn.link_to(&self.route, deadline).await?;
+        let commands = self.link_to(route, deadline).await?;
         let credentials = core.known_login(deadline).await?;
-        while let Some(mut idle) = self.idle(&commands, &credentials) {
+        while let Some(mut idle) = self.idle_link(&commands, &credentials) {
             if !idle.end.has_come().await {
                 core.blocking.take_up(&idle.link);
                 return Ok(Some((permit, idle)));
@@ -235,7 +252,7 @@ impl Waiting {
         }
         let endpoint = {
             let layout = core.layout.load();
-            let server = layout.server(&self.route, 0).ok_or_else(Error::unsent)?;
+            let server = layout.server(route, 0).ok_or_else(Error::unsent)?;
             server.commands.endpoint.clone()
         };
         let deadline = deadline.min(after(core.config.connect_timeout));
@@ -253,8 +270,8 @@ impl Waiting {
 
     /// Takes a link out that is kept, and forgets those that have ended, use credentials of before, or may lead elsewhere than the
     /// links for commands by now.
-    fn idle(&self, commands: &Link, credentials: &Credentials) -> Option<Kept> {
-        let mut idle = self.conn.owner.core.blocking.idle();
+    fn idle_link(&self, commands: &Link, credentials: &Credentials) -> Option<Kept> {
+        let mut idle = self.owner.core.blocking.idle();
         idle.retain(|kept| {
             kept.link.is_up()
                 && kept.credentials.logs_in_as(credentials)
@@ -262,13 +279,6 @@ impl Waiting {
         });
         let at = idle.iter().position(|idle| idle.link.address == commands.address)?;
         Some(idle.swap_remove(at))
-    }
-
-    /// Puts back what was taken for somebody who had gone.
-    async fn put_back(&self, undo: &Request) {
-        if let Err(err) = self.send(undo).await {
-            tracing::warn!(error = %err, "what was taken for a call that had been given up is lost");
-        }
     }
 }
 
