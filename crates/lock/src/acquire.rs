@@ -1,7 +1,7 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
-    Durability, Error, LockGuard, Locks, Wait,
+    Durability, Error, LockGuard, Locks, Released, Wait,
     claim::{Claim, Kind},
     held::{Held, Terms},
     lease::Lease,
@@ -108,6 +108,28 @@ impl Acquire {
     {
         let Some((held, fence)) = self.ask().await? else { return Ok(None) };
         held.while_held(work(fence)).await.map(Some)
+    }
+
+    /// Acquires it, does the work and releases it, as [`with`](Self::with), but lets the work run to its end also when the lock is lost
+    /// meanwhile. Returns its result, and whether the lock was held until it was done; where Redis could not be asked for that, this
+    /// process' own clock says so.
+    ///
+    /// For work that does more harm when it stops half-way than when it runs beside another one's, or whose writes are fenced.
+    ///
+    /// # Errors
+    ///
+    /// Those of acquiring, `work` was not called then.
+    #[tracing::instrument(level = "debug", name = "lock.with_uncancelled", skip_all)]
+    pub async fn with_uncancelled<T, Work>(
+        self,
+        work: impl FnOnce(u64) -> Work,
+    ) -> Result<Option<(T, Released)>, Error>
+    where
+        Work: Future<Output = T>,
+    {
+        let Some((held, fence)) = self.ask().await? else { return Ok(None) };
+        let done = work(fence).await;
+        Ok(Some((done, held.ends().await)))
     }
 
     pub(crate) fn claim(&self) -> Claim {

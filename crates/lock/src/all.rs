@@ -12,11 +12,8 @@ use redbrick_core_conn::{Replay, Script};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Acquire, Durability, Error, LockGuard, Locks, Released, Wait,
-    claim::Kind,
-    held::{Held, Terms},
-    lease::Lease,
-    time::FAR,
+    Acquire, Durability, Error, LockGuard, Locks, Released, Wait, claim::Kind, held::Held,
+    hold::Hold, lease::Lease, time::FAR,
 };
 
 /// Several locks to be acquired, all of them or none; awaiting it asks for them. See [`Locks::lock_all`].
@@ -105,12 +102,12 @@ impl AcquireAll {
 /// All of them in one round trip, if all are free.
 async fn at_once(each: &[Acquire]) -> Result<Option<LockGuards>, Error> {
     let Some(first) = each.first() else { return Ok(None) };
+    first.group.closing.check()?;
     let mut all = Vec::new();
     for one in each {
         let lease = Lease::new(one.lease)?;
-        let (wait, renews, durability) = (Wait::Never, one.renew, one.durability);
-        let terms = Terms { lease, wait, renews, durability };
-        all.push(Held::of(Arc::clone(&one.group), one.claim(), terms));
+        let hold = Hold::new(one.claim(), lease);
+        all.push(Held::of(Arc::clone(&one.group), hold, one.renew, lease));
     }
     let (group, claim) = (&first.group, &all[0].hold.claim);
     let mut call = group.conn.script(&ACQUIRE_ALL).key(&claim.keys.partition);

@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
 use crate::{
-    Durability, Error, LONGEST_LEASE, Locks, Wait, holder, keeper::Keeper, lease::Lease,
-    locks::Group, post::Post,
+    Durability, Error, LONGEST_LEASE, Locks, Wait, close::Closing, holder, keeper::Keeper,
+    lease::Lease, locks::Group, post::Post,
 };
 
 /// How long something is held unless it is renewed: 30 s.
@@ -131,6 +131,7 @@ impl LocksBuilder {
             fence_memory,
             post,
             keeper,
+            closing: Closing::default(),
         })
     }
 }

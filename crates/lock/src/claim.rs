@@ -78,25 +78,30 @@ impl Claim {
         })
     }
 
-    /// Gives it a new lease from now on; returns whether the token still has it.
-    pub(crate) async fn extend(&self, token: &Token, lease: Lease) -> Result<bool> {
-        self.extension(token, lease).await
+    /// Gives it a new lease from now on; returns its fence, or nothing where the token has it no more.
+    pub(crate) async fn extend(&self, token: &Token, lease: Lease) -> Result<Option<u64>> {
+        self.extension(token, lease, true).await
     }
 
-    /// The same, and waits until so many replicas have that; returns how many do, or nothing where the token has it no more.
-    pub(crate) async fn extend_replicated(
+    /// The same, where it does not last for longer already.
+    pub(crate) async fn renew(&self, token: &Token, lease: Lease) -> Result<Option<u64>> {
+        self.extension(token, lease, false).await
+    }
+
+    /// Renews it, and waits until so many replicas have that; returns how many do, or nothing where the token has it no more.
+    pub(crate) async fn renew_replicated(
         &self,
         token: &Token,
         lease: Lease,
         replicas: u32,
         within: Duration,
     ) -> Result<Option<u64>> {
-        let extension = self.extension(token, lease);
+        let extension = self.extension(token, lease, false);
         let (has, count) = extension.replicated(replicas, within).await?;
-        Ok(has.then_some(count))
+        Ok(has.map(|_| count))
     }
 
-    fn extension(&self, token: &Token, lease: Lease) -> Call<'_, bool> {
+    fn extension(&self, token: &Token, lease: Lease, may_shorten: bool) -> Call<'_, Option<u64>> {
         let script = match self.to {
             To::Lock => &EXTEND,
             To::Permits { .. } => &EXTEND_PERMITS,
@@ -107,7 +112,12 @@ impl Claim {
             To::Permits { shares, .. } => call.key(shares),
         };
         let life = lease.duration() + self.fence_memory;
-        call.arg(token.as_bytes().as_slice()).arg(lease).arg(life).run().needs_server()
+        call.arg(token.as_bytes().as_slice())
+            .arg(lease)
+            .arg(life)
+            .arg(may_shorten)
+            .run()
+            .needs_server()
     }
 
     /// Gives it back, or has it wait no more, for a lease that it asked for; returns whether the token still had it.

@@ -4,6 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The locks are [closed](crate::Locks::close). Where one was waited for, it is not waited for any more.
+    #[error("these locks are closed; make others to acquire more")]
+    Closed,
     /// Redis could not be asked.
     #[error("lock could not ask Redis")]
     Conn(#[from] redbrick_core_conn::Error),
@@ -17,6 +20,9 @@ pub enum Error {
     /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
+    /// A [`Quorum`](crate::Quorum) of fewer than three masters, which would survive the loss of none. Nothing was sent.
+    #[error("a quorum needs locks on at least three independent masters")]
+    Masters,
     /// Fewer replicas know of the lock than [`Durability`](crate::Durability) wants; it was released.
     #[error("only {known} replicas know of the lock; check them, or ask for fewer")]
     #[non_exhaustive]
@@ -42,7 +48,7 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_retryable(),
             Self::Late | Self::Lost | Self::NotReplicated { .. } => true,
-            Self::FenceMemory | Self::Lease | Self::Permits => false,
+            Self::Closed | Self::FenceMemory | Self::Lease | Self::Masters | Self::Permits => false,
         }
     }
 
@@ -52,7 +58,12 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_timeout(),
             Self::Late | Self::NotReplicated { .. } => true,
-            Self::FenceMemory | Self::Lease | Self::Lost | Self::Permits => false,
+            Self::Closed
+            | Self::FenceMemory
+            | Self::Lease
+            | Self::Lost
+            | Self::Masters
+            | Self::Permits => false,
         }
     }
 
@@ -63,9 +74,11 @@ impl Error {
         match self {
             Self::Conn(error) => error.is_outcome_unknown(),
             Self::Lost => true,
-            Self::FenceMemory
+            Self::Closed
+            | Self::FenceMemory
             | Self::Late
             | Self::Lease
+            | Self::Masters
             | Self::NotReplicated { .. }
             | Self::Permits => false,
         }
@@ -79,10 +92,12 @@ mod tests {
     #[test]
     fn each_kind_says_what_may_be_done_about_it() {
         for (error, retryable, timeout, unknown) in [
+            (Error::Closed, false, false, false),
             (Error::FenceMemory, false, false, false),
             (Error::Late, true, true, false),
             (Error::Lease, false, false, false),
             (Error::Lost, true, false, true),
+            (Error::Masters, false, false, false),
             (Error::NotReplicated { known: 0 }, true, true, false),
             (Error::Permits, false, false, false),
         ] {

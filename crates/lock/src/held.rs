@@ -30,7 +30,7 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
     renews: bool,
     kept: Option<Kept>,
-    /// Whether the server may have it under this token, or may have it wait.
+    /// Whether the server may have it under this token, or may have it wait, and it is this one's to give back.
     pub(crate) open: bool,
     /// The lease with which it may stand in the queue.
     pub(crate) waits: Option<Lease>,
@@ -60,18 +60,32 @@ impl Held {
         claim: Claim,
         terms: Terms,
     ) -> Result<Option<(Self, u64)>, Error> {
-        let mut held = Self::of(group, claim, terms);
+        group.closing.check()?;
+        let closing = Arc::clone(&group);
+        let hold = Hold::new(claim, terms.lease);
+        let mut held = Self::of(group, hold, terms.renews, terms.lease);
         let began = Instant::now();
-        let fence = match terms.wait {
-            Wait::For(limit) if !limit.is_zero() => held.in_line(began + limit.min(FAR)).await,
-            Wait::Forever => held.in_line(began + FAR).await,
-            _ => held.again_and_again(terms.wait).await,
-        }?;
+        let fence = tokio::select! {
+            biased;
+            fence = held.had_within(terms.wait, began) => fence?,
+            closed = closing.closing.closed() => return Err(closed),
+        };
         WAITED.record(began.elapsed(), "");
         let Some(fence) = fence else { return Ok(None) };
         held.is_kept();
+        // What is kept by now is released by whoever closes.
+        held.group.closing.check()?;
         held.endures(terms.durability).await?;
         Ok(Some((held, fence)))
+    }
+
+    /// Asks for it until it is had, or until the wait is over.
+    async fn had_within(&mut self, wait: Wait, began: Instant) -> Result<Option<u64>, Error> {
+        match wait {
+            Wait::For(limit) if !limit.is_zero() => self.in_line(began + limit.min(FAR)).await,
+            Wait::Forever => self.in_line(began + FAR).await,
+            _ => self.again_and_again(wait).await,
+        }
     }
 
     /// Waits until it survives the loss of its server, as far as that is wanted; otherwise it is given back.
@@ -79,7 +93,7 @@ impl Held {
         let Durability::Wait { replicas, timeout } = durability else { return Ok(()) };
         let (claim, token) = (&self.hold.claim, &self.hold.token);
         // The lease begins anew with what the replicas get; here it counts on.
-        match claim.extend_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
+        match claim.renew_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
             Some(known) if known >= u64::from(replicas) => Ok(()),
             Some(known) => {
                 // Where that fails, it is tried again in the background.
@@ -91,18 +105,33 @@ impl Held {
     }
 
     /// Something for which nobody was asked yet.
-    pub(crate) fn of(group: Arc<Group>, claim: Claim, terms: Terms) -> Self {
-        let Terms { lease, renews, .. } = terms;
-        let hold = Arc::new(Hold::new(claim, lease));
-        let (kept, open, waits, runtime) = (None, false, None, Handle::try_current().ok());
-        Self { group, hold, lease, renews, kept, open, waits, runtime }
+    pub(crate) fn of(group: Arc<Group>, hold: Hold, renews: bool, lease: Lease) -> Self {
+        let (hold, runtime) = (Arc::new(hold), Handle::try_current().ok());
+        Self { group, hold, lease, renews, kept: None, open: false, waits: None, runtime }
+    }
+
+    /// What a token has already, with its fence: it is let in, and gives nothing back. Nothing where the token has it no more.
+    pub(crate) async fn enter(
+        group: Arc<Group>,
+        claim: Claim,
+        token: Token,
+        lease: Lease,
+    ) -> Result<Option<(Self, u64)>, Error> {
+        group.closing.check()?;
+        let asked = Instant::now();
+        let Some(fence) = claim.renew(&token, lease).await? else { return Ok(None) };
+        let (renews, hold) = (group.renew, Hold::of_guest(token, claim, lease));
+        let mut held = Self::of(group, hold, renews, lease);
+        held.hold.had(lease.until(asked))?;
+        held.keep();
+        Ok(Some((held, fence)))
     }
 
     /// It is had, and can be relied on until then.
     pub(crate) fn is_had(&mut self, until: Instant) -> Result<(), Error> {
         self.hold.had(until)?;
         self.is_kept();
-        Ok(())
+        self.group.closing.check()
     }
 
     fn is_kept(&mut self) {
@@ -179,6 +208,11 @@ impl Held {
     /// Gives it back. When that fails, dropping it makes another attempt.
     pub(crate) async fn release(&mut self) -> Result<Released, Error> {
         self.kept = None;
+        if self.hold.is_guest {
+            let was_held = Released::of(!self.remaining().is_zero());
+            self.hold.ends();
+            return Ok(was_held);
+        }
         let released = self.hold.release(self.waits).await?;
         self.open = false;
         Ok(released)
@@ -193,7 +227,7 @@ impl Held {
     /// Does `work` while it is held, and gives it back.
     ///
     /// The work is not polled any more once it may be lost.
-    pub(crate) async fn while_held<T>(mut self, work: impl Future<Output = T>) -> Result<T, Error> {
+    pub(crate) async fn while_held<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
         let lost = self.lost();
         let done = {
             let mut work = pin!(work);
@@ -208,14 +242,19 @@ impl Held {
             self.hold.is_lost();
             return Err(Error::Lost);
         };
-        match self.release().await {
-            Ok(Released::Released) => {}
-            Ok(Released::AlreadyLost) => {
-                tracing::warn!("a lock was lost while the last of the work under it was done");
-            }
-            Err(error) => tracing::warn!(%error, "a lock could not be released; its lease ends it"),
+        if self.ends().await == Released::AlreadyLost {
+            tracing::warn!("a lock was lost while the last of the work under it was done");
         }
         Ok(done)
+    }
+
+    /// Gives it back after the work under it; says whether it was held until then, by this process' clock where nobody else can tell.
+    pub(crate) async fn ends(mut self) -> Released {
+        let was_held = Released::of(!self.remaining().is_zero());
+        self.release().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a lock could not be released; its lease ends it");
+            was_held
+        })
     }
 }
 

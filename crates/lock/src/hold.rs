@@ -26,17 +26,23 @@ pub(crate) struct Hold {
     lease: Mutex<Lease>,
     /// Whether it was found lost.
     lost: AtomicBool,
+    /// Whether it is another one's, who gives it back.
+    pub(crate) is_guest: bool,
 }
 
 impl Hold {
     pub(crate) fn new(claim: Claim, lease: Lease) -> Self {
-        Self {
-            claim,
-            token: Token::random(),
-            until: watch::Sender::new(None),
-            lease: Mutex::new(lease),
-            lost: AtomicBool::new(false),
-        }
+        Self::under(Token::random(), claim, lease, false)
+    }
+
+    /// That of a guest of who has it under this token.
+    pub(crate) fn of_guest(token: Token, claim: Claim, lease: Lease) -> Self {
+        Self::under(token, claim, lease, true)
+    }
+
+    fn under(token: Token, claim: Claim, lease: Lease, is_guest: bool) -> Self {
+        let (until, lease, lost) = (watch::Sender::new(None), Mutex::new(lease), false.into());
+        Self { claim, token, until, lease, lost, is_guest }
     }
 
     /// It is had, and can be relied on until then.
@@ -79,7 +85,7 @@ impl Hold {
             }
             shorter
         });
-        if self.claim.extend(&self.token, lease).await? {
+        if self.claim.extend(&self.token, lease).await?.is_some() {
             *now = lease;
             self.until.send_replace(Some(until));
             Ok(Extended::Extended)
@@ -95,16 +101,16 @@ impl Hold {
         let end = (*self.until.borrow())?;
         let asked = Instant::now();
         let extended = match asked < end {
-            true => timeout_at(end, self.claim.extend(&self.token, *lease)).await,
-            false => Ok(Ok(false)),
+            true => timeout_at(end, self.claim.renew(&self.token, *lease)).await,
+            false => Ok(Ok(None)),
         };
         match extended {
-            Ok(Ok(true)) => {}
+            Ok(Ok(Some(_))) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a lock could not be renewed yet");
                 return Some(Instant::now() + jittered(lease.duration() / 12));
             }
-            Ok(Ok(false)) | Err(_) => {
+            Ok(Ok(None)) | Err(_) => {
                 self.is_lost();
                 return None;
             }

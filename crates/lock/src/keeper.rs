@@ -68,6 +68,15 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// What is had, but for guests.
+    pub(crate) fn owned(&self) -> Vec<Arc<Hold>> {
+        let holds = self.shared.holds();
+        let all = holds.by_id.values().filter_map(|entry| entry.hold.upgrade());
+        all.filter(|hold| !hold.is_guest).collect()
+    }
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
         let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);

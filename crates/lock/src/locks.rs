@@ -3,9 +3,11 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use redbrick_core_conn::{Conn, Key, Prefix, Token, Ttl};
 
 use crate::{
-    Acquire, AcquireAll, Durability, Election, Error, Extended, LocksBuilder, Mutex, Released,
-    RwLock, Semaphore, Wait,
+    Acquire, AcquireAll, Durability, Election, Error, Extended, LockGuard, LocksBuilder, Mutex,
+    Released, RwLock, Semaphore, Wait,
     claim::{Claim, Kind},
+    close::Closing,
+    held::Held,
     keeper::Keeper,
     keys::LockKeys,
     lease::Lease,
@@ -32,6 +34,7 @@ pub(crate) struct Group {
     pub(crate) fence_memory: Duration,
     pub(crate) post: Post,
     pub(crate) keeper: Keeper,
+    pub(crate) closing: Closing,
 }
 
 impl Group {
@@ -69,7 +72,7 @@ impl Group {
     ) -> Result<Extended, Error> {
         let lease = Lease::new(lease)?;
         let extended = self.claim(name, kind, &self.holder).extend(token, lease).await?;
-        Ok(Extended::of(extended))
+        Ok(Extended::of(extended.is_some()))
     }
 }
 
@@ -192,6 +195,28 @@ impl Locks {
         lease: Duration,
     ) -> Result<Extended, Error> {
         self.group.extend(name.as_ref(), Kind::Lock, token, lease).await
+    }
+
+    /// Enters the lock `name` once more under the token that has it, in whichever process: for a function that is called with the lock held,
+    /// or work that goes on elsewhere. `None` when the token has it no more. One round trip.
+    ///
+    /// The guard is a guest's: it renews the lock, tells when it is lost and has its fence, and releasing or dropping it leaves the lock to
+    /// whom it belongs. The lease is that of these `Locks`, from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conn`] when Redis could not be asked, [`Error::Late`] when the answer took longer than the lease, [`Error::Closed`].
+    #[tracing::instrument(level = "debug", name = "lock.enter", skip_all)]
+    pub async fn enter(
+        &self,
+        name: impl AsRef<[u8]>,
+        token: &Token,
+    ) -> Result<Option<LockGuard>, Error> {
+        let (name, group) = (Arc::<[u8]>::from(name.as_ref()), &self.group);
+        let claim = group.claim(&name, Kind::Lock, &group.holder);
+        let lease = Lease::new(group.lease)?;
+        let entered = Held::enter(Arc::clone(group), claim, *token, lease).await?;
+        Ok(entered.map(|(held, fence)| LockGuard::new(name, fence, held)))
     }
 
     /// Returns whether anybody has the lock `name`. One round trip (`EXISTS`); the answer may be outdated when it comes.

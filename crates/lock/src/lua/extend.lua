@@ -5,14 +5,18 @@
 -- ARGV[1]  token
 -- ARGV[2]  lease in milliseconds
 -- ARGV[3]  life of the fence in milliseconds
--- returns  1 extended, 0 the token has it no more
-return function(lock, fence, token, lease, life)
-  if redis.call('GETRANGE', lock, 8, 23) ~= token then
-    return 0
+-- ARGV[4]  1 where the new lease may end sooner
+-- returns  the fence, or nothing where the token has it no more
+return function(lock, fence, token, lease, life, may_shorten)
+  local value = redis.call('GETRANGE', lock, 0, 23)
+  if string.sub(value, 9) ~= token then
+    return false
   end
-  redis.call('PEXPIRE', lock, lease)
+  if may_shorten == '1' or redis.call('PTTL', lock) < tonumber(lease) then
+    redis.call('PEXPIRE', lock, lease)
+  end
   if redis.call('PTTL', fence) < tonumber(life) then
     redis.call('PEXPIRE', fence, life)
   end
-  return 1
+  return (struct.unpack('>I8', value))
 end

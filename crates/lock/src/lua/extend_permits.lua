@@ -6,17 +6,20 @@
 -- ARGV[1]  token
 -- ARGV[2]  lease in milliseconds
 -- ARGV[3]  life of the fence in milliseconds
--- returns  1 extended, 0 the token has none any more
+-- ARGV[4]  1 where the new lease may end sooner
+-- returns  the fence, or nothing where the token has none any more
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-return function(permits, fence, shares, token, lease, life)
+return function(permits, fence, shares, token, lease, life, may_shorten)
   local ends = tonumber(redis.call('ZSCORE', permits, token) or '')
   if not (ends and ends > now) then
-    return 0
+    return false
   end
-  -- A write first: behind one, the server takes the new end also when its memory is full.
-  redis.call('ZREM', permits, '')
-  redis.call('ZADD', permits, string.format('%.0f', now + lease), token)
+  if may_shorten == '1' or ends < now + lease then
+    -- A write first: behind one, the server takes the new end also when its memory is full.
+    redis.call('ZREM', permits, '')
+    redis.call('ZADD', permits, string.format('%.0f', now + lease), token)
+  end
   local last = redis.call('ZRANGE', permits, -1, -1, 'WITHSCORES')[2]
   -- Another program's member may never end, and 2^53 is as far as numbers go here.
   last = string.format('%.0f', math.min(last, 9007199254740991))
@@ -25,5 +28,6 @@ return function(permits, fence, shares, token, lease, life)
   if redis.call('PTTL', fence) < tonumber(life) then
     redis.call('PEXPIRE', fence, life)
   end
-  return 1
+  local share = redis.call('HGET', shares, token)
+  return share and #share >= 12 and (struct.unpack('>I8', share)) or 0
 end

@@ -106,7 +106,7 @@ async fn each_call_on_a_semaphore_is_one_round_trip() {
         (
             "extend",
             server.cost(ignore(async { permit.extend(LONG).await.unwrap() })).await,
-            "evalsha 1, pexpire 1, pexpireat 2, pttl 1, time 1, zadd 1, zrange 1, zrem 1, zscore 1",
+            "evalsha 1, hget 1, pexpire 1, pexpireat 2, pttl 1, time 1, zadd 1, zrange 1, zrem 1, zscore 1",
         ),
         (
             "available",

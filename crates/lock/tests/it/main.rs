@@ -2,11 +2,14 @@
 
 mod acquire;
 mod all;
+mod close;
 mod cost;
 mod down;
 mod durability;
 mod election;
+mod enter;
 mod fence;
+mod fenced;
 mod guard;
 mod handoff;
 mod history;
@@ -16,6 +19,7 @@ mod leftovers;
 mod metrics;
 mod poison;
 mod queue;
+mod quorum;
 mod race;
 mod renew;
 mod rw_lock;
