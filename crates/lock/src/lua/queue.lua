@@ -1,7 +1,6 @@
 -- Knows those who wait for something, in the order in which they came: what stands before `lock.lua` or `permits.lua`, which know
 -- what they wait for, and before `acquire.lua`, `release.lua` and `force_release.lua`.
 --
--- KEYS[1]  what they wait for
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
 -- KEYS[3]  fence: string, the last fence of this partition; expires after its memory. Its name is the beginning of those of the channels
 --          on which processes are told

@@ -1,7 +1,6 @@
 -- Takes what a token has, if it still has it, which no command compares, and gives it to those who wait first; or has it wait no more.
 -- It remembers that, so that a repeated call gets the same answer.
 --
--- KEYS[1]  what it has
 -- KEYS[2]  queue: sorted set of who waits, by ticket; expires when nobody has asked for long
 -- KEYS[4]  released: string, the tokens that released it last, 64 of them; expires
 -- ARGV[1]  who asks, as it may stand in the queue; or the token alone
