@@ -200,7 +200,6 @@ pub struct LockGuards {
 
 impl LockGuards {
     /// Returns the guard of each, in the order in which the names were given; a name that was given twice has one.
-    #[must_use]
     pub fn guards(&self) -> &[LockGuard] {
         &self.guards
     }

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::time::Duration;
 
 use redbrick_core_conn::Conn;
