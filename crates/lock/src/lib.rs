@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod acquire;
+#[cfg(feature = "macros")]
+mod attributes;
 mod builder;
 mod claim;
 mod error;
@@ -24,6 +26,8 @@ mod time;
 mod wait;
 
 pub use acquire::Acquire;
+#[cfg(feature = "macros")]
+pub use attributes::NotHeld;
 pub use builder::{DEFAULT_FENCE_MEMORY, DEFAULT_LEASE, DEFAULT_NAME, LocksBuilder};
 pub use error::Error;
 pub use guard::LockGuard;
@@ -32,6 +36,8 @@ pub use lease::{LONGEST_LEASE, SHORTEST_LEASE};
 pub use locks::Locks;
 pub use mutex::Mutex;
 pub use outcome::{Extended, Released};
+#[cfg(feature = "macros")]
+pub use redbrick_macros::locked;
 pub use rw_lock::RwLock;
 pub use semaphore::Semaphore;
 pub use wait::{DEFAULT_TIMEOUT, Wait};
