@@ -3,6 +3,8 @@
 
 mod acquire;
 mod all;
+#[cfg(feature = "macros")]
+mod attributes;
 mod builder;
 mod claim;
 mod close;
@@ -31,6 +33,8 @@ mod wait;
 
 pub use acquire::Acquire;
 pub use all::{AcquireAll, LockGuards};
+#[cfg(feature = "macros")]
+pub use attributes::NotHeld;
 pub use builder::{DEFAULT_FENCE_MEMORY, DEFAULT_LEASE, DEFAULT_NAME, LocksBuilder};
 pub use close::CloseReport;
 pub use durability::Durability;
@@ -44,6 +48,8 @@ pub use locks::Locks;
 pub use mutex::Mutex;
 pub use outcome::{Extended, Released};
 pub use quorum::{AcquireQuorum, Quorum, QuorumGuard};
+#[cfg(feature = "macros")]
+pub use redbrick_macros::locked;
 pub use rw_lock::RwLock;
 pub use semaphore::Semaphore;
 pub use wait::{DEFAULT_TIMEOUT, Wait};

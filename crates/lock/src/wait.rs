@@ -37,6 +37,13 @@ impl Default for Wait {
     }
 }
 
+impl From<Duration> for Wait {
+    /// Waits for so long.
+    fn from(limit: Duration) -> Self {
+        Self::For(limit)
+    }
+}
+
 const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 

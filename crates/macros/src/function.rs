@@ -20,6 +20,13 @@ pub(crate) enum Kind {
     ResultOfOption,
 }
 
+impl Kind {
+    /// Whether it may be an error.
+    pub(crate) fn is_result(self) -> bool {
+        matches!(self, Self::Result | Self::ResultOfOption)
+    }
+}
+
 impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let item: ItemFn = input.parse().map_err(|error| {
@@ -180,6 +187,21 @@ impl Function {
             None if in_impl => quote! { Self::#name #turbofish (#arguments).await },
             None => quote! { #name #turbofish (#arguments).await },
         }
+    }
+
+    /// The begin of an async block that its body stands in, so that it is inferred and coerced as that of a function is.
+    pub(crate) fn expected(&self) -> Option<TokenStream> {
+        let quiet = quote! { allow(unreachable_code, clippy::diverging_sub_expression, clippy::empty_loop) };
+        let result = own("result");
+        self.output().map(|output| {
+            quote! {
+                #[#quiet]
+                if false {
+                    let #result: #output = loop {};
+                    return #result;
+                }
+            }
+        })
     }
 
     /// Its type, where it has a name.

@@ -5,7 +5,7 @@ use quote::quote;
 use syn::Result;
 
 use crate::{
-    function::{Function, Kind, own},
+    function::{Function, own},
     settings::{Settings, missing},
 };
 
@@ -20,7 +20,7 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
             "say what is to be invalidated: `keys(…)`, `tags(…)` or `patterns(…)`",
         ));
     }
-    let has_result = matches!(function.kind(), Kind::Result | Kind::ResultOfOption);
+    let has_result = function.kind().is_result();
     let (cache, plan, result, error) = (own("cache"), own("plan"), own("result"), own("error"));
     let keys = keys.iter().map(|key| key.bytes(&cache));
     let tags = tags.iter().map(|tag| tag.bytes(&cache));
@@ -61,18 +61,7 @@ pub(crate) fn invalidates(settings: TokenStream, function: &Function) -> Result<
             }
         });
     }
-    // So that the body is inferred and coerced as that of a function is.
-    let quiet =
-        quote! { allow(unreachable_code, clippy::diverging_sub_expression, clippy::empty_loop) };
-    let expected = function.output().map(|output| {
-        quote! {
-            #[#quiet]
-            if false {
-                let #result: #output = loop {};
-                return #result;
-            }
-        }
-    });
+    let expected = function.expected();
     let output = function.output().map(|output| quote! { : #output });
     let invalidated = match has_result {
         true => quote! { if #result.is_ok() { #invalidated } },

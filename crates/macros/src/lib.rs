@@ -2,6 +2,7 @@
 
 mod function;
 mod invalidates;
+mod locked;
 mod remembers;
 mod settings;
 mod text;
@@ -91,6 +92,36 @@ pub fn warms(settings: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn invalidates(settings: TokenStream, item: TokenStream) -> TokenStream {
     expand(settings, item, invalidates::invalidates)
+}
+
+/// Runs an async function or method under a lock that processes share.
+///
+/// ```text
+/// #[locked(locks = self.locks, key = "inventory:{id}", ttl = "30s", wait = "5s")]
+/// async fn reserve(&self, id: u64) -> Result<Reservation, ShopError> { … }
+/// ```
+///
+/// It is `locks.lock(key).lease(ttl).wait(wait).with(…)` with the body of the function, with what that promises: the lock is renewed while the
+/// body runs, and released when it has returned, has panicked or is dropped. The body runs in the future of the function and may borrow its
+/// arguments, which need nothing but `Display` where they stand in braces. That future is `Send` where that of the body is.
+///
+/// | setting | what it says | default |
+/// |---|---|---|
+/// | `locks = expression` | the `Locks`; `self` and the arguments are at hand | none: needed |
+/// | `key = "inventory:{id}"` | the name of the lock; in braces stand expressions, whose text is escaped (by percent signs, all but ASCII letters, digits and `-_.~@+`), so that no two lists of arguments share a lock. Or an expression of any bytes, as `key = shelf_key(id)`. Arguments that are not in it share the lock | none: needed |
+/// | `ttl = "30s"` | the lease, after which the lock is free where its process is gone, from `"10ms"` to `"366days"`; or an expression | that of the `Locks` |
+/// | `wait = "5s"` | how long to wait in line while somebody else has the lock, `"never"`, or `"forever"`; or an expression of a `Duration` or a `Wait` | that of the `Locks` |
+/// | `fence = number` | the name under which the body sees the fence, a `u64` that is higher with each acquisition | it does not see it |
+/// | `map_err = function` | makes a `NotHeld` the error of the function | `From<NotHeld>` of that error |
+///
+/// The function returns a `Result`, which is told by its name. What its body returns is returned as it is. The error is made of a `NotHeld` where the
+/// body was not run, as somebody else had the lock until the wait was over (`Busy`) or Redis could not be asked (`Failed`), and where the lock
+/// was lost while it ran (`Failed`): the body is then dropped where it waits, and a part of it may be done.
+///
+/// Locks are not reentrant: a function that calls another one of the same lock waits for itself.
+#[proc_macro_attribute]
+pub fn locked(settings: TokenStream, item: TokenStream) -> TokenStream {
+    expand(settings, item, locked::locked)
 }
 
 /// What an attribute makes of a function; where it cannot, the function as it was and what is wrong.

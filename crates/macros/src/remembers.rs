@@ -12,6 +12,9 @@ use crate::{
 const KNOWN: [&str; 10] =
     ["cache", "key", "ttl", "tags", "stale", "when", "ignore", "cache_none", "map_err", "in_impl"];
 
+const NO_KEY: &str =
+    "say what the key is: `key = \"product:{id}\"`, with all that the result depends on";
+
 pub(crate) fn cached(settings: TokenStream, function: &Function) -> Result<TokenStream> {
     remembers(&Settings::parse(settings, &KNOWN)?, function, &quote! { get_or_load })
 }
@@ -23,7 +26,7 @@ pub(crate) fn warms(settings: TokenStream, function: &Function) -> Result<TokenS
 /// Asks a cache by one of its verbs, whose loader is the function.
 fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Result<TokenStream> {
     let Settings { when, ttl, stale, tags, .. } = settings;
-    let (of, key) = (settings.cache()?, settings.key()?);
+    let (of, key) = (settings.cache()?, settings.key(NO_KEY)?);
     function.can_be_remembered()?;
     let kind = match function.kind() {
         Kind::Value | Kind::Result if settings.cache_none => {
@@ -35,7 +38,7 @@ fn remembers(settings: &Settings, function: &Function, verb: &TokenStream) -> Re
         Kind::ResultOfOption if settings.cache_none => Kind::Result,
         kind => kind,
     };
-    let has_error = matches!(kind, Kind::Result | Kind::ResultOfOption);
+    let has_error = kind.is_result();
     let map_err = settings.map_err(has_error)?;
     let arguments = function.arguments()?;
     settings.check_arguments(&[&*function.generics(), &*arguments].concat())?;

@@ -1,6 +1,6 @@
 //! What stands in the parentheses of an attribute.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -18,12 +18,15 @@ use crate::text::Text;
 #[derive(Default)]
 pub(crate) struct Settings {
     cache: Option<Expr>,
+    locks: Option<Expr>,
     key: Option<Text>,
     pub(crate) keys: Vec<Text>,
     pub(crate) tags: Vec<Text>,
     pub(crate) patterns: Vec<Text>,
-    pub(crate) ttl: Option<TokenStream>,
-    pub(crate) stale: Option<TokenStream>,
+    pub(crate) ttl: Option<Time>,
+    pub(crate) stale: Option<Time>,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) fence: Option<Ident>,
     pub(crate) when: Option<Expr>,
     map_err: Option<Expr>,
     pub(crate) cache_none: bool,
@@ -64,12 +67,19 @@ impl Settings {
     fn set(&mut self, name: &str, input: ParseStream<'_>) -> Result<()> {
         match name {
             "cache" => self.cache = Some(assigned(input)?),
+            "locks" => self.locks = Some(assigned(input)?),
             "key" => self.key = Some(assigned(input)?),
             "keys" => self.keys = listed(name, input)?,
             "tags" => self.tags = listed(name, input)?,
             "patterns" => self.patterns = listed(name, input)?,
-            "ttl" => self.ttl = Some(duration(input, Duration::from_millis(1))?),
-            "stale" => self.stale = Some(duration(input, Duration::ZERO)?),
+            "ttl" => self.ttl = Some(assigned::<Time>(input)?.more_than_nothing()?),
+            "stale" => self.stale = Some(assigned(input)?),
+            "wait" => self.wait = Some(assigned(input)?),
+            "fence" => {
+                let what = "write the name under which the body sees the fence: `fence = number`";
+                let named = assigned(input).map_err(|error| Error::new(error.span(), what));
+                self.fence = Some(named?);
+            }
             "when" => self.when = Some(assigned(input)?),
             "map_err" => self.map_err = Some(assigned(input)?),
             "cache_none" => self.cache_none = true,
@@ -89,6 +99,12 @@ impl Settings {
     pub(crate) fn cache(&self) -> Result<&Expr> {
         self.cache.as_ref().ok_or_else(|| {
             missing("say which cache it is: `cache = self.products`, or another expression")
+        })
+    }
+
+    pub(crate) fn locks(&self) -> Result<&Expr> {
+        self.locks.as_ref().ok_or_else(|| {
+            missing("say whose lock it is: `locks = self.locks`, or another expression of `Locks`")
         })
     }
 
@@ -126,10 +142,9 @@ impl Settings {
         }
     }
 
-    pub(crate) fn key(&self) -> Result<&Text> {
-        self.key.as_ref().ok_or_else(|| {
-            missing("say what the key is: `key = \"product:{id}\"`, with all that the result depends on")
-        })
+    /// The key; where there is none, what should be said.
+    pub(crate) fn key(&self, otherwise: &str) -> Result<&Text> {
+        self.key.as_ref().ok_or_else(|| missing(otherwise))
     }
 }
 
@@ -182,21 +197,76 @@ fn listed(name: &str, input: ParseStream<'_>) -> Result<Vec<Text>> {
     Ok(Punctuated::<Text, Token![,]>::parse_terminated(&list)?.into_iter().collect())
 }
 
-/// A duration: as a text, which says so much at least, or an expression.
-fn duration(input: ParseStream<'_>, least: Duration) -> Result<TokenStream> {
-    input.parse::<Token![=]>()?;
-    if !input.peek(LitStr) {
-        let expr: Expr = input.parse()?;
-        return Ok(quote! { #expr });
+/// A duration: as a text, or an expression.
+pub(crate) enum Time {
+    Text(LitStr, Duration),
+    Expr(Expr),
+}
+
+impl Time {
+    /// Refuses a text that says less than entries can live.
+    fn more_than_nothing(self) -> Result<Self> {
+        let most = Duration::MAX;
+        self.check(Duration::from_millis(1)..=most, "a duration here is at least 1 millisecond")?;
+        Ok(self)
     }
-    let text: LitStr = input.parse()?;
-    let duration = humantime::parse_duration(&text.value()).map_err(|error| {
-        let what = format!("this is no duration ({error}); write one as `1h`, `5m` or `250ms`");
-        Error::new(text.span(), what)
-    })?;
-    if duration < least {
-        return Err(Error::new(text.span(), "a duration here is at least 1 millisecond"));
+
+    /// Refuses a text that says more or less.
+    pub(crate) fn check(&self, range: RangeInclusive<Duration>, what: &str) -> Result<()> {
+        match self {
+            Self::Text(text, said) if !range.contains(said) => Err(Error::new(text.span(), what)),
+            _ => Ok(()),
+        }
     }
-    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-    Ok(quote! { ::core::time::Duration::new(#seconds, #nanos) })
+
+    /// Reads a text.
+    fn of(text: LitStr, examples: &str) -> Result<Self> {
+        let duration = humantime::parse_duration(&text.value()).map_err(|error| {
+            let what = format!("this is no duration ({error}); write one as {examples}");
+            Error::new(text.span(), what)
+        })?;
+        Ok(Self::Text(text, duration))
+    }
+}
+
+impl Parse for Time {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        match input.peek(LitStr) {
+            true => Self::of(input.parse()?, "`1h`, `5m` or `250ms`"),
+            false => Ok(Self::Expr(input.parse()?)),
+        }
+    }
+}
+
+impl ToTokens for Time {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Self::Text(_, duration) => {
+                let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+                tokens.extend(quote! { ::core::time::Duration::new(#seconds, #nanos) });
+            }
+            Self::Expr(expr) => expr.to_tokens(tokens),
+        }
+    }
+}
+
+/// What to do while somebody else has it.
+pub(crate) enum Wait {
+    Never,
+    Forever,
+    For(Time),
+}
+
+impl Parse for Wait {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if !input.peek(LitStr) {
+            return Ok(Self::For(input.parse()?));
+        }
+        let text: LitStr = input.parse()?;
+        match &*text.value() {
+            "never" => Ok(Self::Never),
+            "forever" => Ok(Self::Forever),
+            _ => Time::of(text, "`5s` or `250ms`, or say `never` or `forever`").map(Self::For),
+        }
+    }
 }

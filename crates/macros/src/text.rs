@@ -42,11 +42,11 @@ impl Text {
         }
     }
 
-    /// An expression of the bytes of it, by a cache of this name.
-    pub(crate) fn bytes(&self, cache: &Ident) -> TokenStream {
+    /// An expression of the bytes of it, by a cache, or locks, of this name.
+    pub(crate) fn bytes(&self, by: &Ident) -> TokenStream {
         match self {
-            Self::Template(template) => template.bytes(cache),
-            Self::Expr(expr) => quote! { #cache.macro_bytes(&(#expr)) },
+            Self::Template(template) => template.bytes(by),
+            Self::Expr(expr) => quote! { #by.macro_bytes(&(#expr)) },
         }
     }
 
@@ -120,17 +120,17 @@ impl Template {
         Ok(())
     }
 
-    fn text(&self, cache: &Ident) -> TokenStream {
+    fn text(&self, by: &Ident) -> TokenStream {
         let Self { literal, values, end } = self;
         let span = literal.span();
         let parts = values.iter().map(|(before, value)| {
             quote_spanned! { span=> (#before, &(#value) as &dyn ::core::fmt::Display) }
         });
-        quote_spanned! { span=> #cache.macro_name(&[#(#parts),*], #end) }
+        quote_spanned! { span=> #by.macro_name(&[#(#parts),*], #end) }
     }
 
-    fn bytes(&self, cache: &Ident) -> TokenStream {
-        let text = self.text(cache);
+    fn bytes(&self, by: &Ident) -> TokenStream {
+        let text = self.text(by);
         quote! { #text.into_bytes() }
     }
 }
@@ -138,7 +138,7 @@ impl Template {
 const RUN_TOGETHER: &str = "what stands behind a brace could be a part of the argument, so that two lists of arguments would share a \
                             name; put a separator there, as `:`";
 
-/// Whether a character can occur in the text of an argument once that is escaped, which the cache does.
+/// Whether a character can occur in the text of an argument once that is escaped, which the cache or the locks do.
 fn can_be_of_argument(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.~@+%".contains(character)
 }

@@ -2,6 +2,8 @@
 
 mod acquire;
 mod all;
+#[cfg(feature = "macros")]
+mod attributes;
 mod close;
 mod cost;
 mod down;

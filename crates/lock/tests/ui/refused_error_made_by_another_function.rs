@@ -1,0 +1,14 @@
+use redbrick_lock::{Locks, locked};
+
+pub struct Empty;
+
+fn empty(_: std::fmt::Error) -> Empty {
+    Empty
+}
+
+#[locked(locks = locks, key = "inventory:{id}", map_err = empty)]
+async fn reserve(locks: &Locks, id: u64) -> Result<u64, Empty> {
+    id.checked_sub(1).ok_or(Empty)
+}
+
+fn main() {}
