@@ -12,6 +12,7 @@ mod election;
 mod enter;
 mod fence;
 mod fenced;
+mod golden;
 mod guard;
 mod handoff;
 mod history;

@@ -16,7 +16,7 @@ use redbrick_lock::{Extended, Locks, Released, Wait};
 use redbrick_testkit::{shared, unique};
 use tokio::task::JoinSet;
 
-use crate::{LONG, SHORT, config, permits, team};
+use crate::{LONG, SHORT, config, is_long, permits, team};
 
 /// Never gives up, and asks as often as a fast machine answers.
 const BUSY: Wait = match NonZeroU32::new(100_000) {
@@ -158,9 +158,11 @@ where
     assert!(late.load(Ordering::Relaxed) > 0, "somebody was late");
 }
 
+/// In the long form a million operations.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_are_more_permits_out_than_there_are() {
-    const PERMITS: u32 = 3;
+    const PERMITS: u32 = 5;
+    let turns = if is_long() { 1_000_000 / 2 / TASKS } else { 30 };
     let conns = team("race-permits", TASKS as usize).await;
     let (out, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let (now, max) = (Arc::clone(&out), Arc::clone(&most));
@@ -169,12 +171,23 @@ async fn never_are_more_permits_out_than_there_are() {
         let (out, most) = (Arc::clone(&now), Arc::clone(&max));
         async move {
             let semaphore = Locks::new(conn.clone()).semaphore("jobs", permits(PERMITS));
-            for _ in 0..15 {
-                let permit = semaphore.acquire().lease(LONG).wait(BUSY).await.unwrap().unwrap();
-                most.fetch_max(out.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                assert!(semaphore.available().await.unwrap() < PERMITS);
-                out.fetch_sub(1, Ordering::SeqCst);
-                assert_eq!(permit.release().await.unwrap(), Released::Released);
+            let mut chance = fastrand::Rng::new();
+            for _ in 0..turns {
+                let weight = chance.u32(1..=PERMITS);
+                let wait = if chance.u32(..4) == 0 { Wait::Never } else { Wait::Forever };
+                let acquire = semaphore.acquire_many(permits(weight)).lease(LONG).wait(wait);
+                let Some(permit) = acquire.await.unwrap() else { continue };
+                most.fetch_max(out.fetch_add(weight, Ordering::SeqCst) + weight, Ordering::SeqCst);
+                match chance.u32(..16) {
+                    0 => assert!(semaphore.available().await.unwrap() <= PERMITS - weight),
+                    1 => tokio::task::yield_now().await,
+                    _ => {}
+                }
+                out.fetch_sub(weight, Ordering::SeqCst);
+                match chance.u32(..8) {
+                    0 => drop(permit),
+                    _ => assert_eq!(permit.release().await.unwrap(), Released::Released),
+                }
             }
         }
     })
