@@ -1,5 +1,5 @@
 //! A lock that many wait for: how long it takes from one to the next, beside a PING of another client at the same time, and beside locks
-//! that ask from time to time.
+//! that ask from time to time, that tell all when they are free, and another crate's.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
@@ -10,14 +10,19 @@ use std::{
 
 use fred::{
     clients::Client,
-    interfaces::{ClientLike as _, KeysInterface as _, LuaInterface as _},
+    interfaces::{
+        ClientLike as _, EventInterface as _, KeysInterface as _, LuaInterface as _,
+        PubsubInterface as _,
+    },
     types::{Builder, Expiration, SetOptions, config::Config},
 };
 use redbrick_benches::Options;
 use redbrick_core_conn::Conn;
 use redbrick_lock::{Locks, Wait};
 use redbrick_testkit::Server;
+use rslock::LockManager;
 use tokio::{
+    sync::Notify,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -30,22 +35,41 @@ const FAR: Duration = Duration::from_secs(600);
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
+/// The same, and says so.
+const RELEASE_AND_SAY: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PUBLISH', 'freed', '') return redis.call('DEL', KEYS[1]) end return 0";
+
 /// A lock of some kind, and how long each keeps it.
 #[derive(Clone, Copy)]
 struct Side {
     name: &'static str,
-    /// How often it is asked for, where nobody says that it is free.
-    polls: Option<Duration>,
+    kind: Kind,
     hold: Duration,
 }
 
+#[derive(Clone, Copy)]
+enum Kind {
+    Redbrick,
+    /// It is asked for so often, as nobody says that it is free.
+    Polls(Duration),
+    /// Who releases it says so to all who wait, and all of them ask.
+    Broadcast,
+    /// The crate of that name, with its defaults, but for as many attempts as it takes.
+    Rslock,
+}
+
 const MS: Duration = Duration::from_millis(1);
-const SIDES: [Side; 4] = [
-    Side { name: "redbrick, held 1 ms", polls: None, hold: MS },
-    Side { name: "redbrick, held 0 ms", polls: None, hold: Duration::ZERO },
-    Side { name: "polls 10 ms, held 1 ms", polls: Some(Duration::from_millis(10)), hold: MS },
-    Side { name: "polls 100 ms, held 1 ms", polls: Some(Duration::from_millis(100)), hold: MS },
+const SIDES: [Side; 8] = [
+    Side { name: "redbrick, held 1 ms", kind: Kind::Redbrick, hold: MS },
+    Side { name: "redbrick, held 0 ms", kind: Kind::Redbrick, hold: Duration::ZERO },
+    Side { name: "polls 10 ms, held 1 ms", kind: Kind::Polls(TEN), hold: MS },
+    Side { name: "polls 100 ms, held 1 ms", kind: Kind::Polls(HUNDRED), hold: MS },
+    Side { name: "broadcast, held 1 ms", kind: Kind::Broadcast, hold: MS },
+    Side { name: "broadcast, held 0 ms", kind: Kind::Broadcast, hold: Duration::ZERO },
+    Side { name: "rslock, held 1 ms", kind: Kind::Rslock, hold: MS },
+    Side { name: "rslock, held 0 ms", kind: Kind::Rslock, hold: Duration::ZERO },
 ];
+const TEN: Duration = Duration::from_millis(10);
+const HUNDRED: Duration = Duration::from_millis(100);
 
 fn main() {
     let Some(options) = Options::from_args() else { return };
@@ -123,13 +147,27 @@ async fn measure(side: Side, length: Duration) {
     let mut tasks = JoinSet::new();
     for conn in 0..CONNS {
         let (locks, client) = (locks(&server).await, client(&server).await);
+        let freed = freed(&server, side).await;
+        let rslock = rslock(&server);
         for waiter in (conn..WAITERS).step_by(CONNS) {
             let (locks, client, turns) = (locks.clone(), client.clone(), Arc::clone(&turns));
+            let (freed, rslock) = (freed.clone(), rslock.clone());
             tasks.spawn(async move {
                 while Instant::now() < until {
-                    match side.polls {
-                        None => turn(&locks, side, waiter, &turns).await,
-                        Some(pause) => polled(&client, pause, side, waiter, &turns, until).await,
+                    match side.kind {
+                        Kind::Redbrick => turn(&locks, side, waiter, &turns).await,
+                        Kind::Rslock => theirs(&rslock, side, waiter, &turns, until).await,
+                        Kind::Polls(pause) => {
+                            let pause = || rest(pause);
+                            by_hand(&client, pause, side, waiter, &turns, until).await;
+                        }
+                        Kind::Broadcast => {
+                            // A message that was missed is made up for.
+                            let pause = || async {
+                                let _told = timeout(HUNDRED, freed.notified()).await;
+                            };
+                            by_hand(&client, pause, side, waiter, &turns, until).await;
+                        }
                     }
                 }
             });
@@ -140,7 +178,7 @@ async fn measure(side: Side, length: Duration) {
     let counts = server.command_counts().expect("the server");
     let asked = counts.of("evalsha")
         + counts.of("eval")
-        + if side.polls.is_some() { counts.of("set") } else { 0 };
+        + if matches!(side.kind, Kind::Redbrick) { 0 } else { counts.of("set") };
     report(side, length, &turns, pings, asked);
 }
 
@@ -162,9 +200,10 @@ async fn turn(locks: &Locks, side: Side, waiter: usize, turns: &Seen) {
     let _ = guard.release().await.expect("the server");
 }
 
-async fn polled(
+/// `SET NX`, again after each pause, and a script that releases it.
+async fn by_hand<Pause: Future<Output = ()>>(
     client: &Client,
-    pause: Duration,
+    pause: impl Fn() -> Pause,
     side: Side,
     waiter: usize,
     turns: &Seen,
@@ -185,10 +224,41 @@ async fn polled(
         if Instant::now() >= until {
             return;
         }
-        rest(pause).await;
+        pause().await;
     }
     had(turns, waiter, side.hold).await;
-    let _: i64 = client.eval(RELEASE, "job", waiter.to_string()).await.expect("the server");
+    let release = if matches!(side.kind, Kind::Broadcast) { RELEASE_AND_SAY } else { RELEASE };
+    let _: i64 = client.eval(release, "job", waiter.to_string()).await.expect("the server");
+}
+
+/// Tells all who wait on a connection that the lock is free.
+async fn freed(server: &Server, side: Side) -> Arc<Notify> {
+    let freed = Arc::new(Notify::new());
+    if matches!(side.kind, Kind::Broadcast) {
+        let (client, telling) = (client(server).await, Arc::clone(&freed));
+        client.subscribe("freed").await.expect("the server");
+        let mut messages = client.message_rx();
+        drop(tokio::spawn(async move {
+            let _open = client;
+            while messages.recv().await.is_ok() {
+                telling.notify_waiters();
+            }
+        }));
+    }
+    freed
+}
+
+fn rslock(server: &Server) -> LockManager {
+    let mut manager = LockManager::new(vec![server.url()]);
+    manager.set_retry(u32::MAX, Duration::from_millis(200));
+    manager
+}
+
+async fn theirs(manager: &LockManager, side: Side, waiter: usize, turns: &Seen, until: Instant) {
+    let left = until.saturating_duration_since(Instant::now());
+    let Ok(Ok(lock)) = timeout(left, manager.acquire_no_guard("job", LEASE)).await else { return };
+    had(turns, waiter, side.hold).await;
+    manager.unlock(&lock).await;
 }
 
 async fn had(turns: &Seen, waiter: usize, hold: Duration) {
