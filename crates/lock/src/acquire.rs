@@ -3,9 +3,9 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use crate::{
     Durability, Error, LockGuard, Locks, Released, Wait,
     claim::{Claim, Kind},
+    group::Group,
     held::{Held, Terms},
     lease::Lease,
-    locks::Group,
 };
 
 /// A lock, or permits, to be acquired; awaiting it asks for them.
@@ -16,7 +16,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Error::Lease`] or [`Error::Permits`] before anything is sent; [`Error::Conn`] when Redis could not be asked, at once on an optional connection without a
+/// [`Error::Closed`], [`Error::Lease`] or [`Error::Permits`] before anything is sent; [`Error::NotReplicated`] when fewer replicas know of it
+/// than its [durability](Self::durability) wants, it is released then; [`Error::Conn`] when Redis could not be asked, at once on an optional connection without a
 /// server; [`Error::Late`] when the answer took longer than the lease. In line it asks again after what may pass, and returns the error when
 /// the wait is over, [without an end](Wait::Forever) never. Where
 /// the lock may have been granted all the same, or when the future is dropped before its end, it is released in the
@@ -41,7 +42,7 @@ impl Acquire {
         Self { group, name, kind, lease, wait, renew, durability, holder }
     }
 
-    /// Sets how long it is held unless it is extended, from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to
+    /// Sets its lease: for how long it outlives this process, or, where it is not [renewed](Self::renew), how long it is held; from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to
     /// [`LONGEST_LEASE`](crate::LONGEST_LEASE).
     ///
     /// Default: that of [`Locks`], [30 s](crate::DEFAULT_LEASE).
@@ -69,9 +70,9 @@ impl Acquire {
         self
     }
 
-    /// Sets what is known of it when it is granted: whether it survives the loss of its server.
+    /// Sets how many replicas must know of it before it is granted.
     ///
-    /// Default: that of [`Locks`], nothing.
+    /// Default: that of [`Locks`], none need to.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
@@ -88,10 +89,10 @@ impl Acquire {
     /// Acquires it, does the work that `work` makes of the fence, and releases it; returns the work's result, or `None`
     /// when somebody else has the lock and `work` was not called.
     ///
-    /// The lock is renewed at each third of its lease, so the work may take longer than that. The work runs in this
-    /// future and may borrow; once the lock may be lost, it is not polled any more and dropped. Work that holds up the
-    /// thread can be neither kept nor stopped: its writes need the fence. One round trip for each attempt, for each
-    /// renewal and for the release, which is waited for.
+    /// It is renewed at each third of its lease, so the work may take longer than that, unless [`renew(false)`](Self::renew) was said: then
+    /// it is stopped when the lease ends. The work runs in this future and may borrow; once the lock may be lost, it is not polled any more
+    /// and dropped. Work that holds up its thread cannot be stopped, and is renewed only where the runtime has another thread: its writes
+    /// need the fence. One round trip for each attempt, for each renewal and for the release, which is waited for.
     ///
     /// When the future is dropped or the work panics, the lock is released in the background. When Redis fails with the
     /// release, or says that the lock was lost at the very end, the result is returned all the same and a warning
@@ -112,7 +113,7 @@ impl Acquire {
 
     /// Acquires it, does the work and releases it, as [`with`](Self::with), but lets the work run to its end also when the lock is lost
     /// meanwhile. Returns its result, and whether the lock was held until it was done; where Redis could not be asked for that, this
-    /// process' own clock says so.
+    /// process' own clock says so, and the lease ends the lock.
     ///
     /// For work that does more harm when it stops half-way than when it runs beside another one's, or whose writes are fenced.
     ///
@@ -129,7 +130,7 @@ impl Acquire {
     {
         let Some((held, fence)) = self.ask().await? else { return Ok(None) };
         let done = work(fence).await;
-        Ok(Some((done, held.ends().await)))
+        Ok(Some((done, held.finish().await)))
     }
 
     pub(crate) fn claim(&self) -> Claim {

@@ -1,10 +1,8 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -12,17 +10,18 @@ use redbrick_core_conn::{Replay, Script};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Acquire, Durability, Error, LockGuard, Locks, Released, Wait, claim::Kind, held::Held,
-    hold::Hold, lease::Lease, time::FAR,
+    Acquire, Durability, Error, LockGuard, Locks, Released, Wait, claim::Kind, guard::lost_below,
+    held::Held, hold::Hold, lease::Lease, time::FAR,
 };
 
 /// Several locks to be acquired, all of them or none; awaiting it asks for them. See [`Locks::lock_all`].
 ///
 /// Gives their guards, or `None` when others have one of them and the [wait](Self::wait) is over.
 ///
-/// Locks of one partition are had in one round trip where all of them are free; names of which the same part stands in braces, as
-/// `{order:7}:items` and `{order:7}:bill`, lie in one. Otherwise they are acquired one after the other as by [`Locks::lock`], in an order
-/// that is the same for all, so that two who ask for the same ones never wait for each other; those that are had are renewed meanwhile.
+/// Locks of one partition are had in one round trip where all of them are free and nobody waits for one; names of which the same part
+/// stands in braces, as `{order:7}:items` and `{order:7}:bill`, lie in one. Otherwise they are acquired one after the other as by
+/// [`Locks::lock`], in an order that is the same for all, so that two who ask for the same ones never wait for each other; those that are
+/// had are renewed meanwhile.
 ///
 /// # Errors
 ///
@@ -43,7 +42,7 @@ impl AcquireAll {
         Self { each, wait: locks.group().wait }
     }
 
-    /// Sets how long they are held unless they are extended, as [`Acquire::lease`].
+    /// Sets their lease, as [`Acquire::lease`].
     ///
     /// Default: that of [`Locks`], [30 s](crate::DEFAULT_LEASE).
     pub fn lease(self, lease: Duration) -> Self {
@@ -65,9 +64,10 @@ impl AcquireAll {
         self.with_each(|one| one.renew(renew))
     }
 
-    /// Sets what is known of them when they are granted, as [`Acquire::durability`].
+    /// Sets how many replicas must know of them, as [`Acquire::durability`]. It is waited for once where they are had in one round trip, and
+    /// otherwise for each.
     ///
-    /// Default: that of [`Locks`], nothing.
+    /// Default: that of [`Locks`], none need to.
     pub fn durability(self, durability: Durability) -> Self {
         self.with_each(|one| one.durability(durability))
     }
@@ -88,12 +88,11 @@ impl AcquireAll {
     #[tracing::instrument(level = "debug", name = "lock.lock_all", skip_all)]
     async fn acquire(self) -> Result<Option<LockGuards>, Error> {
         let Self { each, wait } = self;
-        if each.len() > 1 && is_one_partition(&each) {
-            if let Some(guards) = at_once(&each).await? {
-                return Ok(Some(guards));
-            } else if wait == Wait::Never {
-                return Ok(None);
-            }
+        if each.len() > 1
+            && is_one_partition(&each)
+            && let Some(guards) = at_once(&each).await?
+        {
+            return Ok(Some(guards));
         }
         one_by_one(each, wait).await
     }
@@ -107,7 +106,7 @@ async fn at_once(each: &[Acquire]) -> Result<Option<LockGuards>, Error> {
     for one in each {
         let lease = Lease::new(one.lease)?;
         let hold = Hold::new(one.claim(), lease);
-        all.push(Held::of(Arc::clone(&one.group), hold, one.renew, lease));
+        all.push(Held::unasked(Arc::clone(&one.group), hold, one.renew, lease));
     }
     let (group, claim) = (&first.group, &all[0].hold.claim);
     let mut call = group.conn.script(&ACQUIRE_ALL).key(&claim.keys.partition);
@@ -119,22 +118,27 @@ async fn at_once(each: &[Acquire]) -> Result<Option<LockGuards>, Error> {
         call = call.arg(held.hold.claim.who(&held.hold.token, None, held.lease));
     }
     // Dropped from here on, they may be had without having heard so.
-    all.iter_mut().for_each(|held| held.open = true);
+    all.iter_mut().for_each(|held| held.owed = true);
     let asked = Instant::now();
     let outcome = call.run::<(u64, Vec<u64>)>().needs_server().await;
     let unknown = outcome.as_ref().is_err_and(redbrick_core_conn::Error::is_outcome_unknown);
     let (had, fences) = outcome.inspect_err(|_| {
-        all.iter_mut().for_each(|held| held.open = unknown);
+        all.iter_mut().for_each(|held| held.owed = unknown);
     })?;
     if had == 0 || fences.len() != all.len() {
         // A few may still be had from when it was asked before.
-        all.iter_mut().for_each(|held| held.open = !fences.is_empty());
+        all.iter_mut().for_each(|held| held.owed = !fences.is_empty());
         return Ok(None);
     }
+    for held in &mut all {
+        held.granted_until(held.lease.until(asked))?;
+    }
+    // What is known of the last one is known of those before.
+    if let Some(last) = all.last_mut() {
+        last.endures(first.durability).await?;
+    }
     let mut guards = Vec::new();
-    for ((mut held, fence), one) in all.into_iter().zip(fences).zip(each) {
-        held.is_had(held.lease.until(asked))?;
-        held.endures(one.durability).await?;
+    for ((held, fence), one) in all.into_iter().zip(fences).zip(each) {
         guards.push(LockGuard::new(Arc::clone(&one.name), fence, held));
     }
     Ok(Some(LockGuards { guards }))
@@ -210,7 +214,7 @@ impl LockGuards {
         self.guards
     }
 
-    /// Returns for how long this process may still rely on all of them; see [`LockGuard::remaining`].
+    /// Returns for how long this process may still rely on all of them; see [`LockGuard::remaining`]. A year where there are none.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.guards.iter().map(LockGuard::remaining).min().unwrap_or(FAR)
@@ -224,12 +228,7 @@ impl LockGuards {
 
     /// Waits until one of them may be lost; see [`LockGuard::lost`].
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut all: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> =
-            self.guards.iter().map(|guard| Box::pin(guard.lost()) as _).collect();
-        poll_fn(move |cx| match all.iter_mut().any(|one| one.as_mut().poll(cx).is_ready()) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
+        lost_below(&self.guards, self.guards.len())
     }
 
     /// Releases all of them at the same time, one round trip for each; see [`LockGuard::release`]. [`Released::AlreadyLost`] where one of

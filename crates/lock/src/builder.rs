@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 use redbrick_core_conn::{Conn, Prefix, ReadFrom};
 
 use crate::{
-    Durability, Error, LONGEST_LEASE, Locks, Wait, close::Closing, holder, keeper::Keeper,
-    lease::Lease, locks::Group, post::Post,
+    Durability, Error, LONGEST_LEASE, Locks, Wait, close::Closing, group::Group, holder,
+    keeper::Keeper, lease::Lease, post::Post,
 };
 
 /// How long something is held unless it is renewed: 30 s.
@@ -51,7 +51,7 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets how long a lock or permit is held unless it is extended.
+    /// Sets the lease: for how long what is had outlives this process, or, where it is not [renewed](Self::renew), how long it is held.
     ///
     /// Default: [`DEFAULT_LEASE`], 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
@@ -75,9 +75,9 @@ impl LocksBuilder {
         self
     }
 
-    /// Sets what is known of a lock when it is granted: whether it survives the loss of its server.
+    /// Sets how many replicas must know of a lock before it is granted.
     ///
-    /// Default: nothing.
+    /// Default: [`Durability::None`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self

@@ -83,22 +83,23 @@ impl Claim {
         self.extension(token, lease, true).await
     }
 
-    /// The same, where it does not last for longer already.
-    pub(crate) async fn renew(&self, token: &Token, lease: Lease) -> Result<Option<u64>> {
-        self.extension(token, lease, false).await
-    }
-
-    /// Renews it, and waits until so many replicas have that; returns how many do, or nothing where the token has it no more.
-    pub(crate) async fn renew_replicated(
+    /// The same, and waits until so many replicas have that; returns how many do, or nothing where the token has it no more.
+    pub(crate) async fn extend_replicated(
         &self,
         token: &Token,
         lease: Lease,
         replicas: u32,
         within: Duration,
     ) -> Result<Option<u64>> {
-        let extension = self.extension(token, lease, false);
+        // It must write: since Redis 7.2 a server waits for what this very link wrote last.
+        let extension = self.extension(token, lease, true);
         let (has, count) = extension.replicated(replicas, within).await?;
         Ok(has.map(|_| count))
+    }
+
+    /// Gives it a new lease from now on, where it does not last for longer already.
+    pub(crate) async fn renew(&self, token: &Token, lease: Lease) -> Result<Option<u64>> {
+        self.extension(token, lease, false).await
     }
 
     fn extension(&self, token: &Token, lease: Lease, may_shorten: bool) -> Call<'_, Option<u64>> {

@@ -6,7 +6,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Error, Locks, Released, locks::Group, time::FAR};
+use crate::{Error, Locks, Released, group::Group, time::FAR};
 
 /// What came of [`Locks::close`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,7 +21,7 @@ pub struct CloseReport {
 }
 
 impl CloseReport {
-    /// Whether everything that was held is free.
+    /// Returns whether nothing is left for its lease to end.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.unknown == 0
@@ -53,7 +53,7 @@ impl Locks {
     /// to end. Each release is one round trip, and all are under way at the same time.
     ///
     /// From the first moment on, whoever acquires or waits is told [`Error::Closed`], guards are [lost](crate::LockGuard::lost), and
-    /// nothing is renewed. Locks that were left to a [token](crate::LockGuard::into_token) stay. The connection stays open; close it after
+    /// nothing is renewed; a guest's lock stays with its owner. Locks that were left to a [token](crate::LockGuard::into_token) stay. The connection stays open; close it after
     /// that. When the future is dropped, the releases that are under way are not waited for.
     pub async fn close(&self, deadline: Duration) -> CloseReport {
         self.group().close(Instant::now() + deadline.min(FAR)).await
@@ -64,7 +64,11 @@ impl Group {
     async fn close(&self, deadline: Instant) -> CloseReport {
         self.closing.0.send_replace(true);
         let mut releases = JoinSet::new();
-        for hold in self.keeper.owned() {
+        for hold in self.keeper.holds() {
+            if hold.is_guest {
+                hold.forget();
+                continue;
+            }
             releases.spawn(async move { timeout_at(deadline, hold.release(None)).await });
         }
         let mut report = CloseReport::default();

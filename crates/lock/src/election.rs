@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use redbrick_core_conn::Tracking;
 use tokio::time::{Instant, sleep_until};
@@ -7,7 +7,7 @@ use crate::{
     Acquire, Error, LockInfo, Locks, Wait,
     claim::Kind,
     keys::LockKeys,
-    time::{FAR, jittered, pause},
+    time::{FAR, SLACK, jittered, pause},
     wait::PAUSE,
 };
 
@@ -60,7 +60,7 @@ impl Election {
         let group = self.locks.group();
         let keys = LockKeys::new(&group.prefix, &self.name);
         let tracking = group.conn.track().key(&keys.held).await?;
-        Ok(Observer { election: self.clone(), tracking, told: None, looks: None })
+        Ok(Observer { election: self.clone(), tracking, last_term: None, looks: None })
     }
 }
 
@@ -77,7 +77,7 @@ pub struct Observer {
     election: Election,
     tracking: Tracking,
     /// The term that was told last, or that nobody leads.
-    told: Option<Option<u64>>,
+    last_term: Option<Option<u64>>,
     /// When it is looked again, if nobody says anything; nothing where it is to be looked now.
     looks: Option<Instant>,
 }
@@ -100,8 +100,8 @@ impl Observer {
                         let left = leader.as_ref().map_or(FAR, |leader| leader.remaining.min(FAR));
                         self.looks = Some(Instant::now() + left + SLACK);
                         let term = leader.as_ref().map(|leader| leader.fence);
-                        if self.told != Some(term) {
-                            self.told = Some(term);
+                        if self.last_term != Some(term) {
+                            self.last_term = Some(term);
                             return Ok(leader);
                         }
                     }
@@ -120,9 +120,6 @@ impl Observer {
         }
     }
 }
-
-/// How long after the end of a lease it is asked who leads.
-const SLACK: Duration = Duration::from_millis(2);
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,17 +13,25 @@ pub enum Error {
     /// The memory of fences is longer than [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing was sent.
     #[error("the memory of fences is longer than 366 days; give a shorter `fence_memory`")]
     FenceMemory,
-    /// The lock was granted, and its lease had ended when the answer came; it is given back in the background.
-    #[error("the lease had ended before the answer came; give a longer one")]
+    /// What was granted may be lost already: the answer took longer than the lease, or than a quorum waits for it, or, of several locks, one
+    /// was lost while others were waited for. What is held still is given back in the background.
+    #[error(
+        "what was granted may be lost already; give a longer lease, or look why answers take so long"
+    )]
     Late,
     /// A lease is not from [`SHORTEST_LEASE`](crate::SHORTEST_LEASE) to [`LONGEST_LEASE`](crate::LONGEST_LEASE). Nothing
     /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
+    /// The lock was lost while work was done under it: by force, by a failover, because it could not be renewed in time, or
+    /// because its locks were [closed](crate::Locks::close). The work was dropped where it waited, so part of it may be done.
+    #[error("the lock was lost before the work was done; the work was stopped where it waited")]
+    Lost,
     /// A [`Quorum`](crate::Quorum) of fewer than three masters, which would survive the loss of none. Nothing was sent.
     #[error("a quorum needs locks on at least three independent masters")]
     Masters,
-    /// Fewer replicas know of the lock than [`Durability`](crate::Durability) wants; it was released.
+    /// Fewer replicas know of the lock than [`Durability`](crate::Durability) wants. It is released, in the background where that fails at
+    /// first.
     #[error("only {known} replicas know of the lock; check them, or ask for fewer")]
     #[non_exhaustive]
     NotReplicated {
@@ -33,10 +41,6 @@ pub enum Error {
     /// More permits are asked for at a time than there are. Nothing was sent.
     #[error("more permits are asked for than the semaphore has; give it more, or ask for fewer")]
     Permits,
-    /// The lock was lost while work was done under it: by force, by a failover, or because it could not be renewed in
-    /// time. The work was dropped where it waited, so part of it may be done.
-    #[error("the lock was lost before the work was done; the work was stopped where it waited")]
-    Lost,
 }
 
 impl Error {

@@ -1,10 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use redbrick_core_conn::Token;
 
 use crate::{Error, Extended, Released, held::Held, lease::Lease};
 
-/// A lock that this process has, until its lease ends.
+/// A lock, permits, or the right to read or write, that this process has. It is renewed until it is released, dropped or lost; see
+/// [`Acquire::renew`](crate::Acquire::renew).
 ///
 /// [`release`](Self::release) gives it back and says whether it was held until then. Dropping it gives it back in the
 /// background, on the runtime that it was acquired on and without waiting; when that runtime has ended, or Redis cannot
@@ -30,8 +31,8 @@ impl LockGuard {
         &self.name
     }
 
-    /// Returns the token by which any process can [release](crate::Locks::release) or [extend](crate::Locks::extend) it.
-    /// It is a secret.
+    /// Returns the token by which any process can release or extend it, by the `release` and `extend` of the [`Locks`](crate::Locks),
+    /// [`Semaphore`](crate::Semaphore) or [`RwLock`](crate::RwLock) that it is of. It is a secret.
     #[must_use]
     pub fn token(&self) -> &Token {
         self.held.token()
@@ -44,8 +45,8 @@ impl LockGuard {
         self.fence
     }
 
-    /// Returns how long this process may still rely on it: counted on its own clock from before the lock was asked for,
-    /// and 1 % and 2 ms less than the lease. Zero once it may be lost. Asks nobody.
+    /// Returns how long this process may still rely on it: counted on its own clock from before it was asked for, or
+    /// renewed, last, and 1 % and 2 ms less than the lease. Zero once it may be lost. Asks nobody.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.held.remaining()
@@ -57,16 +58,17 @@ impl LockGuard {
         !self.remaining().is_zero()
     }
 
-    /// Waits until the lock may be lost: until nothing [remains](Self::remaining), an extension finds it lost, or it is
-    /// released or dropped. It asks nobody, so what happens to the lock meanwhile, as by force, shows with the next
-    /// extension or at the end of the lease.
+    /// Waits until the lock may be lost: until nothing [remains](Self::remaining), a renewal or an extension finds it lost, or it is
+    /// released or dropped, or its locks are [closed](crate::Locks::close). It asks nobody, so what happens to the lock meanwhile, as by
+    /// force, shows with the next renewal or at the end of the lease.
     ///
     /// The future borrows nothing, so that another task can wait for it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.held.lost()
     }
 
-    /// Makes the lease count anew from now, for `lease`, which may be shorter than before. One round trip.
+    /// Makes the lease count anew from now, for `lease`, which may be shorter than before, and by which it is renewed from then on. One
+    /// round trip.
     ///
     /// It also succeeds when nothing remained here and the server still has it: then nobody else had it in between.
     ///
@@ -79,7 +81,8 @@ impl LockGuard {
         self.held.extend(Lease::new(lease)?).await
     }
 
-    /// Releases it. One round trip.
+    /// Releases it. One round trip. A [guest's](crate::Locks::enter) guard asks nobody, leaves the lock to its owner, and says by its own
+    /// clock whether it was held.
     ///
     /// # Errors
     ///
@@ -95,6 +98,19 @@ impl LockGuard {
     pub fn into_token(self) -> Token {
         self.held.into_token()
     }
+}
+
+/// Waits until fewer of these than `least` may be relied on.
+pub(crate) fn lost_below(
+    guards: &[LockGuard],
+    least: usize,
+) -> impl Future<Output = ()> + Send + 'static + use<> {
+    let mut all: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> =
+        guards.iter().map(|guard| Box::pin(guard.lost()) as _).collect();
+    poll_fn(move |cx| {
+        all.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        if all.len() < least { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 impl fmt::Debug for LockGuard {

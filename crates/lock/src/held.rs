@@ -6,10 +6,10 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     Durability, Error, Extended, Released,
     claim::{Answer, Busy, Claim},
+    group::Group,
     hold::Hold,
     keeper::Kept,
     lease::{self, Lease},
-    locks::Group,
     time::{FAR, pause},
     wait::{Attempts, Wait},
 };
@@ -31,9 +31,9 @@ pub(crate) struct Held {
     renews: bool,
     kept: Option<Kept>,
     /// Whether the server may have it under this token, or may have it wait, and it is this one's to give back.
-    pub(crate) open: bool,
+    pub(crate) owed: bool,
     /// The lease with which it may stand in the queue.
-    pub(crate) waits: Option<Lease>,
+    pub(crate) queued_with: Option<Lease>,
     /// Where what is dropped is given back; it was made there, and the connection lives there.
     runtime: Option<Handle>,
 }
@@ -61,18 +61,18 @@ impl Held {
         terms: Terms,
     ) -> Result<Option<(Self, u64)>, Error> {
         group.closing.check()?;
-        let closing = Arc::clone(&group);
+        let watched = Arc::clone(&group);
         let hold = Hold::new(claim, terms.lease);
-        let mut held = Self::of(group, hold, terms.renews, terms.lease);
+        let mut held = Self::unasked(group, hold, terms.renews, terms.lease);
         let began = Instant::now();
         let fence = tokio::select! {
             biased;
             fence = held.had_within(terms.wait, began) => fence?,
-            closed = closing.closing.closed() => return Err(closed),
+            closed = watched.closing.closed() => return Err(closed),
         };
         WAITED.record(began.elapsed(), "");
         let Some(fence) = fence else { return Ok(None) };
-        held.is_kept();
+        held.count_and_keep();
         // What is kept by now is released by whoever closes.
         held.group.closing.check()?;
         held.endures(terms.durability).await?;
@@ -93,7 +93,7 @@ impl Held {
         let Durability::Wait { replicas, timeout } = durability else { return Ok(()) };
         let (claim, token) = (&self.hold.claim, &self.hold.token);
         // The lease begins anew with what the replicas get; here it counts on.
-        match claim.renew_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
+        match claim.extend_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
             Some(known) if known >= u64::from(replicas) => Ok(()),
             Some(known) => {
                 // Where that fails, it is tried again in the background.
@@ -105,9 +105,9 @@ impl Held {
     }
 
     /// Something for which nobody was asked yet.
-    pub(crate) fn of(group: Arc<Group>, hold: Hold, renews: bool, lease: Lease) -> Self {
+    pub(crate) fn unasked(group: Arc<Group>, hold: Hold, renews: bool, lease: Lease) -> Self {
         let (hold, runtime) = (Arc::new(hold), Handle::try_current().ok());
-        Self { group, hold, lease, renews, kept: None, open: false, waits: None, runtime }
+        Self { group, hold, lease, renews, kept: None, owed: false, queued_with: None, runtime }
     }
 
     /// What a token has already, with its fence: it is let in, and gives nothing back. Nothing where the token has it no more.
@@ -121,20 +121,22 @@ impl Held {
         let asked = Instant::now();
         let Some(fence) = claim.renew(&token, lease).await? else { return Ok(None) };
         let (renews, hold) = (group.renew, Hold::of_guest(token, claim, lease));
-        let mut held = Self::of(group, hold, renews, lease);
-        held.hold.had(lease.until(asked))?;
+        let mut held = Self::unasked(group, hold, renews, lease);
+        held.hold.rely_until(lease.until(asked))?;
         held.keep();
+        // What is kept by now is told by whoever closes.
+        held.group.closing.check()?;
         Ok(Some((held, fence)))
     }
 
     /// It is had, and can be relied on until then.
-    pub(crate) fn is_had(&mut self, until: Instant) -> Result<(), Error> {
-        self.hold.had(until)?;
-        self.is_kept();
+    pub(crate) fn granted_until(&mut self, until: Instant) -> Result<(), Error> {
+        self.hold.rely_until(until)?;
+        self.count_and_keep();
         self.group.closing.check()
     }
 
-    fn is_kept(&mut self) {
+    fn count_and_keep(&mut self) {
         ACQUIRED.add(1, "");
         self.keep();
     }
@@ -154,22 +156,22 @@ impl Held {
     /// Asks once, and stands in the queue then if it is to.
     pub(crate) async fn ask(&mut self, waits: bool) -> Result<Asked, Error> {
         // Dropped from here on, it may have it without having heard so.
-        self.open = true;
+        self.owed = true;
         if waits {
-            self.waits = Some(self.lease);
+            self.queued_with = Some(self.lease);
         }
         let asked = Instant::now();
         match self.hold.claim.acquire(&self.hold.token, self.lease, waits).await {
             Ok(Answer::Had { fence, left }) => {
-                self.hold.had(lease::until(asked, left.min(self.lease.duration())))?;
+                self.hold.rely_until(lease::until(asked, left.min(self.lease.duration())))?;
                 Ok(Asked::Had(fence))
             }
             Ok(Answer::Busy(busy)) => {
-                self.open = self.waits.is_some();
+                self.owed = self.queued_with.is_some();
                 Ok(Asked::Busy(busy))
             }
             Err(error) => {
-                self.open = self.waits.is_some() || error.is_outcome_unknown();
+                self.owed = self.queued_with.is_some() || error.is_outcome_unknown();
                 Err(error.into())
             }
         }
@@ -200,7 +202,7 @@ impl Held {
                 self.lease = lease;
                 self.keep();
             }
-            Extended::Lost => self.open = false,
+            Extended::Lost => self.owed = false,
         }
         Ok(extended)
     }
@@ -210,17 +212,17 @@ impl Held {
         self.kept = None;
         if self.hold.is_guest {
             let was_held = Released::of(!self.remaining().is_zero());
-            self.hold.ends();
+            self.hold.forget();
             return Ok(was_held);
         }
-        let released = self.hold.release(self.waits).await?;
-        self.open = false;
+        let released = self.hold.release(self.queued_with).await?;
+        self.owed = false;
         Ok(released)
     }
 
     /// Leaves it to whoever knows the token.
     pub(crate) fn into_token(mut self) -> Token {
-        self.open = false;
+        self.owed = false;
         self.hold.token
     }
 
@@ -239,17 +241,17 @@ impl Held {
         };
         // Dropped, it is given back in the background.
         let Some(done) = done else {
-            self.hold.is_lost();
+            self.hold.mark_lost();
             return Err(Error::Lost);
         };
-        if self.ends().await == Released::AlreadyLost {
+        if self.finish().await == Released::AlreadyLost {
             tracing::warn!("a lock was lost while the last of the work under it was done");
         }
         Ok(done)
     }
 
     /// Gives it back after the work under it; says whether it was held until then, by this process' clock where nobody else can tell.
-    pub(crate) async fn ends(mut self) -> Released {
+    pub(crate) async fn finish(mut self) -> Released {
         let was_held = Released::of(!self.remaining().is_zero());
         self.release().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a lock could not be released; its lease ends it");
@@ -260,12 +262,13 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.hold.ends();
-        if !self.open {
+        self.hold.forget();
+        if !self.owed {
             return;
         }
         self.departs();
-        let (group, hold, waits) = (Arc::clone(&self.group), Arc::clone(&self.hold), self.waits);
+        let (group, hold, waits) =
+            (Arc::clone(&self.group), Arc::clone(&self.hold), self.queued_with);
         let Some(runtime) = &self.runtime else { return };
         // It ends by the command timeout. On a runtime that has ended it never begins, and the lease ends what is held.
         drop(runtime.spawn(async move {
@@ -273,18 +276,5 @@ impl Drop for Held {
                 tracing::debug!(%error, "what was dropped could not be released; its lease ends it");
             }
         }));
-    }
-}
-
-impl Group {
-    /// Gives back what may be held, or waited for with that lease.
-    pub(crate) async fn give_back(
-        &self,
-        hold: &Hold,
-        waits: Option<Lease>,
-    ) -> redbrick_core_conn::Result<()> {
-        hold.claim.release(&hold.token, waits).await?;
-        self.post.left(&hold.token);
-        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::{Error, Extended, Released, claim::Claim, lease::Lease, time::jittere
 
 static LOST: Counter = Counter::new(
     "redbrick.lock.lost",
-    "Locks and permits that were found lost before their release",
+    "Locks and permits that were found lost by a renewal, an extension or a release",
 );
 
 /// What is had under a token of its own, and how long this process may rely on it.
@@ -46,7 +46,7 @@ impl Hold {
     }
 
     /// It is had, and can be relied on until then.
-    pub(crate) fn had(&self, until: Instant) -> Result<(), Error> {
+    pub(crate) fn rely_until(&self, until: Instant) -> Result<(), Error> {
         if until <= Instant::now() {
             return Err(Error::Late);
         }
@@ -90,7 +90,7 @@ impl Hold {
             self.until.send_replace(Some(until));
             Ok(Extended::Extended)
         } else {
-            self.is_lost();
+            self.mark_lost();
             Ok(Extended::Lost)
         }
     }
@@ -111,7 +111,7 @@ impl Hold {
                 return Some(Instant::now() + jittered(lease.duration() / 12));
             }
             Ok(Ok(None)) | Err(_) => {
-                self.is_lost();
+                self.mark_lost();
                 return None;
             }
         }
@@ -125,7 +125,7 @@ impl Hold {
             is_had
         });
         if !is_had {
-            self.is_lost();
+            self.mark_lost();
         }
         is_had.then(|| lease.renewal(asked))
     }
@@ -142,12 +142,12 @@ impl Hold {
     }
 
     /// Nobody relies on it any more.
-    pub(crate) fn ends(&self) {
+    pub(crate) fn forget(&self) {
         self.until.send_replace(None);
     }
 
     /// It was lost, if it was still had.
-    pub(crate) fn is_lost(&self) {
+    pub(crate) fn mark_lost(&self) {
         if self.until.send_replace(None).is_some() {
             self.count_loss();
         }

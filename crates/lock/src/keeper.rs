@@ -66,14 +66,10 @@ impl Keeper {
         }
         Kept { id, shared: Arc::clone(&self.shared) }
     }
-}
 
-impl Keeper {
-    /// What is had, but for guests.
-    pub(crate) fn owned(&self) -> Vec<Arc<Hold>> {
-        let holds = self.shared.holds();
-        let all = holds.by_id.values().filter_map(|entry| entry.hold.upgrade());
-        all.filter(|hold| !hold.is_guest).collect()
+    /// What is had.
+    pub(crate) fn holds(&self) -> Vec<Arc<Hold>> {
+        self.shared.holds().by_id.values().filter_map(|entry| entry.hold.upgrade()).collect()
     }
 }
 
@@ -105,8 +101,10 @@ async fn run(shared: Arc<Shared>) {
             () = shared.sooner.notified() => {}
             () = sleep_until(looks) => {}
             Some(renewed) = renewals.join_next() => {
-                if let Ok((id, Some(again))) = renewed {
-                    shared.holds().again(id, again);
+                match renewed {
+                    Ok((id, Some(again))) => shared.holds().again(id, again),
+                    Ok((_, None)) => {}
+                    Err(error) => tracing::warn!(%error, "a renewal ended; its lease ends the lock"),
                 }
             }
         }

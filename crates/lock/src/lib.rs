@@ -12,6 +12,7 @@ mod durability;
 mod election;
 mod error;
 mod fenced;
+mod group;
 mod guard;
 mod held;
 mod hold;

@@ -9,12 +9,9 @@ use crate::{
     claim::Busy,
     held::{Asked, Held},
     post::Seat,
-    time::pause_until,
+    time::{SLACK, pause_until},
     wait::PAUSE,
 };
-
-/// How long after the end of a lease it is asked for: the server counts in milliseconds.
-const SLACK: Duration = Duration::from_millis(2);
 
 impl Held {
     /// Waits in line until it is told that it is its turn.
@@ -36,8 +33,13 @@ impl Held {
                             (0, Some(left)) => left.min(self.lease.duration()),
                             _ => self.lease.duration(),
                         };
-                        let heard =
-                            self.told(seat, asked, gaps, busy, until.min(asked + next + SLACK));
+                        let heard = self.await_news(
+                            seat,
+                            asked,
+                            gaps,
+                            busy,
+                            until.min(asked + next + SLACK),
+                        );
                         if let Some(fence) = heard.await {
                             return Ok(Some(fence));
                         }
@@ -58,7 +60,7 @@ impl Held {
             }
             seat = seat.filter(|seat| !seat.is_over());
             if seat.is_none() && can_listen {
-                match timeout_at(until, post.enter(partition, token)).await {
+                match timeout_at(until, post.listen(partition, token)).await {
                     Ok(Ok(Some(entered))) => {
                         seat = Some(entered);
                         continue;
@@ -66,6 +68,9 @@ impl Held {
                     Ok(Err(error)) if !error.is_retryable() => {
                         tracing::debug!(%error, "nobody can tell when a lock is free; it is asked for from time to time");
                         can_listen = false;
+                    }
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "nobody can tell yet when a lock is free")
                     }
                     _ => {}
                 }
@@ -78,25 +83,25 @@ impl Held {
 
     /// Leaves the line, if the server answers soon; otherwise it does when it is dropped.
     async fn leave(&mut self) {
-        if !self.open {
+        if !self.owed {
             return;
         }
         self.departs();
-        let given_back = self.group.give_back(&self.hold, self.waits);
+        let given_back = self.group.give_back(&self.hold, self.queued_with);
         if let Ok(Ok(())) = timeout(PAUSE, given_back).await {
-            self.open = false;
+            self.owed = false;
         }
     }
 
     /// It waits no more: what is granted to it in spite of that is handed on.
     pub(crate) fn departs(&self) {
-        if self.waits.is_some() {
+        if self.queued_with.is_some() {
             self.group.post.leaves(&self.hold);
         }
     }
 
     /// Waits for what the servers say, until the lock is had or it is worth asking again: at `next` at the latest, whatever was lost.
-    async fn told(
+    async fn await_news(
         &mut self,
         seat: &mut Seat,
         asked: Instant,
@@ -111,7 +116,7 @@ impl Held {
                 // So long after the answer, by the server's clock, and that was given after the question.
                 let since = asked + Duration::from_micros(grant.at.saturating_sub(busy.now));
                 let until = self.lease.until(since.min(grant.heard));
-                return self.hold.had(until).ok().map(|()| grant.fence);
+                return self.hold.rely_until(until).ok().map(|()| grant.fence);
             }
             if news.gaps != gaps {
                 return None;

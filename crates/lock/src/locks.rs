@@ -3,15 +3,8 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use redbrick_core_conn::{Conn, Key, Prefix, Token, Ttl};
 
 use crate::{
-    Acquire, AcquireAll, Durability, Election, Error, Extended, LockGuard, LocksBuilder, Mutex,
-    Released, RwLock, Semaphore, Wait,
-    claim::{Claim, Kind},
-    close::Closing,
-    held::Held,
-    keeper::Keeper,
-    keys::LockKeys,
-    lease::Lease,
-    post::Post,
+    Acquire, AcquireAll, Election, Error, Extended, LockGuard, LocksBuilder, Mutex, Released,
+    RwLock, Semaphore, Wait, claim::Kind, group::Group, held::Held, keys::LockKeys, lease::Lease,
 };
 
 /// Locks and semaphores that processes share: leases with tokens and fences.
@@ -20,60 +13,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Locks {
     group: Arc<Group>,
-}
-
-/// What all locks of a group have in common in this process.
-pub(crate) struct Group {
-    pub(crate) conn: Conn,
-    pub(crate) prefix: Prefix,
-    pub(crate) lease: Duration,
-    pub(crate) wait: Wait,
-    pub(crate) renew: bool,
-    pub(crate) durability: Durability,
-    pub(crate) holder: Arc<str>,
-    pub(crate) fence_memory: Duration,
-    pub(crate) post: Post,
-    pub(crate) keeper: Keeper,
-    pub(crate) closing: Closing,
-}
-
-impl Group {
-    /// A claim to something of that name.
-    pub(crate) fn claim(&self, name: &[u8], kind: Kind, holder: &Arc<str>) -> Claim {
-        let (keys, to) = kind.of(&self.prefix, name);
-        Claim {
-            conn: self.conn.clone(),
-            keys,
-            to,
-            holder: Arc::clone(holder),
-            fence_memory: self.fence_memory,
-            mailbox: Arc::clone(self.post.id()),
-        }
-    }
-
-    /// Releases what a token has.
-    pub(crate) async fn release(
-        &self,
-        name: &[u8],
-        kind: Kind,
-        token: &Token,
-    ) -> Result<Released, Error> {
-        let released = self.claim(name, kind, &self.holder).release(token, None).await?;
-        Ok(Released::of(released))
-    }
-
-    /// Gives what a token has a new lease.
-    pub(crate) async fn extend(
-        &self,
-        name: &[u8],
-        kind: Kind,
-        token: &Token,
-        lease: Duration,
-    ) -> Result<Extended, Error> {
-        let lease = Lease::new(lease)?;
-        let extended = self.claim(name, kind, &self.holder).extend(token, lease).await?;
-        Ok(Extended::of(extended.is_some()))
-    }
 }
 
 impl Locks {
@@ -104,7 +43,7 @@ impl Locks {
 
     /// Begins to acquire the lock `name`: await it, or say more first.
     ///
-    /// A lock is not reentrant: who has it and asks again is somebody else.
+    /// A lock is not reentrant: who has it and asks again is somebody else. See [`enter`](Self::enter).
     pub fn lock(&self, name: impl AsRef<[u8]>) -> Acquire {
         Acquire::new(self, name.as_ref().into(), Kind::Lock)
     }
@@ -145,7 +84,8 @@ impl Locks {
     /// Names a semaphore with `permits` permits; sends nothing.
     ///
     /// It shares its name with no lock. Each handle says how many permits there are; with fewer than before, those that
-    /// are out stay so, and no new one is given until enough are back.
+    /// are out stay so, and no new one is given until enough are back. All should say the same number: who waits for more than another one
+    /// says there are holds up the line when that one hands on.
     #[must_use]
     pub fn semaphore(&self, name: impl AsRef<[u8]>, permits: NonZeroU32) -> Semaphore {
         Semaphore::new(self.clone(), name.as_ref().into(), permits)
@@ -181,7 +121,7 @@ impl Locks {
     /// Makes the lease of the lock `name` count anew from now if `token` has it, whichever process acquired it. One
     /// round trip.
     ///
-    /// A guard elsewhere does not learn of it and goes on counting by itself.
+    /// A guard elsewhere does not learn of it, goes on counting by itself, and makes a shorter lease longer again when it renews it.
     ///
     /// # Errors
     ///
@@ -201,11 +141,13 @@ impl Locks {
     /// or work that goes on elsewhere. `None` when the token has it no more. One round trip.
     ///
     /// The guard is a guest's: it renews the lock, tells when it is lost and has its fence, and releasing or dropping it leaves the lock to
-    /// whom it belongs. The lease is that of these `Locks`, from now on.
+    /// whom it belongs. It lasts for the lease of these `Locks`
+    /// from now on at least; what lasts longer is not made shorter. For locks alone, not for permits and readers.
     ///
     /// # Errors
     ///
-    /// [`Error::Conn`] when Redis could not be asked, [`Error::Late`] when the answer took longer than the lease, [`Error::Closed`].
+    /// [`Error::Conn`] when Redis could not be asked, the lease may or may not count anew; [`Error::Late`] when the answer took longer than
+    /// the lease; [`Error::Closed`].
     #[tracing::instrument(level = "debug", name = "lock.enter", skip_all)]
     pub async fn enter(
         &self,

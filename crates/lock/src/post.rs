@@ -101,11 +101,11 @@ impl Post {
     }
 
     /// Listens for a token; nothing where it cannot be heard yet. Two round trips, where this process does not listen in that partition yet.
-    pub(crate) async fn enter(&self, partition: &Key, token: &Token) -> Result<Option<Seat>> {
+    pub(crate) async fn listen(&self, partition: &Key, token: &Token) -> Result<Option<Seat>> {
         loop {
             let cell = Arc::clone(self.lines().entry(partition.clone()).or_default());
-            let open = || self.open(partition.join(&*self.id));
-            let line = match cell.get_or_try_init(open).await {
+            let subscribe = || self.subscribe(partition.join(&*self.id));
+            let line = match cell.get_or_try_init(subscribe).await {
                 Ok(line) => line,
                 Err(None) => return Ok(None),
                 Err(Some(error)) => return Err(error),
@@ -149,7 +149,7 @@ impl Post {
 
 impl Post {
     /// Subscribes, and looks whether that can be heard which is published here.
-    async fn open(&self, channel: Key) -> std::result::Result<Line, Option<Error>> {
+    async fn subscribe(&self, channel: Key) -> std::result::Result<Line, Option<Error>> {
         let conn = &self.conn;
         let (subscription, heard) = match conn.subscribe().sharded(&channel).await {
             // Before Redis 7, where a script of a cluster cannot tell whether anybody listens.

@@ -1,17 +1,18 @@
 use std::{
     fmt,
-    future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{Error, LockGuard, Locks, Released, Wait, lease::Lease, time::pause, wait::Attempts};
+use crate::{
+    Error, LockGuard, Locks, Released, Wait, guard::lost_below, lease::Lease, time::pause,
+    wait::Attempts,
+};
 
-/// A lock that most of several independent masters must grant.
+/// A lock that more than half of several independent masters must grant.
 ///
 /// **What it does not give:** no fence, since independent servers have no common one; so nothing that is written under it can be refused
 /// when it comes late, and work that stood still for longer than its lease runs beside another one's. No order: who waits asks again. No
@@ -28,8 +29,8 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    /// Makes one of locks on independent masters, each with its own connection; three or five are usual. Leases, waits and the rest are
-    /// those of the first.
+    /// Makes one of locks on independent masters, each with its own connection; three or five are usual. Lease, wait and
+    /// renewal are those of the first; the rest is that of each.
     ///
     /// # Errors
     ///
@@ -59,15 +60,16 @@ impl fmt::Debug for Quorum {
     }
 }
 
-/// A lock that most masters must grant, to be acquired; awaiting it asks all of them, each for a tenth of the lease at most.
+/// A lock that more than half of the masters must grant, to be acquired; awaiting it asks all of them, each for a tenth of the lease at most.
 ///
 /// Gives the guard, or `None` when others have it and the [wait](Self::wait) is over. In whatever way it is not had, what was granted is
 /// released, in the background where that takes longer.
 ///
 /// # Errors
 ///
-/// [`Error::Lease`] before anything is sent; the error of a master, when so many could not be asked that the others are too few. It is
-/// asked again after what may pass until the [wait](Self::wait) is over.
+/// [`Error::Lease`] before anything is sent. When so many masters could not be asked, within a tenth of the lease, that the others are too
+/// few, the error of one of them, or [`Error::Late`] where none has said anything; that too when it was granted too late. It is asked again
+/// after what may pass until the [wait](Self::wait) is over.
 #[must_use = "nothing is asked until it is awaited"]
 pub struct AcquireQuorum {
     quorum: Quorum,
@@ -78,7 +80,7 @@ pub struct AcquireQuorum {
 }
 
 impl AcquireQuorum {
-    /// Sets how long it is held unless it is renewed.
+    /// Sets the lease: for how long it outlives this process, or, where it is not [renewed](Self::renew), how long it is held.
     ///
     /// Default: that of the first [`Locks`], [30 s](crate::DEFAULT_LEASE).
     pub fn lease(mut self, lease: Duration) -> Self {
@@ -165,7 +167,7 @@ impl AcquireQuorum {
                     failed += 1;
                     failure = Some(error);
                 }
-                // Given up; it is taken back in the background.
+                // Given up; what it may still be granted is taken back in the background.
                 Ok(Err(_)) | Err(_) => failed += 1,
             }
         }
@@ -178,7 +180,7 @@ impl AcquireQuorum {
         let _ = timeout(patience, guard.release()).await;
         match failure {
             Some(error) if masters - failed < needed => Err(error),
-            None if masters - failed < needed => Err(Error::Late),
+            None if had >= needed || masters - failed < needed => Err(Error::Late),
             _ => Ok(None),
         }
     }
@@ -202,7 +204,7 @@ impl fmt::Debug for AcquireQuorum {
     }
 }
 
-/// A lock that most masters have granted. Dropping it releases it in the background.
+/// A lock that more than half of the masters have granted. Dropping it releases it in the background.
 #[must_use = "the lock is released when this is dropped"]
 #[derive(Debug)]
 pub struct QuorumGuard {
@@ -227,13 +229,7 @@ impl QuorumGuard {
 
     /// Waits until it may be lost: until fewer masters than needed grant it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut all: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> =
-            self.guards.iter().map(|guard| Box::pin(guard.lost()) as _).collect();
-        let needed = self.needed;
-        poll_fn(move |cx| {
-            all.retain_mut(|one| one.as_mut().poll(cx).is_pending());
-            if all.len() < needed { Poll::Ready(()) } else { Poll::Pending }
-        })
+        lost_below(&self.guards, self.needed)
     }
 
     /// Releases it at all masters at the same time. [`Released::AlreadyLost`] where fewer than needed had it still, or could be asked; the

@@ -52,6 +52,7 @@ impl RwLock {
     /// [`Error::Conn`] when Redis could not be asked; it may or may not be free.
     #[tracing::instrument(level = "debug", name = "lock.release_rw", skip_all)]
     pub async fn release(&self, token: &Token) -> Result<Released, Error> {
+        // The server knows what the token has; either kind finds it.
         self.locks.group().release(&self.name, Kind::Read, token).await
     }
 

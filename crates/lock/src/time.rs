@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// Longer than anything waits: a clock cannot be asked for every moment that a `Duration` can name.
 pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// How long after the end of a lease it is asked for: the server counts in milliseconds.
+pub(crate) const SLACK: Duration = Duration::from_millis(2);
+
 /// A duration from half of `mean` to one and a half, so that those who wait do not come back in step.
 pub(crate) fn jittered(mean: Duration) -> Duration {
     // A hasher's keys are random enough for that; nothing else depends on them.

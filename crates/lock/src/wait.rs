@@ -9,7 +9,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to do while somebody else has it.
 ///
-/// Whoever waits [for](Self::For) a lock stands in line, and those who ask from time to time come behind them. A failure ends the wait at
+/// Whoever waits [for](Self::For) a time stands in line, and those who ask from time to time come behind them. A failure ends the wait at
 /// once where it asks from time to time; who stands in line asks again after what may pass, until its time is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -23,8 +23,8 @@ pub enum Wait {
         /// The mean pause between two of them.
         delay: Duration,
     },
-    /// Waits for this long, at most a year: for a lock in line, first come, first served, until it is handed on to it; for a permit it
-    /// asks every 50 to 150 ms, and a last time when it is over. Zero asks once.
+    /// Stands in line for this long, at most a year: first come, first served, until what is asked for is handed on to it. Zero asks once.
+    /// A [`Quorum`](crate::Quorum) has no line: it asks every 50 to 150 ms, and a last time when it is over.
     For(Duration),
     /// The same without an end.
     Forever,

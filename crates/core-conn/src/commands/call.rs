@@ -140,11 +140,12 @@ impl<'a, T> Call<'a, T> {
     }
 
     /// Sends this call once, over a link that nobody else waits for, and then has the server wait (`WAIT`) until `replicas` of its
-    /// replicas have everything that it had written by the time that it answered, at most for `within`. Returns the answer, and how many
-    /// replicas have that: fewer than were asked for is no error.
+    /// replicas have what it wrote, and everything that the server had written before, at most for `within`. Returns the answer, and how
+    /// many replicas have that: fewer than were asked for is no error.
     ///
-    /// The call may be one that only looks: of what it finds, it is then known whether it survives the loss of the server. The link is one
-    /// of the [blocking](crate::ConfigBuilder::blocking_links) ones. Two round trips, and that to the replicas.
+    /// It must be a call that writes: since Redis 7.2 a server waits for what this very link wrote last, so that for one that changes
+    /// nothing it counts every replica at once. The link is one of the [blocking](crate::ConfigBuilder::blocking_links) ones. Two round
+    /// trips, and that to the replicas.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl<'a, T> Call<'a, T> {
             Ok((reply, count)) => (Ok(reply), count),
             Err(err) => (Err(err), 0),
         };
-        // It is unwrapped there.
+        // `conclude` opens the answer of a script.
         let value = self.ending.conclude(&request, (began, Instant::now()), &span, outcome)?;
         Ok((value, count))
     }

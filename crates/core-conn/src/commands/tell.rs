@@ -108,6 +108,7 @@ impl Request {
             },
             Self::Flush => to.custom(custom("FLUSHDB"), vec!["ASYNC"]).await?,
             Self::Wait(replicas, within) => {
+                // None at all means for ever.
                 let within = within.as_millis().clamp(1, i32::MAX as u128);
                 to.custom(custom("WAIT"), vec![replicas.to_string(), within.to_string()]).await?
             }

@@ -220,44 +220,47 @@ async fn a_replica_that_lost_its_master_and_serves_nothing_is_made_up_for_by_the
     assert_eq!(conn.get::<i32>("k").await.unwrap(), Some(1));
 }
 
-/// What another link wrote counts as well, and nobody waits meanwhile who did not ask for that.
+/// What other links wrote before counts as well, and nobody waits meanwhile who did not ask for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_waits_until_replicas_have_all_that_was_written() {
+async fn a_call_waits_until_replicas_have_what_it_wrote() {
     let master = Arc::new(Server::start().unwrap());
     let conn = Conn::connect(master.url()).await.unwrap();
-    conn.set("k", &1).await.unwrap();
     let short = Duration::from_millis(300);
-    let alone = conn.exists("k").replicated(1, short).await.unwrap();
-    assert_eq!(alone, (true, 0), "there is none");
+    let (_, alone) = conn.increment("n", 1).replicated(1, short).await.unwrap();
+    assert_eq!(alone, 0, "there is none");
     let replica = Arc::new(replica_of(&master));
     let (asking, runtime) = (conn.clone(), tokio::runtime::Handle::current());
     eventually("a replica that is up to date", move || {
-        runtime.block_on(asking.exists("k").replicated(1, short)).unwrap() == (true, 1)
+        runtime.block_on(asking.increment("n", 1).replicated(1, short)).unwrap().1 == 1
     })
     .await;
+    let count = conn.count("n").await.unwrap().unwrap();
     let paused = replica.pause().unwrap();
-    conn.set("later", &1).await.unwrap();
+    conn.set("before", &1).await.unwrap();
     let waiting = tokio::spawn({
         let conn = conn.clone();
-        async move { conn.exists("later").replicated(1, PATIENCE).await }
+        async move { conn.increment("n", 1).replicated(1, PATIENCE).await }
     });
     let began = std::time::Instant::now();
-    let missing = conn.exists("later").replicated(1, short).await.unwrap();
-    assert_eq!(missing, (true, 0), "the replica stands still");
+    let (_, missing) = conn.increment("m", 1).replicated(1, short).await.unwrap();
+    assert_eq!(missing, 0, "the replica stands still");
     assert!(began.elapsed() >= short);
     for _ in 0..100 {
-        conn.exists("later").await.unwrap();
+        conn.exists("before").await.unwrap();
     }
     assert!(!waiting.is_finished());
     drop(paused);
-    assert_eq!(waiting.await.unwrap().unwrap(), (true, 1));
+    assert_eq!(waiting.await.unwrap().unwrap(), (count + 1, 1));
+    for key in ["n", "before"] {
+        let there = replica.command(["EXISTS", key]).unwrap();
+        assert_eq!(there.as_int(), Some(1), "{key}");
+    }
     // What is given up holds up nothing.
     let paused = replica.pause().unwrap();
-    conn.set("given up", &1).await.unwrap();
-    let given_up = conn.exists("given up").replicated(1, PATIENCE);
+    let given_up = conn.increment("n", 1).replicated(1, PATIENCE);
     assert!(tokio::time::timeout(short, given_up).await.is_err());
     drop(paused);
-    let (_, count) = conn.exists("given up").replicated(1, PATIENCE).await.unwrap();
+    let (_, count) = conn.increment("n", 1).replicated(1, PATIENCE).await.unwrap();
     assert_eq!(count, 1);
 }
 

@@ -42,7 +42,7 @@ local function grant(waiter, lease, weight, fence)
   give(string.sub(waiter, 1, 16), lease, weight, string.sub(waiter, 45), fence)
 end
 
--- The lease and the weight that one who waits asks for; nothing of what another program wrote.
+-- The lease and the weight that one who waits asks for; nil for what another program wrote.
 local function terms_of(waiter)
   if #waiter >= 44 then
     local lease, weight = struct.unpack('>I8I4', waiter, 33)
@@ -98,6 +98,7 @@ local function hand_on(written)
   local own
   local moved = false
   for _ = 1, MOST do
+    -- It is false where nothing is free, and nil where nobody waits.
     local waiter = is_free(1) and first()
     if waiter == nil then
       return own, false

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use redbrick_core_conn::Conn;
+use redbrick_core_conn::{Config, Conn};
 use redbrick_lock::{Error, Locks, Released, Wait};
 use tokio::time::{Instant, timeout};
 
-use crate::{LONG, PATIENCE, connect, locks_on, permits, server, team, until};
+use crate::{LONG, PATIENCE, connect, permits, server, team, until};
 
 #[tokio::test]
 async fn what_is_held_is_released_and_nothing_is_had_any_more() {
@@ -47,7 +47,8 @@ async fn what_is_held_is_released_and_nothing_is_had_any_more() {
 #[tokio::test]
 async fn closing_ends_by_its_deadline() {
     let server = server();
-    let locks = locks_on(server.url()).await;
+    let config = Config::builder().url(server.url()).command_timeout(PATIENCE);
+    let locks = Locks::new(Conn::connect(config).await.unwrap());
     let _guard = locks.lock("job").lease(LONG).await.unwrap().unwrap();
     let paused = server.pause().unwrap();
     let deadline = Duration::from_millis(100);
@@ -67,6 +68,8 @@ async fn closing_releases_nothing_of_which_there_was_only_a_guest() {
     let entered = guest.enter("job", guard.token()).await.unwrap().expect("it has it");
     assert_eq!(guest.close(PATIENCE).await.released, 0);
     assert!(owner.is_locked("job").await.unwrap());
+    timeout(PATIENCE, entered.lost()).await.expect("at once");
+    assert!(!entered.is_valid());
     drop(entered);
     assert_eq!(guard.release().await.unwrap(), Released::Released);
 }

@@ -65,6 +65,49 @@ async fn each_call_is_one_round_trip() {
 }
 
 #[tokio::test]
+async fn what_is_built_on_a_lock_costs_what_is_said() {
+    let server = server();
+    let locks = Locks::new(Conn::connect(server.url()).await.unwrap());
+    let (rw_lock, value) = (locks.rw_lock("job"), locks.fenced::<String>("job"));
+    let guard = acquired(&locks, "job", LONG).await;
+    let text = "x".to_owned();
+    // The server learns the scripts.
+    drop(locks.enter("job", guard.token()).await.unwrap());
+    let _ = rw_lock.read().await.unwrap().unwrap().release().await.unwrap();
+    let _ = value.set(1, &text).await.unwrap();
+    locks.election("job").leader().await.unwrap();
+    for (what, cost, expected) in [
+        (
+            "enter",
+            server.cost(ignore(async { locks.enter("job", guard.token()).await.unwrap() })).await,
+            "evalsha 1, getrange 1, pttl 2",
+        ),
+        (
+            "read and release",
+            server
+                .cost(ignore(async { rw_lock.read().await.unwrap().unwrap().release().await }))
+                .await,
+            "del 1, evalsha 2, get 2, hdel 1, hget 3, hincrby 2, hset 1, pexpireat 2, pttl 1, set 2, time 2, \
+             zadd 1, zcard 2, zrange 3, zrangebyscore 2, zrem 1, zscore 2",
+        ),
+        (
+            "set",
+            server.cost(ignore(async { value.set(2, &text).await.unwrap() })).await,
+            "evalsha 1, getrange 1, set 1",
+        ),
+        ("get", server.cost(ignore(async { value.get().await.unwrap() })).await, "get 1"),
+        (
+            "leader",
+            server.cost(ignore(async { locks.election("job").leader().await.unwrap() })).await,
+            "evalsha 1, get 1, pttl 1, time 1, zcard 1",
+        ),
+    ] {
+        assert_eq!(cost.unwrap(), expected, "{what}");
+    }
+    drop(guard);
+}
+
+#[tokio::test]
 async fn a_list_is_a_walk_and_a_round_trip_for_many() {
     let server = server();
     let locks = Locks::new(Conn::connect(server.url()).await.unwrap());

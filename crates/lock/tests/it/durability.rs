@@ -33,7 +33,10 @@ async fn what_replicas_do_not_know_is_not_had() {
     assert!(locks.try_lock("job").durability(Durability::None).await.unwrap().is_some());
 
     let replica = Arc::new(replica_of(&master));
-    until("a replica that is up to date", async || locks.try_lock("warm").await.is_ok()).await;
+    until("a replica that is up to date", async || {
+        locks.try_lock("warm").await.is_ok_and(|had| had.is_some())
+    })
+    .await;
     let semaphore = locks.semaphore("jobs", permits(2));
     let had = locks.try_lock("other").await.unwrap().expect("it is free");
     let permit = semaphore.try_acquire().await.unwrap().expect("one is free");
@@ -102,7 +105,7 @@ async fn what_a_replica_knows_survives_the_loss_of_the_master() {
         spawn_blocking(move || healing.heal()).await.unwrap().unwrap();
         let (locks, runtime) = (locks.clone(), Handle::current());
         eventually("a replica that is up to date", move || {
-            runtime.block_on(async { locks.try_lock("warm").await.is_ok() })
+            runtime.block_on(async { locks.try_lock("warm").await.is_ok_and(|had| had.is_some()) })
         })
         .await;
     }

@@ -6,7 +6,7 @@ use redbrick_core_conn::Conn;
 use redbrick_lock::{Election, LockInfo, Locks, Observer, Released, Wait};
 use tokio::time::{Instant, timeout};
 
-use crate::{LONG, PATIENCE, config, locks, rest, team, until};
+use crate::{LONG, PATIENCE, locks, rest, team, until};
 
 fn candidate(conn: &Conn, name: &str) -> Election {
     let locks = Locks::builder(conn.clone()).holder(name).build().unwrap();
@@ -97,7 +97,7 @@ async fn a_leader_that_is_deposed_learns_of_it() {
 
 #[tokio::test]
 async fn an_observer_of_a_connection_that_is_closed_is_told_so() {
-    let conn = Conn::connect(config("observe-closed")).await.unwrap();
+    let conn = crate::connect("observe-closed").await;
     let mut observer = candidate(&conn, "one").observe().await.unwrap();
     assert!(observer.next().await.unwrap().is_none());
     let observing = tokio::spawn(async move { observer.next().await });

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
 use redbrick_core_conn::Conn;
-use redbrick_lock::{Extended, Locks, Released};
+use redbrick_lock::{Extended, Locks, Released, Written};
 use redbrick_testkit::poison;
 
 use crate::{LONG, connect, permits};
@@ -22,6 +22,36 @@ async fn every_call(locks: &Locks, word: &str) {
     assert!(!locks.force_release(word).await.unwrap());
     assert_eq!(locks.with_lock(word, async |_| word).await.unwrap(), Some(word));
     assert_eq!(locks.mutex(word).with(async |_| word).await.unwrap(), Some(word));
+
+    let uncancelled = locks.lock(word).with_uncancelled(async |_| word).await.unwrap();
+    assert_eq!(uncancelled, Some((word, Released::Released)));
+
+    let guards = locks.lock_all([word, "other"]).await.unwrap().unwrap();
+    let entered = locks.enter(word, guards.guards()[0].token()).await.unwrap().unwrap();
+    assert_eq!(entered.name(), word.as_bytes());
+    assert_eq!(guards.release().await.unwrap(), Released::Released);
+    let near = ["a", "b"].map(|end| format!("{{{word}}}{end}"));
+    let guards = locks.lock_all(&near).holder(word).await.unwrap().unwrap();
+    assert_eq!(guards.release().await.unwrap(), Released::Released);
+
+    let election = locks.election(word);
+    let mut observer = election.observe().await.unwrap();
+    let term = election.campaign().holder(word).await.unwrap().unwrap();
+    assert_eq!(election.leader().await.unwrap().unwrap().holder, word);
+    while observer.next().await.unwrap().is_none_or(|leader| leader.holder != word) {}
+    assert_eq!(term.release().await.unwrap(), Released::Released);
+
+    let rw_lock = locks.rw_lock(word);
+    let reads = rw_lock.read().holder(word).await.unwrap().unwrap();
+    assert_eq!(rw_lock.extend(reads.token(), LONG).await.unwrap(), Extended::Extended);
+    assert_eq!(rw_lock.release(reads.token()).await.unwrap(), Released::Released);
+    let writes = rw_lock.write().holder(word).await.unwrap().unwrap();
+    assert_eq!(writes.release().await.unwrap(), Released::Released);
+
+    let value = locks.fenced::<String>(word);
+    assert_eq!(value.set(1, &word.to_owned()).await.unwrap(), Written::Written);
+    assert_eq!(value.get().await.unwrap().as_deref(), Some(word));
+    assert_eq!(value.delete(2).await.unwrap(), Written::Written);
 
     let semaphore = locks.semaphore(word, permits(1));
     let permit = semaphore.acquire().await.unwrap().unwrap();

@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use redbrick_core_conn::Token;
+use redbrick_core_conn::{Conn, Prefix, Token};
 use redbrick_lock::{Extended, LockGuard, Locks, Released, Wait};
 use tokio::time::timeout;
 
-use crate::{EAGER, LONG, PATIENCE, SHORT, locks, rest, team, until};
+use crate::{EAGER, LONG, PATIENCE, SHORT, connect, locks, team, until};
 
 async fn released(guard: LockGuard) {
     assert_eq!(guard.release().await.unwrap(), Released::Released);
+}
+
+/// Waits until so many stand in line for the lock `data`.
+async fn in_line(conn: &Conn, count: u64) {
+    let name = Prefix::new("lock").join("default").partition("data", 256.try_into().unwrap());
+    let queue = name.key("data").join("rw").join("queue");
+    let queue = conn.sorted_set(&queue);
+    until("they stand in line", async || queue.len().await.unwrap() == count).await;
 }
 
 #[tokio::test]
@@ -44,12 +52,12 @@ async fn who_came_first_is_first_and_those_who_read_go_together() {
     let reads = data[0].read().lease(LONG).await.unwrap().unwrap();
 
     let writing = tokio::spawn(data[1].write().wait(EAGER).into_future());
-    until("it waits to write", async || data[0].try_read().await.unwrap().is_none()).await;
+    in_line(&conns[0], 1).await;
     let mut reading = Vec::new();
     for n in 0..4 {
         reading.push(tokio::spawn(data[n % 2].read().wait(EAGER).into_future()));
     }
-    rest(Duration::from_millis(100)).await;
+    in_line(&conns[0], 5).await;
     assert!(reading.iter().all(|one| !one.is_finished()), "they came behind who writes");
 
     released(reads).await;
@@ -75,14 +83,14 @@ async fn who_forgets_it_has_it_no_more_after_its_lease() {
 
 #[tokio::test]
 async fn who_waits_to_write_and_gives_up_lets_those_behind_it_read() {
-    let locks = locks("rw-given-up").await;
-    let data = locks.rw_lock("data");
+    let conn = connect("rw-given-up").await;
+    let data = Locks::new(conn.clone()).rw_lock("data");
     let _reads = data.read().lease(LONG).await.unwrap().unwrap();
     let writing = data.write().wait(Wait::Forever).into_future();
     let writing = tokio::spawn(writing);
-    until("it waits", async || data.try_read().await.unwrap().is_none()).await;
+    in_line(&conn, 1).await;
     let reading = tokio::spawn(data.read().lease(LONG).wait(EAGER).into_future());
-    rest(Duration::from_millis(50)).await;
+    in_line(&conn, 2).await;
     writing.abort();
     let read = timeout(PATIENCE, reading).await.expect("at once").unwrap().unwrap();
     assert!(read.is_some(), "others only read");

@@ -1,10 +1,12 @@
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
 use std::time::Duration;
 
-use redbrick_core_conn::Token;
+use redbrick_core_conn::{Conn, Token};
 use redbrick_lock::{Error, Extended, Locks, Released, Wait};
 use tokio::time::timeout;
 
-use crate::{EAGER, LONG, PATIENCE, SHORT, locks, permits, rest, team, until};
+use crate::{EAGER, LONG, PATIENCE, SHORT, connect, locks, permits, team, until};
 
 #[tokio::test]
 async fn no_more_permits_are_out_than_there_are() {
@@ -117,19 +119,25 @@ async fn a_permit_that_is_dropped_is_free_and_its_end_is_told() {
     until("it is free", async || semaphore.available().await.unwrap() == 1).await;
 }
 
+/// Waits until so many stand in line for the permits `jobs`.
+async fn in_line(conn: &Conn, count: u64) {
+    let queue = conn.sorted_set("lock:default:{159}:jobs:permits:queue");
+    until("they stand in line", async || queue.len().await.unwrap() == count).await;
+}
+
 #[tokio::test]
 async fn who_asks_for_many_is_not_passed_by_those_who_ask_for_few() {
-    let locks = locks("weights").await;
-    let semaphore = locks.semaphore("jobs", permits(4));
+    let conn = connect("weights").await;
+    let semaphore = Locks::new(conn.clone()).semaphore("jobs", permits(4));
     let three = semaphore.acquire_many(permits(3)).lease(LONG).await.unwrap().unwrap();
     let many = semaphore.acquire_many(permits(3)).lease(LONG).wait(EAGER).into_future();
     let many = tokio::spawn(many);
-    until("it waits", async || semaphore.try_acquire().await.unwrap().is_none()).await;
+    in_line(&conn, 1).await;
     assert_eq!(semaphore.available().await.unwrap(), 1, "which is not for others");
     let few: Vec<_> = (0..3)
         .map(|_| tokio::spawn(semaphore.acquire().lease(LONG).wait(EAGER).into_future()))
         .collect();
-    rest(Duration::from_millis(100)).await;
+    in_line(&conn, 4).await;
     assert!(few.iter().all(|one| !one.is_finished()));
 
     assert_eq!(three.release().await.unwrap(), Released::Released);
@@ -157,13 +165,13 @@ async fn more_than_there_are_is_an_error_and_nothing_is_asked() {
 async fn what_is_released_is_handed_on_to_as_many_as_it_is_for() {
     let conns = team("handed-on", 3).await;
     let all: Vec<_> =
-        conns.iter().map(|conn| Locks::new(conn.clone()).semaphore("j", permits(3))).collect();
+        conns.iter().map(|conn| Locks::new(conn.clone()).semaphore("jobs", permits(3))).collect();
     let three = all[0].acquire_many(permits(3)).lease(LONG).await.unwrap().unwrap();
     let waiting: Vec<_> = all
         .iter()
         .map(|semaphore| tokio::spawn(semaphore.acquire().lease(LONG).wait(EAGER).into_future()))
         .collect();
-    rest(Duration::from_millis(100)).await;
+    in_line(&conns[0], 3).await;
     assert_eq!(three.release().await.unwrap(), Released::Released);
     let mut fences = Vec::new();
     let mut guards = Vec::new();
