@@ -56,6 +56,12 @@ async fn what_replicas_do_not_know_is_not_had() {
     ] {
         assert!(matches!(error, Error::NotReplicated { known: 0, .. }), "{error:?}");
     }
+    // Also where nothing has to be written so soon after the grant.
+    let brief = Durability::Wait { replicas: 1, timeout: Duration::from_millis(20) };
+    for _ in 0..30 {
+        let error = locks.try_lock("brief").durability(brief).await.unwrap_err();
+        assert!(matches!(error, Error::NotReplicated { known: 0, .. }), "{error:?}");
+    }
     drop(paused);
     until("all are released", async || {
         !locks.is_locked("third").await.unwrap()

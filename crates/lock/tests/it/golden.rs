@@ -1,6 +1,6 @@
 //! What lies on the server and goes over channels, byte for byte: two releases serve the same locks during an upgrade.
 
-use redbrick_core_conn::{Conn, Event, Token};
+use redbrick_core_conn::{Conn, ErrorKind, Event, Token};
 use redbrick_lock::{Extended, Locks, Released, Wait};
 use tokio::time::timeout;
 
@@ -84,7 +84,14 @@ async fn who_is_told_is_told_in_these_bytes() {
     let locks = Locks::new(conn.clone());
     let guard = acquired(&locks, "job", LONG).await;
     let mailbox = "0123456789abcdef";
-    let mut told = conn.subscribe().sharded(format!("{FENCE}:{mailbox}")).await.unwrap();
+    let channel = format!("{FENCE}:{mailbox}");
+    let mut told = match conn.subscribe().sharded(&channel).await {
+        // Before Redis 7.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            conn.subscribe().channel(&channel).await.unwrap()
+        }
+        sharded => sharded.unwrap(),
+    };
     for (ticket, byte) in [("1", 1), ("2", 2)] {
         let waiter = waiter(byte, mailbox, 60_000, "db-2:9");
         let queue = format!("{LOCK}:queue");
