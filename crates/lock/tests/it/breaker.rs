@@ -1,0 +1,416 @@
+//! What breaks it.
+
+#![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use redbrick_core_conn::{Config, Conn};
+use redbrick_lock::{Durability, Error, Extended, Locks, Wait};
+use redbrick_testkit::{Fault, Server};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, timeout},
+};
+
+use crate::{LONG, PATIENCE, SHORT, acquired, eventually, exists, permits, rest, server, until};
+
+const LOCK: &str = "lock:default:{90}:job";
+
+/// A process that can be killed.
+fn process() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+async fn on(url: impl Into<String>) -> Locks {
+    let config = Config::builder().url(url).command_timeout(PATIENCE);
+    Locks::new(Conn::connect(config).await.unwrap())
+}
+
+fn card(server: &Server, key: &str) -> i64 {
+    server.command(["ZCARD", key]).unwrap().as_int().unwrap()
+}
+
+/// How many wait at a server for whatever it is.
+fn waiting(server: &Server) -> i64 {
+    let sum = "local n = 0 for _, key in ipairs(redis.call('KEYS', '*:queue')) do n = n + redis.call('ZCARD', key) end return n";
+    server.command(["EVAL", sum, "0"]).unwrap().as_int().unwrap()
+}
+
+/// "Who waits no more, or is gone, is passed over."
+#[tokio::test]
+async fn who_waits_for_many_permits_and_is_gone_is_passed_over() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let jobs = locks.semaphore("jobs", permits(2));
+    let _one = jobs.acquire().lease(LONG).await.unwrap().unwrap();
+    let (dying, url) = (process(), server.url());
+    drop(dying.spawn(async move {
+        let jobs = on(url).await.semaphore("jobs", permits(2));
+        jobs.acquire_many(permits(2)).lease(SHORT).wait(Wait::Forever).await
+    }));
+    until("it waits", async || waiting(&server) == 1).await;
+    dying.shutdown_background();
+    rest(SHORT).await;
+    assert_eq!(jobs.available().await.unwrap(), 1);
+    let began = Instant::now();
+    let next = jobs.acquire().lease(SHORT).wait(Wait::For(SHORT * 20)).await.unwrap();
+    assert!(next.is_some(), "one is free, who was first is dead: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn who_waits_to_write_and_is_gone_holds_up_no_reader() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let data = locks.rw_lock("data");
+    let _reads = data.read().lease(LONG).await.unwrap().unwrap();
+    let (dying, url) = (process(), server.url());
+    drop(dying.spawn(async move {
+        let data = on(url).await.rw_lock("data");
+        data.write().lease(SHORT).wait(Wait::Forever).await
+    }));
+    until("it waits", async || waiting(&server) == 1).await;
+    dying.shutdown_background();
+    rest(SHORT).await;
+    let next = data.read().lease(SHORT).wait(Wait::For(SHORT * 20)).await.unwrap();
+    assert!(next.is_some(), "others only read, and who wanted to write is dead");
+}
+
+/// "What is held is renewed until its guard is released, dropped or lost."
+#[tokio::test]
+async fn a_lock_whose_answer_was_slow_is_renewed_in_time() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = on(proxy.url()).await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    let lease = Duration::from_secs(2);
+    proxy.set(Fault::Latency { up: Duration::ZERO, down: lease * 8 / 10 });
+    let guard = locks.lock("job").lease(lease).await.unwrap().unwrap();
+    proxy.clear();
+    assert!(guard.is_valid());
+    rest(lease).await;
+    assert!(guard.is_valid(), "the server answers, and nobody has taken it");
+}
+
+/// Has the reply to an acquisition lost, which is noticed after a part of its lease.
+async fn heard_late(part: u32) -> (Arc<Server>, Result<Option<redbrick_lock::LockGuard>, Error>) {
+    let server = server();
+    let proxy = Arc::new(server.proxy().unwrap());
+    let locks = on(proxy.url()).await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    let lease = Duration::from_secs(3);
+    proxy.set_for_open(Fault::DropReplies);
+    let acquiring = tokio::spawn(locks.lock("job").lease(lease).into_future());
+    let watched = Arc::clone(&proxy);
+    eventually("a lost reply", move || watched.dropped_bytes() > 0).await;
+    rest(lease * part / 10).await;
+    proxy.reset();
+    proxy.clear();
+    let acquired = acquiring.await.unwrap();
+    // The proxy is to stay.
+    std::mem::forget(proxy);
+    (server, acquired)
+}
+
+/// The same where the answer was lost, and what is left of the lease is little.
+#[tokio::test]
+async fn a_lock_of_which_little_is_left_is_renewed_in_time() {
+    let (_server, acquired) = heard_late(4).await;
+    let guard = acquired.unwrap().unwrap();
+    assert!(guard.is_valid());
+    rest(Duration::from_secs(3)).await;
+    assert!(guard.is_valid(), "the server answers, and nobody has taken it");
+}
+
+/// "A reply that is lost is no lock that is lost."
+#[tokio::test]
+async fn a_reply_that_is_lost_is_no_lock_that_is_lost() {
+    let (server, acquired) = heard_late(6).await;
+    let left = server.command(["PTTL", LOCK]).unwrap().as_int();
+    assert!(acquired.is_ok(), "{acquired:?}; the server has it for {left:?} ms");
+}
+
+/// "From the first moment on guards are lost."
+#[tokio::test]
+async fn an_extension_on_its_way_revives_nothing_that_was_closed() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = on(proxy.url()).await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    let mut guard = acquired(&locks, "job", LONG).await;
+    let _ = guard.extend(LONG).await.unwrap();
+    proxy.set(Fault::StallReplies);
+    let extending = tokio::spawn(async move {
+        let extended = guard.extend(LONG * 2).await;
+        (guard, extended)
+    });
+    let watched = Arc::clone(&server);
+    eventually("it is extended", move || {
+        watched.command(["PTTL", LOCK]).unwrap().as_int().unwrap() > 130_000
+    })
+    .await;
+    let closing = tokio::spawn({
+        let locks = locks.clone();
+        async move { locks.close(PATIENCE).await }
+    });
+    let watched = Arc::clone(&server);
+    eventually("it is released", move || !exists(&watched, LOCK)).await;
+    proxy.clear();
+    let report = closing.await.unwrap();
+    let (guard, extended) = extending.await.unwrap();
+    assert_eq!((report.released, report.unknown), (1, 0), "{extended:?}");
+    let other = on(server.url()).await;
+    let other = acquired(&other, "job", LONG).await;
+    assert!(!(guard.is_valid() && other.is_valid()), "both rely on it: {:?}", guard.remaining());
+}
+
+/// "A renewal never makes a lease shorter, so that guests do not either."
+#[tokio::test]
+async fn a_guest_that_extends_makes_no_lease_of_the_owner_shorter() {
+    let server = server();
+    let (owner, guest) = (on(server.url()).await, on(server.url()).await);
+    let guard = acquired(&owner, "job", LONG).await;
+    let mut entered = guest.enter("job", guard.token()).await.unwrap().unwrap();
+    assert_eq!(entered.extend(SHORT).await.unwrap(), Extended::Extended);
+    let left = owner.ttl("job").await.unwrap().unwrap();
+    assert!(guard.remaining() <= left, "it relies on {:?} of {left:?}", guard.remaining());
+}
+
+#[tokio::test]
+async fn a_lock_is_renewed_after_an_extension_that_was_given_up() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = on(proxy.url()).await;
+    let mut guard = locks.lock("job").lease(LONG).await.unwrap().unwrap();
+    let _ = guard.extend(LONG).await.unwrap();
+    proxy.set(Fault::StallReplies);
+    let lease = Duration::from_secs(2);
+    assert!(timeout(SHORT, guard.extend(lease)).await.is_err());
+    proxy.clear();
+    rest(lease * 2).await;
+    assert!(guard.is_valid(), "it is to be renewed, and the server answers");
+}
+
+/// Nobody has it, and who waited is gone.
+#[tokio::test]
+async fn one_attempt_for_all_has_what_only_the_dead_wait_for() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let held = acquired(&locks, "{a}:1", LONG).await;
+    let (dying, url) = (process(), server.url());
+    drop(dying.spawn(async move {
+        on(url).await.lock("{a}:1").lease(LONG).wait(Wait::Forever).await
+    }));
+    until("it waits", async || locks.info("{a}:1").await.unwrap().unwrap().waiting == 1).await;
+    dying.shutdown_background();
+    // Its holder dies too: the lease ends.
+    assert_eq!(
+        locks.extend("{a}:1", &held.into_token(), SHORT).await.unwrap(),
+        Extended::Extended
+    );
+    until("it is free", async || !locks.is_locked("{a}:1").await.unwrap()).await;
+    for _ in 0..10 {
+        if locks.lock_all(["{a}:1", "{a}:2"]).wait(Wait::Never).await.unwrap().is_some() {
+            return;
+        }
+        rest(SHORT).await;
+    }
+    let alone = locks.try_lock("{a}:1").await.unwrap().is_some();
+    panic!("nobody has any of them, and nobody waits; by itself: {alone}");
+}
+
+/// "Nothing is renewed", and "guards are lost".
+#[tokio::test]
+async fn a_guest_is_lost_when_its_locks_are_closed() {
+    let server = server();
+    let owner = on(server.url()).await;
+    let conn = Conn::connect(server.url()).await.unwrap();
+    let lease = Duration::from_secs(1);
+    let guest = Locks::builder(conn).lease(lease).build().unwrap();
+    let token = acquired(&owner, "job", lease).await.into_token();
+    let entered = guest.enter("job", &token).await.unwrap().unwrap();
+    let _ = guest.close(PATIENCE).await;
+    let valid = entered.is_valid();
+    rest(lease * 3).await;
+    let renewed = owner.is_locked("job").await.unwrap();
+    assert!(!valid && !renewed, "valid: {valid}, renewed: {renewed}");
+}
+
+/// "Whoever acquires is told `Closed`."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_replicas_is_told_that_it_is_closed() {
+    let master = server();
+    let builder = Server::builder().config("replicaof", format!("127.0.0.1 {}", master.port()));
+    let replica = builder.config("repl-diskless-sync-delay", "0").start().unwrap();
+    let durability = Durability::Wait { replicas: 1, timeout: PATIENCE };
+    let locks = on(master.url()).await;
+    until("a replica that is up to date", async || {
+        locks.try_lock("warm").durability(durability).await.is_ok()
+    })
+    .await;
+    let paused = replica.pause().unwrap();
+    let lock = locks.lock("job").lease(LONG).durability(durability);
+    let acquiring = tokio::spawn(lock.into_future());
+    until("it is granted", async || exists(&master, LOCK)).await;
+    rest(SHORT).await;
+    let report = locks.close(PATIENCE).await;
+    assert!(report.is_clean());
+    let early = acquiring.is_finished();
+    drop(paused);
+    let outcome = acquiring.await.unwrap();
+    assert!(
+        early && matches!(outcome, Err(Error::Closed)),
+        "at once: {early}; {outcome:?}"
+    );
+}
+
+/// A user who may not publish throws nobody out of the line, whatever it is called.
+#[tokio::test]
+async fn a_user_that_may_not_publish_throws_nobody_out() {
+    let server = server();
+    server
+        .command(["ACL", "SETUSER", "unknown", "on", ">pw", "~*", "&*", "+@all", "-spublish"])
+        .unwrap();
+    let (locks, mute) = (
+        on(server.url()).await,
+        on(server.url().replace("redis://", "redis://unknown:pw@")).await,
+    );
+    let guard = acquired(&mute, "job", LONG).await;
+    let waiting = tokio::spawn(locks.lock("job").lease(LONG).wait(Wait::Forever).into_future());
+    let queue = format!("{LOCK}:queue");
+    until("it waits", async || card(&server, &queue) == 1).await;
+    guard.release().await.unwrap();
+    assert!(waiting.is_finished() || card(&server, &queue) == 1, "it lost its place");
+    waiting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_asked_although_the_scripts_are_forgotten() {
+    let server = server();
+    let durability = Durability::Wait { replicas: 0, timeout: SHORT };
+    let locks = on(server.url()).await;
+    for _ in 0..3 {
+        server.command(["SCRIPT", "FLUSH"]).unwrap();
+        let guard = locks.lock("job").durability(durability).await.unwrap().unwrap();
+        guard.release().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_are_renewed_and_closed() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let lease = Duration::from_secs(10);
+    let mut guards = Vec::new();
+    for hundred in 0..200 {
+        let mut all = Vec::new();
+        for n in 0..100 {
+            let lock = locks.lock(format!("{hundred}:{n}")).lease(lease);
+            all.push(tokio::spawn(lock.into_future()));
+        }
+        for one in all {
+            guards.push(one.await.unwrap().unwrap().unwrap());
+        }
+    }
+    rest(lease * 2).await;
+    let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+    let report = locks.close(PATIENCE).await;
+    assert_eq!((lost, report.released, report.unknown), (0, 20_000, 0));
+}
+
+/// Polls a future so often, and drops it then.
+async fn polled<T>(future: impl Future<Output = T>, times: u32) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut left = times;
+    timeout(
+        SHORT,
+        std::future::poll_fn(move |cx| {
+            if left == 0 {
+                return std::task::Poll::Ready(None);
+            }
+            left -= 1;
+            future.as_mut().poll(cx).map(Some)
+        }),
+    )
+    .await
+    .unwrap_or(None)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_dropped_leaves_nothing() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let (jobs, data) = (locks.semaphore("jobs", permits(3)), locks.rw_lock("data"));
+    let durability = Durability::Wait { replicas: 0, timeout: SHORT };
+    for busy in [false, true] {
+        let held = if busy {
+            Some((
+                jobs.acquire().lease(LONG).await.unwrap().unwrap(),
+                data.read().lease(LONG).await.unwrap().unwrap(),
+                acquired(&locks, "{a}:2", LONG).await,
+            ))
+        } else {
+            None
+        };
+        for times in 0..14 {
+            drop(polled(jobs.acquire_many(permits(3)).wait(PATIENCE.into()).into_future(), times).await);
+            drop(polled(data.write().wait(PATIENCE.into()).into_future(), times).await);
+            drop(polled(locks.lock_all(["{a}:1", "{a}:2"]).wait(PATIENCE.into()).into_future(), times).await);
+            drop(polled(locks.lock("d").durability(durability).into_future(), times).await);
+            let guard = locks.lock("g").await.unwrap().unwrap();
+            drop(polled(guard.release(), times).await);
+            let guards = locks.lock_all(["{b}:1", "{b}:2"]).await.unwrap().unwrap();
+            drop(polled(guards.release(), times).await);
+            let with = jobs.acquire_many(permits(2)).wait(PATIENCE.into()).with(async |_| rest(SHORT / 10).await);
+            drop(polled(with, times).await);
+            until(&format!("nothing is left of {times} polls, busy: {busy}"), async || {
+                waiting(&server) == 0
+                    && jobs.available().await.unwrap() == if busy { 2 } else { 3 }
+                    && locks.list().await.unwrap().len() == usize::from(busy)
+                    && (busy || data.try_write().await.unwrap().is_some())
+            })
+            .await;
+        }
+        drop(held);
+    }
+}
+
+/// Another program has written into the hash of shares.
+#[tokio::test]
+async fn a_count_that_is_no_number_lets_no_permit_leak() {
+    let server = server();
+    let locks = on(server.url()).await;
+    let jobs = locks.semaphore("job", permits(3));
+    server.command(["HSET", "lock:default:{90}:job:permits:shares", "out", "x"]).unwrap();
+    let error = jobs.try_acquire().lease(LONG).await;
+    let out = server.command(["ZCARD", "lock:default:{90}:job:permits"]).unwrap().as_int();
+    let life = server.command(["PTTL", "lock:default:{90}:job:permits"]).unwrap().as_int();
+    assert!(error.is_ok() || out == Some(0), "{error:?}; out: {out:?}, for {life:?} ms");
+}
+
+#[tokio::test]
+async fn an_empty_waiter_of_another_program_is_passed_over() {
+    let server = server();
+    let locks = on(server.url()).await;
+    server.command(["ZADD", &format!("{LOCK}:queue"), "1", ""]).unwrap();
+    locks.force_release("job").await.unwrap();
+}
+
+/// Somebody enters while everything is closed.
+#[tokio::test]
+async fn who_enters_while_it_is_closed_is_told_so() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let (owner, guest) = (on(server.url()).await, on(proxy.url()).await);
+    let token = acquired(&owner, "job", LONG).await.into_token();
+    drop(guest.enter("job", &token).await.unwrap().unwrap());
+    proxy.set(Fault::StallReplies);
+    let entering = tokio::spawn({
+        let guest = guest.clone();
+        async move { guest.enter("job", &token).await }
+    });
+    rest(SHORT).await;
+    assert!(guest.close(SHORT).await.is_clean());
+    proxy.clear();
+    let outcome = entering.await.unwrap();
+    assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+}
