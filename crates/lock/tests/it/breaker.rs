@@ -197,16 +197,15 @@ async fn one_attempt_for_all_has_what_only_the_dead_wait_for() {
     let locks = on(server.url()).await;
     let held = acquired(&locks, "{a}:1", LONG).await;
     let (dying, url) = (process(), server.url());
-    drop(dying.spawn(async move {
-        on(url).await.lock("{a}:1").lease(LONG).wait(Wait::Forever).await
-    }));
+    drop(
+        dying.spawn(
+            async move { on(url).await.lock("{a}:1").lease(LONG).wait(Wait::Forever).await },
+        ),
+    );
     until("it waits", async || locks.info("{a}:1").await.unwrap().unwrap().waiting == 1).await;
     dying.shutdown_background();
     // Its holder dies too: the lease ends.
-    assert_eq!(
-        locks.extend("{a}:1", &held.into_token(), SHORT).await.unwrap(),
-        Extended::Extended
-    );
+    assert_eq!(locks.extend("{a}:1", &held.into_token(), SHORT).await.unwrap(), Extended::Extended);
     until("it is free", async || !locks.is_locked("{a}:1").await.unwrap()).await;
     for _ in 0..10 {
         if locks.lock_all(["{a}:1", "{a}:2"]).wait(Wait::Never).await.unwrap().is_some() {
@@ -257,10 +256,7 @@ async fn who_waits_for_replicas_is_told_that_it_is_closed() {
     let early = acquiring.is_finished();
     drop(paused);
     let outcome = acquiring.await.unwrap();
-    assert!(
-        early && matches!(outcome, Err(Error::Closed)),
-        "at once: {early}; {outcome:?}"
-    );
+    assert!(early && matches!(outcome, Err(Error::Closed)), "at once: {early}; {outcome:?}");
 }
 
 /// A user who may not publish throws nobody out of the line, whatever it is called.
@@ -361,15 +357,27 @@ async fn whatever_is_dropped_leaves_nothing() {
             None
         };
         for times in 0..14 {
-            drop(polled(jobs.acquire_many(permits(3)).wait(PATIENCE.into()).into_future(), times).await);
+            drop(
+                polled(jobs.acquire_many(permits(3)).wait(PATIENCE.into()).into_future(), times)
+                    .await,
+            );
             drop(polled(data.write().wait(PATIENCE.into()).into_future(), times).await);
-            drop(polled(locks.lock_all(["{a}:1", "{a}:2"]).wait(PATIENCE.into()).into_future(), times).await);
+            drop(
+                polled(
+                    locks.lock_all(["{a}:1", "{a}:2"]).wait(PATIENCE.into()).into_future(),
+                    times,
+                )
+                .await,
+            );
             drop(polled(locks.lock("d").durability(durability).into_future(), times).await);
             let guard = locks.lock("g").await.unwrap().unwrap();
             drop(polled(guard.release(), times).await);
             let guards = locks.lock_all(["{b}:1", "{b}:2"]).await.unwrap().unwrap();
             drop(polled(guards.release(), times).await);
-            let with = jobs.acquire_many(permits(2)).wait(PATIENCE.into()).with(async |_| rest(SHORT / 10).await);
+            let with = jobs
+                .acquire_many(permits(2))
+                .wait(PATIENCE.into())
+                .with(async |_| rest(SHORT / 10).await);
             drop(polled(with, times).await);
             until(&format!("nothing is left of {times} polls, busy: {busy}"), async || {
                 waiting(&server) == 0
@@ -654,8 +662,7 @@ async fn no_more_permits_are_out_than_there_are_whatever_happens() {
                 {
                     let mut out = out.lock().unwrap();
                     out.push((fence, weight, Arc::clone(&guard)));
-                    let sum: u32 =
-                        out.iter().filter(|one| one.2.is_valid()).map(|one| one.1).sum();
+                    let sum: u32 = out.iter().filter(|one| one.2.is_valid()).map(|one| one.1).sum();
                     assert!(sum <= COUNT, "{sum} are out");
                 }
                 rest(Duration::from_millis(chance.u64(0..300))).await;
@@ -663,7 +670,9 @@ async fn no_more_permits_are_out_than_there_are_whatever_happens() {
                 let guard = Arc::into_inner(guard).unwrap();
                 match chance.u32(0..3) {
                     0 => drop(guard),
-                    1 => drop(guard.into_token()),
+                    1 => {
+                        let _token = guard.into_token();
+                    }
                     _ => drop(guard.release().await),
                 }
             }
@@ -845,7 +854,9 @@ async fn each_of_all_is_had_once_whatever_happens() {
                 }
                 match chance.u32(0..3) {
                     0 => drop(guards),
-                    1 => guards.into_guards().into_iter().for_each(|one| drop(one.into_token())),
+                    1 => guards.into_guards().into_iter().for_each(|one| {
+                        let _token = one.into_token();
+                    }),
                     _ => drop(guards.release().await),
                 }
             }
@@ -877,4 +888,95 @@ async fn each_of_all_is_had_once_whatever_happens() {
     crate::tell(&format!("had {had} times"));
     until("all are free", async || processes[0].list().await.is_ok_and(|all| all.is_empty())).await;
     until("nobody waits", async || waiting(&server) == 0).await;
+}
+
+/// "From the first moment on, whoever acquires is told `Closed`."
+#[tokio::test]
+async fn who_acquires_all_is_told_that_it_is_closed() {
+    let server = server();
+    let proxy = server.proxy().unwrap();
+    let locks = on(proxy.url()).await;
+    acquired(&locks, "warm", LONG).await.release().await.unwrap();
+    proxy.set(Fault::StallReplies);
+    let acquiring = tokio::spawn(locks.lock_all(["{a}:1", "{a}:2"]).into_future());
+    rest(SHORT).await;
+    let report = locks.close(SHORT).await;
+    assert!(report.is_clean());
+    let outcome = timeout(SHORT * 4, acquiring).await;
+    proxy.clear();
+    assert!(matches!(outcome, Ok(Ok(Err(Error::Closed)))), "{outcome:?}");
+}
+
+/// An observer of a connection whose runtime has ended does not turn in circles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_turns_in_no_circles() {
+    let server = server();
+    let (dying, url) = (process(), server.url());
+    let locks = dying.spawn(async move { on(url).await }).await.unwrap();
+    let mut observer = locks.election("leader").observe().await.unwrap();
+    assert!(observer.next().await.unwrap().is_none());
+    dying.shutdown_background();
+    let mut polls = 0;
+    let observed = {
+        let mut next = std::pin::pin!(observer.next());
+        timeout(
+            Duration::from_secs(3),
+            std::future::poll_fn(|cx| {
+                polls += 1;
+                next.as_mut().poll(cx)
+            }),
+        )
+        .await
+    };
+    assert!(polls < 200, "{polls} {observed:?}");
+}
+
+/// The server comes later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_on_an_optional_connection_hears_of_the_leader() {
+    let server = server();
+    let config = || Config::builder().url(server.url()).optional(true);
+    let locks = Locks::new(Conn::connect(config()).await.unwrap());
+    let mut observer = locks.election("leader").observe().await.unwrap();
+    let term = locks.election("leader").campaign().lease(LONG).await.unwrap().unwrap();
+    while timeout(PATIENCE, observer.next()).await.unwrap().unwrap().is_none() {}
+    server.kill().unwrap();
+    let away = timeout(PATIENCE, observer.next()).await;
+    server.restart().unwrap();
+    let other = on(server.url()).await;
+    let _next = other.election("leader").campaign().lease(LONG).await.unwrap().unwrap();
+    let told = timeout(PATIENCE, async {
+        loop {
+            if let Some(leader) = observer.next().await.unwrap() {
+                return leader.fence;
+            }
+        }
+    })
+    .await;
+    crate::tell(&format!("away: {away:?}"));
+    assert!(told.as_ref().is_ok_and(|fence| *fence > term.fence()), "{told:?}");
+}
+
+/// Of five masters two stand still, and who is given up leaves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_that_is_dropped_leaves_nothing() {
+    let servers: Vec<_> = (0..3).map(|_| server()).collect();
+    let mut all = Vec::new();
+    for server in &servers {
+        all.push(on(server.url()).await);
+    }
+    let quorum = redbrick_lock::Quorum::new(all.clone()).unwrap();
+    let paused = servers[0].pause().unwrap();
+    for times in 0..12 {
+        let lock = quorum.lock("job").lease(Duration::from_secs(2)).wait(Wait::Never);
+        drop(polled(lock.into_future(), times).await);
+        let lock = quorum.lock("job").lease(Duration::from_secs(2)).wait(Wait::Never);
+        drop(polled(lock.with(async || rest(SHORT / 5).await), times).await);
+    }
+    drop(paused);
+    for locks in &all {
+        crate::free(locks, "job").await;
+    }
+    let guard = quorum.lock("job").await.unwrap().expect("it is free");
+    let _ = guard.release().await;
 }
