@@ -4,6 +4,7 @@ mod acquire;
 mod all;
 #[cfg(feature = "macros")]
 mod attributes;
+mod breaker;
 mod close;
 mod cost;
 mod down;
