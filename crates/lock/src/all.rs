@@ -88,11 +88,18 @@ impl AcquireAll {
     #[tracing::instrument(level = "debug", name = "lock.lock_all", skip_all)]
     async fn acquire(self) -> Result<Option<LockGuards>, Error> {
         let Self { each, wait } = self;
-        if each.len() > 1
-            && is_one_partition(&each)
-            && let Some(guards) = at_once(&each).await?
-        {
-            return Ok(Some(guards));
+        if each.len() > 1 && is_one_partition(&each) {
+            let group = Arc::clone(&each[0].group);
+            group.closing.check()?;
+            let guards = tokio::select! {
+                biased;
+                guards = at_once(&each) => guards?,
+                closed = group.closing.closed() => return Err(closed),
+            };
+            group.closing.check()?;
+            if guards.is_some() {
+                return Ok(guards);
+            }
         }
         one_by_one(each, wait).await
     }
@@ -101,7 +108,6 @@ impl AcquireAll {
 /// All of them in one round trip, if all are free.
 async fn at_once(each: &[Acquire]) -> Result<Option<LockGuards>, Error> {
     let Some(first) = each.first() else { return Ok(None) };
-    first.group.closing.check()?;
     let mut all = Vec::new();
     for one in each {
         let lease = Lease::new(one.lease)?;
@@ -141,7 +147,7 @@ async fn at_once(each: &[Acquire]) -> Result<Option<LockGuards>, Error> {
     for ((held, fence), one) in all.into_iter().zip(fences).zip(each) {
         guards.push(LockGuard::new(Arc::clone(&one.name), fence, held));
     }
-    Ok(Some(LockGuards { guards }))
+    LockGuards { guards }.if_valid()
 }
 
 /// One after the other, in an order that is the same for all.
@@ -163,10 +169,7 @@ async fn one_by_one(each: Vec<Acquire>, wait: Wait) -> Result<Option<LockGuards>
     }
     guards.sort_unstable_by_key(|(place, _)| *place);
     let guards: Vec<_> = guards.into_iter().map(|(_, guard)| guard).collect();
-    match guards.iter().all(LockGuard::is_valid) {
-        true => Ok(Some(LockGuards { guards })),
-        false => Err(Error::Late),
-    }
+    LockGuards { guards }.if_valid()
 }
 
 fn is_one_partition(each: &[Acquire]) -> bool {
@@ -224,6 +227,11 @@ impl LockGuards {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.guards.iter().all(LockGuard::is_valid)
+    }
+
+    /// While the last was waited for, another one may have been lost.
+    fn if_valid(self) -> Result<Option<Self>, Error> {
+        if self.is_valid() { Ok(Some(self)) } else { Err(Error::Late) }
     }
 
     /// Waits until one of them may be lost; see [`LockGuard::lost`].

@@ -28,6 +28,9 @@ impl CloseReport {
     }
 }
 
+/// So many releases are under way at the same time.
+const AT_ONCE: usize = 1000;
+
 /// Whether locks are closed.
 #[derive(Debug, Default)]
 pub(crate) struct Closing(watch::Sender<bool>);
@@ -50,10 +53,11 @@ impl Closing {
 
 impl Locks {
     /// Releases everything that was acquired through this or a clone of it and is held still, by `deadline`, for a program that is about
-    /// to end. Each release is one round trip, and all are under way at the same time.
+    /// to end. Each release is one round trip, and up to 1,000 are under way at the same time.
     ///
     /// From the first moment on, whoever acquires or waits is told [`Error::Closed`], guards are [lost](crate::LockGuard::lost), and
-    /// nothing is renewed; a guest's lock stays with its owner. Locks that were left to a [token](crate::LockGuard::into_token) stay. The connection stays open; close it after
+    /// nothing is renewed; a guest's lock stays with its owner. What was asked for
+    /// just then is taken back in the background. Locks that were left to a [token](crate::LockGuard::into_token) stay. The connection stays open; close it after
     /// that. When the future is dropped, the releases that are under way are not waited for.
     pub async fn close(&self, deadline: Duration) -> CloseReport {
         self.group().close(Instant::now() + deadline.min(FAR)).await
@@ -63,16 +67,19 @@ impl Locks {
 impl Group {
     async fn close(&self, deadline: Instant) -> CloseReport {
         self.closing.0.send_replace(true);
-        let mut releases = JoinSet::new();
-        for hold in self.keeper.holds() {
-            if hold.is_guest {
-                hold.forget();
-                continue;
+        let (mut report, mut releases) = (CloseReport::default(), JoinSet::new());
+        let mut holds = self.keeper.holds().into_iter();
+        loop {
+            while releases.len() < AT_ONCE
+                && let Some(hold) = holds.next()
+            {
+                if hold.is_guest {
+                    hold.forget();
+                } else {
+                    releases.spawn(async move { timeout_at(deadline, hold.release(None)).await });
+                }
             }
-            releases.spawn(async move { timeout_at(deadline, hold.release(None)).await });
-        }
-        let mut report = CloseReport::default();
-        while let Some(released) = releases.join_next().await {
+            let Some(released) = releases.join_next().await else { break };
             *match released {
                 Ok(Ok(Ok(Released::Released))) => &mut report.released,
                 Ok(Ok(Ok(Released::AlreadyLost))) => &mut report.lost,

@@ -95,7 +95,7 @@ impl Observer {
     pub async fn next(&mut self) -> Result<Option<LockInfo>, Error> {
         loop {
             match self.looks {
-                None => match self.election.leader().await {
+                None => match self.election.locks.info_by_server(&self.election.name).await {
                     Ok(leader) => {
                         let left = leader.as_ref().map_or(FAR, |leader| leader.remaining.min(FAR));
                         self.looks = Some(Instant::now() + left + SLACK);

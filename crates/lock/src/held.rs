@@ -34,6 +34,8 @@ pub(crate) struct Held {
     pub(crate) owed: bool,
     /// The lease with which it may stand in the queue.
     pub(crate) queued_with: Option<Lease>,
+    /// When it was asked for first.
+    first_asked: Option<Instant>,
     /// Where what is dropped is given back; it was made there, and the connection lives there.
     runtime: Option<Handle>,
 }
@@ -64,19 +66,29 @@ impl Held {
         let watched = Arc::clone(&group);
         let hold = Hold::new(claim, terms.lease);
         let mut held = Self::unasked(group, hold, terms.renews, terms.lease);
-        let began = Instant::now();
         let fence = tokio::select! {
             biased;
-            fence = held.had_within(terms.wait, began) => fence?,
+            fence = held.had_as_wanted(terms) => fence?,
             closed = watched.closing.closed() => return Err(closed),
         };
-        WAITED.record(began.elapsed(), "");
-        let Some(fence) = fence else { return Ok(None) };
-        held.count_and_keep();
         // What is kept by now is released by whoever closes.
         held.group.closing.check()?;
-        held.endures(terms.durability).await?;
-        Ok(Some((held, fence)))
+        Ok(fence.map(|fence| {
+            ACQUIRED.add(1, "");
+            (held, fence)
+        }))
+    }
+
+    /// Asks for it, keeps it, and waits until as many know of it as is wanted.
+    async fn had_as_wanted(&mut self, terms: Terms) -> Result<Option<u64>, Error> {
+        let began = Instant::now();
+        let fence = self.had_within(terms.wait, began).await?;
+        WAITED.record(began.elapsed(), "");
+        if fence.is_some() {
+            self.keep();
+            self.endures(terms.durability).await?;
+        }
+        Ok(fence)
     }
 
     /// Asks for it until it is had, or until the wait is over.
@@ -94,7 +106,11 @@ impl Held {
         let (claim, token) = (&self.hold.claim, &self.hold.token);
         // The lease begins anew with what the replicas get; here it counts on.
         match claim.extend_replicated(token, self.lease, replicas, timeout.min(FAR)).await? {
-            Some(known) if known >= u64::from(replicas) => Ok(()),
+            Some(known) if known >= u64::from(replicas) => match self.remaining().is_zero() {
+                // The lease counted on meanwhile.
+                true => Err(Error::Late),
+                false => Ok(()),
+            },
             Some(known) => {
                 // Where that fails, it is tried again in the background.
                 let _ = self.release().await;
@@ -107,7 +123,17 @@ impl Held {
     /// Something for which nobody was asked yet.
     pub(crate) fn unasked(group: Arc<Group>, hold: Hold, renews: bool, lease: Lease) -> Self {
         let (hold, runtime) = (Arc::new(hold), Handle::try_current().ok());
-        Self { group, hold, lease, renews, kept: None, owed: false, queued_with: None, runtime }
+        Self {
+            group,
+            hold,
+            lease,
+            renews,
+            kept: None,
+            owed: false,
+            queued_with: None,
+            first_asked: None,
+            runtime,
+        }
     }
 
     /// What a token has already, with its fence: it is let in, and gives nothing back. Nothing where the token has it no more.
@@ -132,13 +158,9 @@ impl Held {
     /// It is had, and can be relied on until then.
     pub(crate) fn granted_until(&mut self, until: Instant) -> Result<(), Error> {
         self.hold.rely_until(until)?;
-        self.count_and_keep();
-        self.group.closing.check()
-    }
-
-    fn count_and_keep(&mut self) {
         ACQUIRED.add(1, "");
         self.keep();
+        Ok(())
     }
 
     /// Asks from time to time.
@@ -161,9 +183,12 @@ impl Held {
             self.queued_with = Some(self.lease);
         }
         let asked = Instant::now();
+        let first = *self.first_asked.get_or_insert(asked);
         match self.hold.claim.acquire(&self.hold.token, self.lease, waits).await {
             Ok(Answer::Had { fence, left }) => {
-                self.hold.rely_until(lease::until(asked, left.min(self.lease.duration())))?;
+                // Its lease began after it was asked for first, and so much of it was left after it was asked for now.
+                let left = lease::until(asked, left.min(self.lease.duration()));
+                self.hold.rely_until(self.lease.until(first).max(left))?;
                 Ok(Asked::Had(fence))
             }
             Ok(Answer::Busy(busy)) => {
@@ -177,10 +202,11 @@ impl Held {
         }
     }
 
-    /// Renews it from now on, if it is to be renewed.
+    /// Renews it from now on, if it is to be renewed: in time also where the answer was late.
     fn keep(&mut self) {
-        let first = self.renews.then(|| self.lease.renewal(Instant::now()));
-        self.kept = Some(self.group.keeper.keep(&self.hold, first));
+        let now = Instant::now();
+        let first = self.lease.renewal(now).min(now + self.remaining() / 3);
+        self.kept = Some(self.group.keeper.keep(&self.hold, self.renews.then_some(first)));
     }
 
     pub(crate) fn token(&self) -> &Token {
@@ -196,6 +222,15 @@ impl Held {
     }
 
     pub(crate) async fn extend(&mut self, lease: Lease) -> Result<Extended, Error> {
+        if lease < self.lease && !self.hold.is_guest {
+            // It may begin although its answer never comes.
+            self.lease = lease;
+            self.kept = Some(
+                self.group
+                    .keeper
+                    .keep(&self.hold, self.renews.then(|| lease.renewal(Instant::now()))),
+            );
+        }
         let extended = self.hold.extend(lease).await?;
         match extended {
             Extended::Extended => {

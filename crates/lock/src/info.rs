@@ -69,6 +69,12 @@ impl Locks {
         Ok(read.map(|read| LockInfo::new(name.to_vec(), read)))
     }
 
+    /// The same, where a server has to say so.
+    pub(crate) async fn info_by_server(&self, name: &[u8]) -> Result<Option<LockInfo>, Error> {
+        let read = self.read(name).run::<Option<Read>>().needs_server().await?;
+        Ok(read.map(|read| LockInfo::new(name.to_vec(), read)))
+    }
+
     /// Returns all locks of this group that somebody has, in the order of their names. What comes or goes meanwhile may
     /// be among them or not, and what is no lock is left out.
     ///

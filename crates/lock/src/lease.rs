@@ -3,7 +3,7 @@ use std::{sync::LazyLock, time::Duration};
 use redbrick_core_conn::Arg;
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::{Error, time::jittered};
 
 /// The shortest lease that is accepted: less is over before its answer comes.
 pub const SHORTEST_LEASE: Duration = Duration::from_millis(10);
@@ -34,6 +34,11 @@ impl Lease {
         let step = (self.0 / 24).as_nanos();
         let early = third.saturating_duration_since(*BEGAN).as_nanos() % step;
         third - Duration::from_nanos(u64::try_from(early).unwrap_or(0))
+    }
+
+    /// When a renewal that failed is tried again.
+    pub(crate) fn again(self) -> Instant {
+        Instant::now() + jittered(self.0 / 12)
     }
 
     /// Until when this process may rely on it, when it was asked for at `asked`: the server's clock may run faster, and

@@ -22,8 +22,10 @@ local function remove(token)
   local _, weight = share_of(token)
   redis.call('ZREM', KEYS[1], token)
   redis.call('HDEL', KEYS[5], token)
-  if redis.call('HINCRBY', KEYS[5], 'out', -weight) <= 0 then
-    redis.call('DEL', KEYS[5])
+  -- What another program wrote may be no number.
+  local left = redis.pcall('HINCRBY', KEYS[5], 'out', -weight)
+  if type(left) == 'table' or left <= 0 then
+    redis.call('HDEL', KEYS[5], 'out')
   end
   return weight
 end
@@ -71,10 +73,9 @@ function free_in(weight)
 end
 
 function give(token, lease, weight, holder, fence)
-  redis.call('ZADD', KEYS[1], string.format('%.0f', millis + lease), token)
-  redis.call('HSET', KEYS[5], token, struct.pack('>I8I4', fence, weight) .. holder)
-  redis.call('HINCRBY', KEYS[5], 'out', weight)
   out = out + weight
+  redis.call('HSET', KEYS[5], token, struct.pack('>I8I4', fence, weight) .. holder, 'out', out)
+  redis.call('ZADD', KEYS[1], string.format('%.0f', millis + lease), token)
   local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
   -- Another program's member may never end, and 2^53 is as far as numbers go here.
   last = string.format('%.0f', math.min(last, 9007199254740991))

@@ -62,7 +62,7 @@ local function tell(waiter, message)
     return false
   end
   local told = redis.pcall('SPUBLISH', mailbox, message)
-  if type(told) == 'table' and string.find(told.err, 'nknown') then
+  if type(told) == 'table' and string.find(told.err, 'nknown Redis command') then
     -- Before Redis 7. PUBLISH also counts those who listen to patterns.
     told = redis.pcall('PUBSUB', 'NUMSUB', mailbox)
     told = told.err and told or told[2] > 0 and redis.pcall('PUBLISH', mailbox, message) or 0
@@ -77,15 +77,18 @@ local function first()
   return redis.call('ZRANGE', KEYS[2], 0, 0)[1]
 end
 
--- Tells who waits first when it may be its turn at the earliest, since nobody else looks after that.
+-- Tells one who waits first when it may be its turn at the earliest; returns as `tell` does.
+local function tell_turn(waiter)
+  local _, weight = terms_of(waiter)
+  local left = weight and math.max(0, free_in(weight)) or 0
+  return tell(waiter, 'f' .. string.sub(waiter, 1, 16) .. struct.pack('>I8', left))
+end
+
+-- Tells who waits first and is there, since nobody else looks after that.
 local function tell_first()
   for _ = 1, MOST do
     local waiter = first()
-    local _, weight = terms_of(waiter or '')
-    local left = weight and free_in(weight) or 0
-    local told = waiter and left >= 0
-      and tell(waiter, 'f' .. string.sub(waiter, 1, 16) .. struct.pack('>I8', left))
-    if not waiter or told ~= false or left < 0 then
+    if not waiter or tell_turn(waiter) ~= false then
       return
     end
     redis.call('ZREM', KEYS[2], waiter)
@@ -103,20 +106,28 @@ local function hand_on(written)
     if waiter == nil then
       return own, false
     end
-    local lease, weight = terms_of(waiter or '')
-    if not waiter or weight and not is_free(weight) then
+    if not waiter then
       if moved then
         tell_first()
       end
       return own, true
     end
+    local lease, weight = terms_of(waiter)
+    local is_own = lease and waiter == ARGV[1]
+    local fits = not weight or is_free(weight)
+    -- What is free is not enough for who is first. Others wait for its sake, so it has to be there.
+    if not fits and (is_own or tell_turn(waiter) ~= false) then
+      return own, true
+    end
     if not written then
       written = true
-      -- Where the server refuses writes, it refuses this one, before anybody is told.
+      -- Where the server refuses writes, it refuses this one, before anybody is told that it has something.
       redis.call('ZREM', KEYS[2], '')
     end
-    local token, fence = string.sub(waiter, 1, 16), next_fence()
-    local there = waiter == ARGV[1] or tell(waiter, 'g' .. token .. struct.pack('>I8I8', fence, now))
+    local there, fence = fits, next_fence()
+    if fits and not is_own then
+      there = tell(waiter, 'g' .. string.sub(waiter, 1, 16) .. struct.pack('>I8I8', fence, now))
+    end
     if there == nil then
       return own, true, true
     end
@@ -124,7 +135,7 @@ local function hand_on(written)
     moved = true
     if there then
       grant(waiter, lease, weight, fence)
-      own = waiter == ARGV[1] and fence or own
+      own = is_own and fence or own
     end
   end
   -- There are more, and who asks next passes over them.

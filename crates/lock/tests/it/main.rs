@@ -4,7 +4,7 @@ mod acquire;
 mod all;
 #[cfg(feature = "macros")]
 mod attributes;
-mod breaker;
+
 mod close;
 mod cost;
 mod down;
@@ -19,6 +19,7 @@ mod handoff;
 mod history;
 mod input;
 mod inspect;
+mod interleavings;
 mod leftovers;
 mod metrics;
 mod poison;
