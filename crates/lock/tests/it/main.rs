@@ -11,6 +11,7 @@ mod input;
 mod inspect;
 mod leftovers;
 mod metrics;
+mod model;
 mod poison;
 mod queue;
 mod race;
