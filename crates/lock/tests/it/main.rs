@@ -13,6 +13,7 @@ mod leftovers;
 mod metrics;
 mod model;
 mod poison;
+mod processes;
 mod queue;
 mod race;
 mod renew;

@@ -89,7 +89,7 @@ fn step() -> BoxedStrategy<Step> {
     let what = || prop_oneof![Just(What::Lock), Just(What::Permits)];
     let asker = move || (what(), 0..ASKERS).prop_map(|(what, number)| Asker { what, number });
     prop_oneof![
-        12 => (asker(), proptest::bool::weighted(0.9)).prop_map(|(who, waits)| Step::Ask(who, waits)),
+        12 => (asker(), proptest::bool::weighted(0.85)).prop_map(|(who, waits)| Step::Ask(who, waits)),
         8 => (asker(), any::<bool>()).prop_map(|(who, waits)| Step::Release(who, waits)),
         2 => asker().prop_map(Step::Extend),
         2 => Just(Step::Force),
@@ -136,7 +136,7 @@ async fn case(real: &mut Real, terms: &[Terms], steps: &[Step]) -> Checked {
             Step::Again => last_call,
             // The fence would fall, as it may when both happen at once.
             Step::Forget if model.last_fence > before.now => None,
-            // It had given up by then.
+            // Once it stands in line, it asks with its mailbox.
             Step::Ask(who, false) if model.stands(*who) => None,
             step => Some(*step),
         };
@@ -173,8 +173,7 @@ fn compare(
         let had = real.had.iter().map(|one| (one.token.clone(), one.weight, one.fence));
         let mut had: Vec<_> = had.collect();
         let own = thing.had.iter().filter(|one| !one.ended);
-        let mut own: Vec<_> =
-            own.map(|one| (one.who.token(), one.weight, one.fence)).collect();
+        let mut own: Vec<_> = own.map(|one| (one.who.token(), one.weight, one.fence)).collect();
         had.sort();
         own.sort();
         same("who has it", &own, &had)?;

@@ -51,8 +51,7 @@ static EXTEND: [BatchScript; 2] = [
     BatchScript::new("extend.lock", include_str!("../../../src/lua/extend.lua")),
     BatchScript::new("extend.permits", include_str!("../../../src/lua/extend_permits.lua")),
 ];
-static AVAILABLE: Script =
-    Script::new("available", include_str!("../../../src/lua/available.lua"));
+static AVAILABLE: Script = Script::new("available", include_str!("../../../src/lua/available.lua"));
 static INFO: Script = Script::new("info", include_str!("../../../src/lua/info.lua"));
 
 /// What there is, all of one moment; whoever reads a mailbox gets a message behind all before it.
@@ -101,8 +100,16 @@ pub(super) struct Real {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Answer {
     /// With the milliseconds that are left. `who` is the model's, and the fence the server's.
-    Had { who: Option<Asker>, left: i64, fence: u64 },
-    Busy { place: i64, free_in: i64, last: u64 },
+    Had {
+        who: Option<Asker>,
+        left: i64,
+        fence: u64,
+    },
+    Busy {
+        place: i64,
+        free_in: i64,
+        last: u64,
+    },
     Is(bool),
     Nothing,
 }
@@ -337,7 +344,8 @@ async fn next(mailbox: usize, reader: &mut Subscription) -> Option<Message> {
         return None;
     }
     let (token, rest) = rest.split_at(16);
-    let mut numbers = rest.chunks_exact(8).map(|chunk| u64::from_be_bytes(chunk.try_into().unwrap()));
+    let mut numbers =
+        rest.chunks_exact(8).map(|chunk| u64::from_be_bytes(chunk.try_into().unwrap()));
     let (number, at) = (numbers.next().unwrap(), numbers.next());
     Some(Message { mailbox, kind: *kind, token: token.to_vec(), number, at })
 }

@@ -281,8 +281,7 @@ impl Model {
                 return Answer::Is(true);
             }
             if waits {
-                let place =
-                    call.thing.queue.iter().position(|other| other.bytes == waiter.bytes);
+                let place = call.thing.queue.iter().position(|other| other.bytes == waiter.bytes);
                 if let Some(place) = place {
                     call.thing.queue.remove(place);
                 }
