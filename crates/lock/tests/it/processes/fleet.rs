@@ -22,7 +22,7 @@ use super::{
     records::Records,
     resource::Resource,
 };
-use crate::{PATIENCE, history::tell, rest, until};
+use crate::{PATIENCE, exists, history::tell, keys, rest, until};
 
 /// Set in the processes of a history: what each of them is to know.
 const PART: &str = "REDBRICK_TEST_PROCESSES";
@@ -260,12 +260,7 @@ impl Fleet {
             let guard = asks.expect("nobody else is there").unwrap().unwrap();
             let _ = guard.release().await.unwrap();
         }
-        until("all is over", async || {
-            let keys = self.locks.command(["KEYS", "*"]).unwrap();
-            let keys = keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap());
-            keys.eq([COUNTER])
-        })
-        .await;
+        until("all is over", async || keys(&self.locks) == 1 && exists(&self.locks, COUNTER)).await;
         let left = self.locks.command(["PTTL", COUNTER]).unwrap().as_int();
         assert!(left > Some(0), "{left:?}");
     }
