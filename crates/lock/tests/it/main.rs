@@ -9,6 +9,7 @@ mod handoff;
 mod history;
 mod input;
 mod inspect;
+mod late;
 mod leftovers;
 mod metrics;
 mod model;

@@ -79,13 +79,13 @@ static END: Script = Script::new(
     "local now = redis.call('TIME') return redis.call('ZADD', KEYS[1], 'XX', now[1] * 1000 - 1, ARGV[1])",
 );
 
-/// Writes to a queue, before all others or behind them.
+/// Writes to a queue, before all others or behind them, as with a clock that is ahead.
 static FOREIGN: Script = Script::new(
     "foreign",
     "
-    local at = ARGV[2] == '1' and 0 or -1
-    local other = redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2] or '1000'
-    redis.call('ZADD', KEYS[1], string.format('%.0f', other + (at == 0 and -1 or 1)), ARGV[1])
+    local at, time = ARGV[2] == '1' and 0 or -1, redis.call('TIME')
+    local other = redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2] or time[1] * 1000000
+    redis.call('ZADD', KEYS[1], string.format('%.0f', other + (at == 0 and -1 or 1000000000000)), ARGV[1])
     if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], 1000000) end",
 );
 

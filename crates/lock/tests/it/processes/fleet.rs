@@ -95,7 +95,7 @@ impl Fleet {
         command.args(["--exact", TEST, "--nocapture"]);
         command.env(PART, format!("{id} {seed} {locks} {source}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let member = Member { id, child: Some(command.spawn().unwrap()) };
+        let mut member = Member { id, child: Some(command.spawn().unwrap()) };
         let ready = self.resource.told::<u64>("ready", PATIENCE).await;
         if ready != Some(id) {
             member.show();
@@ -285,15 +285,16 @@ impl Member {
         self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
-    fn ended_well(self) {
+    fn ended_well(mut self) {
         if !self.show() {
             panic!("a process failed, see above");
         }
     }
 
     /// Shows what it said, unless it ended well.
-    fn show(mut self) -> bool {
-        let mut child = self.child.take().unwrap();
+    fn show(&mut self) -> bool {
+        let Some(mut child) = self.child.take() else { return true };
+        // It may have ended before.
         let _ = child.kill();
         let output = child.wait_with_output().unwrap();
         if !output.status.success() {
@@ -307,7 +308,11 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.kill();
+        if std::thread::panicking() {
+            self.show();
+        } else {
+            self.kill();
+        }
     }
 }
 
