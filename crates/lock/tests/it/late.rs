@@ -35,8 +35,9 @@ async fn relied_on_no_longer_than_granted(key: &str, acquire: impl Fn(&Locks) ->
     let mut guard = acquire(&locks).lease(LEASE).await.unwrap().expect("nobody has it");
     ends_here_before_it_ends_there(&guard, &server, key);
     for _ in 0..2 {
-        let before = guard.remaining();
-        until("a renewal", async || guard.remaining() > before).await;
+        let end = || Instant::now() + guard.remaining();
+        let before = end();
+        until("a renewal", async || end() > before + LATE).await;
         ends_here_before_it_ends_there(&guard, &server, key);
     }
     let _ = guard.extend(LEASE).await.unwrap();
