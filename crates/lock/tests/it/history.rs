@@ -106,10 +106,7 @@ async fn disturb(server: &Arc<Server>, until: Instant, mut chance: fastrand::Rng
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_have_it_and_everybody_has_turns_whatever_is_lost() {
-    let given = env::var(SEED).ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    tell(&format!("{SEED}={seed}"));
-    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut chance = chance("history");
     let server = server();
     let length = Duration::from_secs(if is_long() { 600 } else { 5 });
     let (world, until) = (Arc::new(World::default()), Instant::now() + length);
@@ -135,4 +132,12 @@ async fn no_two_have_it_and_everybody_has_turns_whatever_is_lost() {
     assert!(count(turns) > 100 && count(waits) > 0);
     let watched = Arc::clone(&server);
     crate::eventually("nobody stands in line", move || !exists(&watched, QUEUE)).await;
+}
+
+/// Random numbers from the seed of the environment, or from a new one; tells which.
+pub(crate) fn chance(test: &str) -> fastrand::Rng {
+    let given = env::var(SEED).ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    tell(&format!("{test}: {SEED}={seed}"));
+    fastrand::Rng::with_seed(seed)
 }

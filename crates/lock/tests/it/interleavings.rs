@@ -1,4 +1,4 @@
-//! What breaks it.
+//! Calls that meet: what is under way when something is closed, given up, extended or lost, and what others left behind.
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
@@ -75,22 +75,6 @@ async fn who_waits_to_write_and_is_gone_holds_up_no_reader() {
     assert!(next.is_some(), "others only read, and who wanted to write is dead");
 }
 
-/// "What is held is renewed until its guard is released, dropped or lost."
-#[tokio::test]
-async fn a_lock_whose_answer_was_slow_is_renewed_in_time() {
-    let server = server();
-    let proxy = server.proxy().unwrap();
-    let locks = on(proxy.url()).await;
-    acquired(&locks, "warm", LONG).await.release().await.unwrap();
-    let lease = Duration::from_secs(2);
-    proxy.set(Fault::Latency { up: Duration::ZERO, down: lease * 8 / 10 });
-    let guard = locks.lock("job").lease(lease).await.unwrap().unwrap();
-    proxy.clear();
-    assert!(guard.is_valid());
-    rest(lease).await;
-    assert!(guard.is_valid(), "the server answers, and nobody has taken it");
-}
-
 /// Has the reply to an acquisition lost, which is noticed after a part of its lease.
 async fn heard_late(part: u32) -> (Arc<Server>, Result<Option<redbrick_lock::LockGuard>, Error>) {
     let server = server();
@@ -111,7 +95,7 @@ async fn heard_late(part: u32) -> (Arc<Server>, Result<Option<redbrick_lock::Loc
     (server, acquired)
 }
 
-/// The same where the answer was lost, and what is left of the lease is little.
+/// It is renewed in time although what is left of the lease is little.
 #[tokio::test]
 async fn a_lock_of_which_little_is_left_is_renewed_in_time() {
     let (_server, acquired) = heard_late(4).await;

@@ -369,3 +369,52 @@ async fn who_does_without_a_server_at_first_and_may_not_listen_asks_from_time_to
     guard.release().await.unwrap();
     timeout(PATIENCE, next).await.unwrap().unwrap().release().await.unwrap();
 }
+
+/// There are more than one script passes over, so that who comes cannot know who is first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_passes_who_waits_behind_more_than_are_passed_over_at_a_time() {
+    let server = server();
+    let locks = on(&server).await;
+    let _guard = acquired(&locks, "job", LONG).await;
+    let next = waiter(&locks, LONG).await;
+    many_are_gone(&server, 12_000);
+    server.command(["DEL", LOCK]).unwrap();
+    until("it is handed on", async || {
+        assert!(locks.try_lock("job").await.unwrap().is_none(), "it came before who waits");
+        next.is_finished()
+    })
+    .await;
+    next.await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_behind_more_than_are_passed_over_at_a_time_asks_again_soon() {
+    let server = server();
+    let locks = on(&server).await;
+    many_are_gone(&server, 22_000);
+    let lock = locks.lock("job").lease(LONG).wait(Wait::For(PATIENCE));
+    lock.await.unwrap().expect("nobody has it").release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mailbox_that_nobody_reads_is_tried_once_for_all_who_are_gone() {
+    let server = server();
+    let locks = on(&server).await;
+    many_are_gone(&server, 100);
+    let mut had = None;
+    let cost = server.cost(async { had = locks.try_lock("job").await.unwrap() }).await.unwrap();
+    // Before Redis 7 it is counted who listens.
+    let once = cost.split(", ").any(|one| ["spublish 1", "pubsub 1"].contains(&one));
+    assert!(once, "{cost}");
+    had.expect("nobody has it").release().await.unwrap();
+}
+
+/// Has so many stand first in line whose process is gone.
+fn many_are_gone(server: &Server, count: usize) {
+    let script = "
+        local terms = 'gone-gone-gone-g' .. struct.pack('>I8I4', 60000, 1)
+        for n = 1, tonumber(ARGV[1]) do
+          redis.call('ZADD', KEYS[1], n, string.format('%016d', n) .. terms)
+        end";
+    server.command(["EVAL", script, "1", QUEUE, &count.to_string()]).unwrap();
+}
