@@ -27,7 +27,6 @@ local function remove(token)
   if type(left) == 'table' or left <= 0 then
     redis.call('HDEL', KEYS[5], 'out')
   end
-  return weight
 end
 
 -- How many are out, of those whose lease has not ended; looks once.
@@ -86,8 +85,7 @@ end
 function take()
   local ends = tonumber(redis.call('ZSCORE', KEYS[1], who) or '')
   if ends then
-    local weight = remove(who)
-    out = out and out - weight
+    remove(who)
     return ends > millis
   end
 end

@@ -113,7 +113,8 @@ local function hand_on(written)
       return own, true
     end
     local lease, weight = terms_of(waiter)
-    local is_own = lease and waiter == ARGV[1]
+    -- It may ask without its mailbox now.
+    local is_own = lease and string.sub(waiter, 1, 16) == who
     local fits = not weight or is_free(weight)
     -- What is free is not enough for who is first. Others wait for its sake, so it has to be there.
     if not fits and (is_own or tell_turn(waiter) ~= false) then

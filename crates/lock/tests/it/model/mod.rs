@@ -89,7 +89,7 @@ fn step() -> BoxedStrategy<Step> {
     let what = || prop_oneof![Just(What::Lock), Just(What::Permits)];
     let asker = move || (what(), 0..ASKERS).prop_map(|(what, number)| Asker { what, number });
     prop_oneof![
-        12 => (asker(), proptest::bool::weighted(0.85)).prop_map(|(who, waits)| Step::Ask(who, waits)),
+        12 => (asker(), proptest::bool::weighted(0.6)).prop_map(|(who, waits)| Step::Ask(who, waits)),
         8 => (asker(), any::<bool>()).prop_map(|(who, waits)| Step::Release(who, waits)),
         2 => asker().prop_map(Step::Extend),
         2 => Just(Step::Force),
@@ -136,8 +136,6 @@ async fn case(real: &mut Real, terms: &[Terms], steps: &[Step]) -> Checked {
             Step::Again => last_call,
             // The fence would fall, as it may when both happen at once.
             Step::Forget if model.last_fence > before.now => None,
-            // Once it stands in line, it asks with its mailbox.
-            Step::Ask(who, false) if model.stands(*who) => None,
             step => Some(*step),
         };
         let Some(step) = step else { continue };
@@ -255,4 +253,30 @@ fn near(expected: i64, real: i64) -> bool {
 fn same<T: Debug + PartialEq>(what: &str, expected: &T, real: &T) -> Checked {
     prop_assert!(expected == real, "{what}: {expected:?} was expected, not {real:?}");
     Ok(())
+}
+
+/// Its process has ceased to listen and asks from time to time, while what it asked before stands in the queue with a mailbox that is
+/// read again.
+#[test]
+fn who_stands_in_line_and_asks_as_one_who_does_not_wait_has_it_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let held = runtime.expect("a runtime").block_on(async {
+        let mut real = Real::start().await;
+        let [first, next] = [0, 1].map(|number| Asker { what: What::Permits, number });
+        let all = Terms { weight: 4, mailbox: 0 };
+        let mut terms = [all; 2 * ASKERS];
+        terms[ASKERS + 1].weight = 2;
+        let steps = [
+            Step::Ask(first, true),
+            Step::Ask(next, true),
+            Step::End(What::Permits, 0),
+            Step::Ask(next, false),
+            Step::Release(next, false),
+            Step::Ask(first, true),
+        ];
+        case(&mut real, &terms, &steps).await
+    });
+    if let Err(error) = held {
+        panic!("{error}");
+    }
 }

@@ -227,8 +227,8 @@ impl Real {
                 let call = self.conn.batch_script(script).key(held).key(partition);
                 let call = if who.what == What::Permits { call.key(shares) } else { call };
                 let lease = who.lease() + 50_000;
-                let call = call.arg(who.token()).arg(lease).arg(lease + MEMORY);
-                Answer::Is(call.run().await.unwrap())
+                let call = call.arg(who.token()).arg(lease).arg(lease + MEMORY).arg(1);
+                Answer::Is(call.run::<Option<u64>>().await.unwrap().is_some())
             }
             Step::Force => {
                 let call = self.conn.script(&FORCE);

@@ -140,10 +140,6 @@ impl Model {
         }
     }
 
-    pub(super) fn stands(&self, who: Asker) -> bool {
-        self.thing(who.what).queue.iter().any(|waiter| waiter.who == Some(who))
-    }
-
     pub(super) fn weight(&self, who: Asker) -> u32 {
         weight(&self.terms, who)
     }
@@ -355,15 +351,25 @@ impl Call<'_> {
         self.granted.push(who);
     }
 
-    /// Those who came first are first, and who is gone is passed over; returns whether others wait then.
+    /// Those who came first are first, and who is gone is passed over, also where what is free is not enough for it; returns whether others
+    /// wait then.
     fn hand_on(&mut self, asks: Option<&Waiter>) -> bool {
         let mut moved = false;
         // Nobody looks at the queue while nothing is free.
         while self.is_free(1) {
             let Some(waiter) = self.thing.queue.first().cloned() else { return false };
             match waiter.who {
-                Some(who) if !self.is_free(self.weight(who)) => break,
-                Some(who) if asks.is_some_and(|asks| asks.bytes == waiter.bytes) => self.grant(who),
+                Some(who) if !self.is_free(self.weight(who)) => {
+                    // Whoever asks learns it by the answer.
+                    let asks = asks.is_some_and(|asks| asks.who == waiter.who);
+                    if !asks && self.is_there(who) {
+                        self.told.push(Told::First(who, self.free_in(self.weight(who))));
+                    }
+                    if asks || self.is_there(who) {
+                        return true;
+                    }
+                }
+                Some(who) if asks.is_some_and(|asks| asks.who == waiter.who) => self.grant(who),
                 Some(who) if self.is_there(who) => {
                     self.grant(who);
                     self.told.push(Told::Granted(who));
