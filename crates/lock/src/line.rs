@@ -70,7 +70,7 @@ impl Held {
                         can_listen = false;
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, "nobody can tell yet when a lock is free")
+                        tracing::debug!(%error, "nobody can tell yet when a lock is free");
                     }
                     _ => {}
                 }

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers here are part of the tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use redbrick_core_conn::{Config, Conn};
 use redbrick_lock::{Durability, Error, Extended, Locks, Wait};
@@ -12,7 +15,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{LONG, PATIENCE, SHORT, acquired, eventually, exists, permits, rest, server, until};
+use crate::{
+    LONG, PATIENCE, SHORT, acquired, eventually, exists, is_long, permits, rest, server, until,
+};
 
 const LOCK: &str = "lock:default:{90}:job";
 
@@ -604,6 +609,14 @@ async fn the_shortest_lease_is_renewed() {
     }
 }
 
+/// What is out: by fence, so many permits, and whose.
+type Out = (u64, u32, Arc<redbrick_lock::LockGuard>);
+
+/// For how long there is trouble.
+fn length() -> Duration {
+    Duration::from_secs(if is_long() { 60 } else { 4 })
+}
+
 /// Many weights, and all kinds of trouble: no more is out than there is, and nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_permits_are_out_than_there_are_whatever_happens() {
@@ -614,8 +627,8 @@ async fn no_more_permits_are_out_than_there_are_whatever_happens() {
         let config = Config::builder().url(server.url()).command_timeout(Duration::from_secs(1));
         processes.push(Locks::new(Conn::connect(config).await.unwrap()));
     }
-    let out: Arc<std::sync::Mutex<Vec<(u64, u32, Arc<redbrick_lock::LockGuard>)>>> = Arc::default();
-    let end = Instant::now() + Duration::from_secs(15);
+    let out: Arc<Mutex<Vec<Out>>> = Arc::default();
+    let end = Instant::now() + length();
     let mut workers = tokio::task::JoinSet::new();
     for n in 0..24u32 {
         let (locks, out) = (processes[n as usize % 4].clone(), Arc::clone(&out));
@@ -781,9 +794,8 @@ async fn each_of_all_is_had_once_whatever_happens() {
         let config = Config::builder().url(server.url()).command_timeout(Duration::from_secs(1));
         processes.push(Locks::new(Conn::connect(config).await.unwrap()));
     }
-    let out: Arc<std::sync::Mutex<Vec<Option<(u64, u32)>>>> =
-        Arc::new(std::sync::Mutex::new(vec![None; NAMES.len()]));
-    let end = Instant::now() + Duration::from_secs(15);
+    let out = Arc::new(Mutex::new(vec![None::<(u64, u32)>; NAMES.len()]));
+    let end = Instant::now() + length();
     let mut workers = tokio::task::JoinSet::new();
     for n in 0..16u32 {
         let (locks, out) = (processes[n as usize % 4].clone(), Arc::clone(&out));
