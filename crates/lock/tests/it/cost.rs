@@ -87,7 +87,7 @@ async fn what_is_built_on_a_lock_costs_what_is_said() {
             server
                 .cost(ignore(async { rw_lock.read().await.unwrap().unwrap().release().await }))
                 .await,
-            "del 1, evalsha 2, get 2, hdel 1, hget 3, hincrby 2, hset 1, pexpireat 2, pttl 1, set 2, time 2, \
+            "evalsha 2, get 2, hdel 2, hget 3, hincrby 1, hset 1, pexpireat 2, pttl 1, set 2, time 2, \
              zadd 1, zcard 2, zrange 3, zrangebyscore 2, zrem 1, zscore 2",
         ),
         (
@@ -136,7 +136,7 @@ async fn each_call_on_a_semaphore_is_one_round_trip() {
     let cost = server.cost(async { held = semaphore.acquire().await.unwrap() }).await;
     assert_eq!(
         cost.unwrap(),
-        "evalsha 1, get 1, hget 1, hincrby 1, hset 1, pexpireat 2, pttl 1, set 1, time 1, zadd 1, zcard 1, zrange 2, \
+        "evalsha 1, get 1, hget 1, hset 1, pexpireat 2, pttl 1, set 1, time 1, zadd 1, zcard 1, zrange 2, \
          zrangebyscore 1, zscore 1"
     );
     let mut permit = held.unwrap();
@@ -159,7 +159,7 @@ async fn each_call_on_a_semaphore_is_one_round_trip() {
         (
             "release",
             server.cost(ignore(async { permit.release().await.unwrap() })).await,
-            "del 1, evalsha 1, get 1, hdel 1, hget 2, hincrby 1, set 1, time 1, zcard 1, zrange 1, zrangebyscore 1, zrem 1, zscore 1",
+            "evalsha 1, get 1, hdel 2, hget 2, hincrby 1, set 1, time 1, zcard 1, zrange 1, zrangebyscore 1, zrem 1, zscore 1",
         ),
     ] {
         assert_eq!(cost.unwrap(), expected, "{what}");
