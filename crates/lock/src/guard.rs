@@ -74,7 +74,8 @@ impl LockGuard {
     ///
     /// # Errors
     ///
-    /// [`Error::Lease`] before anything is sent; [`Error::Conn`] when Redis could not be asked: the lock remains for as
+    /// [`Error::Lease`] or [`Error::Closed`] before anything is sent; [`Error::Late`] when the new lease was over before its answer;
+    /// [`Error::Conn`] when Redis could not be asked: the lock remains for as
     /// long as the shorter of both leases says.
     #[tracing::instrument(level = "debug", name = "lock.extend", skip_all)]
     pub async fn extend(&mut self, lease: Duration) -> Result<Extended, Error> {

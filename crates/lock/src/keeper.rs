@@ -88,12 +88,15 @@ impl Drop for Kept {
     }
 }
 
+/// So many renewals are under way at the same time, so that there is room for what else is asked over the connection.
+const AT_ONCE: usize = 1000;
+
 /// Renews what is due. A renewal that takes long holds up no other.
 async fn run(shared: Arc<Shared>) {
     let mut renewals = JoinSet::new();
     loop {
-        let now = Instant::now();
-        let (due, looks) = shared.holds().due(now);
+        let room = AT_ONCE.saturating_sub(renewals.len());
+        let (due, looks) = shared.holds().due(Instant::now(), room);
         for (id, hold) in due {
             renewals.spawn(async move { (id, hold.renew().await) });
         }
@@ -132,10 +135,13 @@ impl Shared {
 }
 
 impl Holds {
-    /// Takes what is due, and says when the next is.
-    fn due(&mut self, now: Instant) -> (Vec<(u64, Arc<Hold>)>, Instant) {
+    /// Takes what is due, as far as there is room, and says when the next is. Where there is none left, that is when a renewal has ended.
+    fn due(&mut self, now: Instant, room: usize) -> (Vec<(u64, Arc<Hold>)>, Instant) {
         let mut all = Vec::new();
         while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            if all.len() == room {
+                return (all, now + FAR);
+            }
             self.due.remove(&(due, id));
             if let Some(entry) = self.by_id.get_mut(&id) {
                 entry.due = None;
