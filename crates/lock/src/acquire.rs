@@ -54,8 +54,8 @@ impl Acquire {
     /// Sets what to do while somebody else has it.
     ///
     /// Default: that of [`Locks`], three attempts 100 ms apart.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    pub fn wait(mut self, wait: impl Into<Wait>) -> Self {
+        self.wait = wait.into();
         self
     }
 
@@ -100,8 +100,8 @@ impl Acquire {
     ///
     /// # Errors
     ///
-    /// Those of acquiring, `work` was not called then; [`Error::Lost`] when the lock was lost before the work was done,
-    /// of which a part may be done.
+    /// Those of acquiring, `work` was not called then; [`Error::Lost`] when the lock was lost, or [`Error::Closed`] when
+    /// its locks were [closed](Locks::close), before the work was done, of which a part may be done.
     #[tracing::instrument(level = "debug", name = "lock.with", skip_all)]
     pub async fn with<T, Work>(self, work: impl FnOnce(u64) -> Work) -> Result<Option<T>, Error>
     where

@@ -10,8 +10,13 @@ use redbrick_core_conn::{Replay, Script};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Acquire, Durability, Error, LockGuard, Locks, Released, Wait, claim::Kind, guard::lost_below,
-    held::Held, hold::Hold, lease::Lease, time::FAR,
+    Acquire, Durability, Error, LockGuard, Locks, Released, Wait,
+    claim::Kind,
+    guard::{lost_below, unless_lost, warn_if_lost},
+    held::Held,
+    hold::Hold,
+    lease::Lease,
+    time::FAR,
 };
 
 /// Several locks to be acquired, all of them or none; awaiting it asks for them. See [`Locks::lock_all`].
@@ -52,8 +57,8 @@ impl AcquireAll {
     /// Sets what to do while others have one of them: attempts are made for each, and a time is that of all together.
     ///
     /// Default: that of [`Locks`], three attempts 100 ms apart.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    pub fn wait(mut self, wait: impl Into<Wait>) -> Self {
+        self.wait = wait.into();
         self
     }
 
@@ -78,6 +83,33 @@ impl AcquireAll {
     pub fn holder(self, holder: impl Into<String>) -> Self {
         let holder = holder.into();
         self.with_each(|one| one.holder(holder.clone()))
+    }
+
+    /// Acquires them, does the work that `work` makes of their fences, in the order of the names, and releases them; in all as
+    /// [`Acquire::with`].
+    ///
+    /// # Errors
+    ///
+    /// Those of acquiring, `work` was not called then; [`Error::Lost`] when one of them was lost before the work was done, of which a part
+    /// may be done.
+    #[tracing::instrument(level = "debug", name = "lock.with_all", skip_all)]
+    pub async fn with<T, Work>(
+        self,
+        work: impl FnOnce(Vec<u64>) -> Work,
+    ) -> Result<Option<T>, Error>
+    where
+        Work: Future<Output = T>,
+    {
+        let Some(guards) = self.await? else { return Ok(None) };
+        let fences = guards.guards.iter().map(LockGuard::fence).collect();
+        let Some(done) = unless_lost(guards.lost(), work(fences)).await else {
+            return Err(Error::Lost);
+        };
+        match guards.release().await {
+            Ok(released) => warn_if_lost(released),
+            Err(error) => tracing::warn!(%error, "a lock could not be released; its lease ends it"),
+        }
+        Ok(Some(done))
     }
 
     fn with_each(mut self, set: impl FnMut(Acquire) -> Acquire) -> Self {

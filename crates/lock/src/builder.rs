@@ -62,8 +62,8 @@ impl LocksBuilder {
     /// Sets what to do while somebody else has a lock.
     ///
     /// Default: three attempts, 100 ms apart.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    pub fn wait(mut self, wait: impl Into<Wait>) -> Self {
+        self.wait = wait.into();
         self
     }
 

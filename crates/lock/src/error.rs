@@ -23,8 +23,8 @@ pub enum Error {
     /// was sent.
     #[error("a lease is from 10 milliseconds to 366 days")]
     Lease,
-    /// The lock was lost while work was done under it: by force, by a failover, because it could not be renewed in time, or
-    /// because its locks were [closed](crate::Locks::close). The work was dropped where it waited, so part of it may be done.
+    /// The lock was lost while work was done under it: by force, by a failover, or because it could not be renewed in
+    /// time. The work was dropped where it waited, so part of it may be done.
     #[error("the lock was lost before the work was done; the work was stopped where it waited")]
     Lost,
     /// A [`Quorum`](crate::Quorum) of fewer than three masters, which would survive the loss of none. Nothing was sent.

@@ -1,4 +1,11 @@
-use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use redbrick_core_conn::Token;
 
@@ -98,6 +105,26 @@ impl LockGuard {
     #[must_use = "without the token nobody can release it before its lease ends"]
     pub fn into_token(self) -> Token {
         self.held.into_token()
+    }
+}
+
+/// Does the work, and stops it once it is not to go on.
+pub(crate) async fn unless_lost<T>(
+    lost: impl Future<Output = ()>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        () = lost => None,
+        done = &mut work => Some(done),
+    }
+}
+
+/// What is said of work that was done when its lock was lost.
+pub(crate) fn warn_if_lost(released: Released) {
+    if released == Released::AlreadyLost {
+        tracing::warn!("a lock was lost while the last of the work under it was done");
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use redbrick_core_conn::{Counter, Histogram, Token};
 use tokio::{runtime::Handle, time::Instant};
@@ -7,6 +7,7 @@ use crate::{
     Durability, Error, Extended, Released,
     claim::{Answer, Busy, Claim},
     group::Group,
+    guard::{unless_lost, warn_if_lost},
     hold::Hold,
     keeper::Kept,
     lease::{self, Lease},
@@ -265,23 +266,13 @@ impl Held {
     ///
     /// The work is not polled any more once it may be lost.
     pub(crate) async fn while_held<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
-        let lost = self.lost();
-        let done = {
-            let mut work = pin!(work);
-            tokio::select! {
-                biased;
-                () = lost => None,
-                done = &mut work => Some(done),
-            }
-        };
         // Dropped, it is given back in the background.
-        let Some(done) = done else {
+        let Some(done) = unless_lost(self.lost(), work).await else {
             self.hold.mark_lost();
+            self.group.closing.check()?;
             return Err(Error::Lost);
         };
-        if self.finish().await == Released::AlreadyLost {
-            tracing::warn!("a lock was lost while the last of the work under it was done");
-        }
+        warn_if_lost(self.finish().await);
         Ok(done)
     }
 

@@ -178,7 +178,11 @@ impl Hold {
         // Somebody else can have it before the answer comes.
         let was_had = self.forget();
         let released = Released::of(self.claim.release(&self.token, queued_with).await?);
-        if released == Released::AlreadyLost && was_had {
+        if !was_had {
+            // Who closed it may have released it, and somebody else has it since.
+            return Ok(Released::AlreadyLost);
+        }
+        if released == Released::AlreadyLost {
             self.count_loss();
         }
         Ok(released)

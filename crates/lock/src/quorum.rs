@@ -1,14 +1,12 @@
-use std::{
-    fmt,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    Error, LockGuard, Locks, Released, Wait, guard::lost_below, lease::Lease, time::pause,
+    Error, LockGuard, Locks, Released, Wait,
+    guard::{lost_below, unless_lost, warn_if_lost},
+    lease::Lease,
+    time::pause,
     wait::Attempts,
 };
 
@@ -91,8 +89,8 @@ impl AcquireQuorum {
     /// Sets what to do while others have it: it is asked for again, with pauses of half of 100 ms to one and a half, or of the delay.
     ///
     /// Default: that of the first [`Locks`], three attempts.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+    pub fn wait(mut self, wait: impl Into<Wait>) -> Self {
+        self.wait = wait.into();
         self
     }
 
@@ -115,18 +113,8 @@ impl AcquireQuorum {
         Work: Future<Output = T>,
     {
         let Some(guard) = self.await? else { return Ok(None) };
-        let done = {
-            let (lost, mut work) = (guard.lost(), pin!(work()));
-            tokio::select! {
-                biased;
-                () = lost => None,
-                done = &mut work => Some(done),
-            }
-        };
-        let Some(done) = done else { return Err(Error::Lost) };
-        if guard.release().await == Released::AlreadyLost {
-            tracing::warn!("a lock was lost while the last of the work under it was done");
-        }
+        let Some(done) = unless_lost(guard.lost(), work()).await else { return Err(Error::Lost) };
+        warn_if_lost(guard.release().await);
         Ok(Some(done))
     }
 

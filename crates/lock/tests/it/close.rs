@@ -38,7 +38,7 @@ async fn what_is_held_is_released_and_nothing_is_had_any_more() {
     ] {
         assert!(matches!(error, Error::Closed), "{error:?}");
     }
-    assert_eq!(guard.release().await.unwrap(), Released::Released, "the same once more");
+    assert_eq!(guard.release().await.unwrap(), Released::AlreadyLost, "others may have it");
     drop((lost, permit, other));
     assert_eq!(there.release("left", &token).await.unwrap(), Released::Released, "it was left");
     assert_eq!(here.close(PATIENCE).await.released, 0);
