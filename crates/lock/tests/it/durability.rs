@@ -12,6 +12,9 @@ use crate::{LONG, PATIENCE, eventually, exists, is_long, permits, server, tell, 
 /// One replica is to know.
 const ONE: Durability = Durability::Wait { replicas: 1, timeout: PATIENCE };
 
+/// The same, for who asks again.
+const SOON: Durability = Durability::Wait { replicas: 1, timeout: Duration::from_millis(200) };
+
 fn replica_of(master: &Server) -> Server {
     let builder = Server::builder().config("replicaof", format!("127.0.0.1 {}", master.port()));
     builder.config("repl-diskless-sync-delay", "0").start().expect("a replica")
@@ -24,9 +27,7 @@ async fn durable(conn: Conn, durability: Durability) -> Locks {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_replicas_do_not_know_is_not_had() {
     let master = server();
-    let short = Duration::from_millis(200);
-    let soon = Durability::Wait { replicas: 1, timeout: short };
-    let locks = durable(Conn::connect(master.url()).await.unwrap(), soon).await;
+    let locks = durable(Conn::connect(master.url()).await.unwrap(), SOON).await;
     let error = locks.try_lock("job").await.unwrap_err();
     assert!(matches!(error, Error::NotReplicated { known: 0, .. }), "{error:?}");
     assert!(!locks.is_locked("job").await.unwrap(), "it was released");
@@ -111,7 +112,9 @@ async fn what_a_replica_knows_survives_the_loss_of_the_master() {
         spawn_blocking(move || healing.heal()).await.unwrap().unwrap();
         let (locks, runtime) = (locks.clone(), Handle::current());
         eventually("a replica that is up to date", move || {
-            runtime.block_on(async { locks.try_lock("warm").await.is_ok_and(|had| had.is_some()) })
+            runtime.block_on(async {
+                locks.try_lock("warm").durability(SOON).await.is_ok_and(|had| had.is_some())
+            })
         })
         .await;
     }
