@@ -61,14 +61,13 @@ impl Hold {
         if until <= Instant::now() {
             return Err(Error::Late);
         }
-        self.standing.send_if_modified(|standing| {
-            let is_had = !standing.is_over;
-            if is_had {
+        let relies = self.standing.send_if_modified(|standing| {
+            if !standing.is_over {
                 standing.until = Some(until);
             }
-            is_had
+            !standing.is_over
         });
-        Ok(())
+        if relies { Ok(()) } else { Err(Error::Closed) }
     }
 
     pub(crate) fn remaining(&self) -> Duration {

@@ -608,6 +608,27 @@ fn length() -> Duration {
     Duration::from_secs(if is_long() { 60 } else { 4 })
 }
 
+/// Kills links, forgets scripts, and has the server stand still, at random until then.
+fn trouble(server: &Arc<Server>, end: Instant) -> tokio::task::JoinHandle<()> {
+    let server = Arc::clone(server);
+    tokio::task::spawn_blocking(move || {
+        let mut chance = fastrand::Rng::with_seed(7);
+        while Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(chance.u64(50..500)));
+            match chance.u32(0..4) {
+                0 => drop(server.command(["CLIENT", "KILL", "TYPE", "normal"])),
+                1 => drop(server.command(["CLIENT", "KILL", "TYPE", "pubsub"])),
+                2 => drop(server.command(["SCRIPT", "FLUSH"])),
+                _ => {
+                    let paused = server.pause().unwrap();
+                    std::thread::park_timeout(Duration::from_millis(chance.u64(10..300)));
+                    drop(paused);
+                }
+            }
+        }
+    })
+}
+
 /// Many weights, and all kinds of trouble: no more is out than there is, and nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_permits_are_out_than_there_are_whatever_happens() {
@@ -667,23 +688,7 @@ async fn no_more_permits_are_out_than_there_are_whatever_happens() {
             had
         });
     }
-    let trouble = Arc::clone(&server);
-    let troubles = tokio::task::spawn_blocking(move || {
-        let mut chance = fastrand::Rng::with_seed(7);
-        while Instant::now() < end {
-            std::thread::park_timeout(Duration::from_millis(chance.u64(50..500)));
-            match chance.u32(0..4) {
-                0 => drop(trouble.command(["CLIENT", "KILL", "TYPE", "normal"])),
-                1 => drop(trouble.command(["CLIENT", "KILL", "TYPE", "pubsub"])),
-                2 => drop(trouble.command(["SCRIPT", "FLUSH"])),
-                _ => {
-                    let paused = trouble.pause().unwrap();
-                    std::thread::park_timeout(Duration::from_millis(chance.u64(10..300)));
-                    drop(paused);
-                }
-            }
-        }
-    });
+    let troubles = trouble(&server, end);
     let mut had = 0;
     while let Some(worker) = workers.join_next().await {
         had += worker.unwrap();
@@ -850,23 +855,7 @@ async fn each_of_all_is_had_once_whatever_happens() {
             had
         });
     }
-    let trouble = Arc::clone(&server);
-    let troubles = tokio::task::spawn_blocking(move || {
-        let mut chance = fastrand::Rng::with_seed(7);
-        while Instant::now() < end {
-            std::thread::park_timeout(Duration::from_millis(chance.u64(50..500)));
-            match chance.u32(0..4) {
-                0 => drop(trouble.command(["CLIENT", "KILL", "TYPE", "normal"])),
-                1 => drop(trouble.command(["CLIENT", "KILL", "TYPE", "pubsub"])),
-                2 => drop(trouble.command(["SCRIPT", "FLUSH"])),
-                _ => {
-                    let paused = trouble.pause().unwrap();
-                    std::thread::park_timeout(Duration::from_millis(chance.u64(10..300)));
-                    drop(paused);
-                }
-            }
-        }
-    });
+    let troubles = trouble(&server, end);
     let mut had = 0;
     while let Some(worker) = workers.join_next().await {
         had += worker.unwrap();
